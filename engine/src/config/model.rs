@@ -1,0 +1,218 @@
+//! The typed configuration: what `config.xml` means once it has been parsed and checked.
+//!
+//! Plain data, immutable, shared by `Arc`; replaced whole on reload. Field names follow the XML
+//! path (`rtmp/chunksize` → `rtmp.chunk_size`), units stand last. Defaults and bounds are in the
+//! options table, nowhere else.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything `config.xml` says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Cores and rings.
+    pub engine: Engine,
+    /// Merge window of egress.
+    pub elapse: MergeWindow,
+    /// Socket buffers.
+    pub sock: Sock,
+    /// Certificates.
+    pub ssl: Ssl,
+    /// Public addresses behind NAT.
+    pub nat: Nat,
+    /// RTMP service.
+    pub rtmp: Rtmp,
+    /// HTTP service.
+    pub http: Http,
+    /// Limits per connection, address and shard.
+    pub limits: Limits,
+    /// Domains that are vhosts of their own; every other host is the default vhost.
+    pub vhosts: Vec<String>,
+    /// Directory of the configuration file: relative paths start here.
+    pub base_dir: PathBuf,
+    /// Log filter (`tracing` directives), `info` by default.
+    pub log_level: String,
+    /// One sentence per element that the file sets but this build cannot honour yet.
+    pub warnings: Vec<String>,
+}
+
+/// `engine/*`: cores, rings and budgets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Engine {
+    /// Which CPUs get a shard.
+    pub cores: Cores,
+    /// Messages a media ring between two shards holds.
+    pub ring_depth: usize,
+    /// Messages the control queue of a shard holds.
+    pub control_depth: usize,
+    /// Bytes one stream's log may hold per shard.
+    pub stream_log_bytes: usize,
+    /// Milliseconds of media one stream's log may hold per shard.
+    pub stream_log_ms: u64,
+    /// Bytes all stream logs of a shard may hold together.
+    pub shard_log_bytes: usize,
+    /// Bytes that may wait in user space for one viewer (handshake, control, TLS records).
+    pub viewer_pending_bytes: usize,
+}
+
+/// Which CPUs get a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cores {
+    /// Every CPU of the affinity mask.
+    Auto,
+    /// That many shards, placed round robin on the allowed CPUs; may exceed their number (tests).
+    Count(usize),
+    /// Exactly these CPUs.
+    List(Vec<usize>),
+}
+
+/// `elapse`: how long egress may hold frames back to merge them into one send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MergeWindow {
+    /// 0 while the shard idles, growing with its load to the ceiling.
+    Adaptive {
+        /// Longest window.
+        ceiling: Duration,
+    },
+    /// Always this long.
+    Fixed(Duration),
+}
+
+/// `sock/*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sock {
+    /// `SO_RCVBUF` in KiB, 0 leaves it to the kernel.
+    pub recv_buffer_kib: usize,
+    /// `SO_SNDBUF` of viewers in KiB, 0 leaves it to the kernel.
+    pub send_buffer_kib: usize,
+}
+
+/// `ssl/*`: PEM files; empty paths mean the self-signed pair made at first start.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ssl {
+    /// Certificate chain.
+    pub server_cert: Option<PathBuf>,
+    /// Private key.
+    pub server_key: Option<PathBuf>,
+}
+
+/// `nat/*`: public `host[:port]` per service, used only where an address is advertised.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Nat {
+    /// For RTMP URLs.
+    pub rtmp: Option<HostPort>,
+    /// For HTTP URLs.
+    pub http: Option<HostPort>,
+    /// For HTTPS URLs.
+    pub https: Option<HostPort>,
+}
+
+/// A host with an optional port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// Name or address; an IPv6 address without brackets.
+    pub host: String,
+    /// Port if given.
+    pub port: Option<u16>,
+}
+
+/// `rtmp/*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rtmp {
+    /// Listen at all.
+    pub enable: bool,
+    /// Bind address; `None` = all, IPv6 and IPv4.
+    pub ip: Option<IpAddr>,
+    /// Port; 0 picks a free one.
+    pub port: u16,
+    /// Accept TLS on the same port (first byte decides).
+    pub ssl: bool,
+    /// The live app tag.
+    pub live_app: String,
+    /// The recorded app tag.
+    pub rec_app: String,
+    /// FLV codec id that means H.265 in legacy FLV, both ways.
+    pub legacy_h265_id: u8,
+    /// Start viewers at the last keyframe in the log rather than at the next one.
+    pub gop_enable: bool,
+    /// A publisher that sends nothing for so long is closed; zero = never.
+    pub publisher_idle: Duration,
+    /// Outgoing chunk size.
+    pub chunk_size: u32,
+    /// A publisher silent for so long may be replaced by a newcomer.
+    pub publisher_dead: Duration,
+    /// What a second publisher on a live key gets.
+    pub second_publisher: SecondPublisher,
+    /// How long a viewer waits for its publisher.
+    pub play_wait: Duration,
+    /// How long viewers stay attached after the publisher has gone.
+    pub publisher_grace: Duration,
+    /// Handshake and command phase deadline.
+    pub handshake_timeout: Duration,
+    /// Type-3 chunk headers of our own messages repeat the extended timestamp.
+    pub type3_extended_timestamp: bool,
+}
+
+/// `rtmp/publish_policy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecondPublisher {
+    /// The newcomer is refused while the incumbent lives.
+    Reject,
+    /// The newcomer replaces the incumbent.
+    Takeover,
+}
+
+/// `http/*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Listen at all.
+    pub enable: bool,
+    /// Bind address; `None` = all.
+    pub ip: Option<IpAddr>,
+    /// Port; 0 picks a free one.
+    pub port: u16,
+    /// HTTPS port; 0 picks a free one.
+    pub tls_port: u16,
+    /// Listen on the HTTPS port and accept TLS on the plain port too (first byte decides).
+    pub ssl: bool,
+    /// Serve HTTP-FLV and WS-FLV.
+    pub flv: bool,
+    /// Folder that overrides the embedded pages.
+    pub html_dir: PathBuf,
+    /// File extensions of the folder that are never served, lower case without dot.
+    pub deny_extensions: Vec<String>,
+    /// First-level folders of it that are never served.
+    pub deny_paths: Vec<String>,
+    /// Largest request body.
+    pub body_bytes_max: usize,
+    /// A request head must be complete by then.
+    pub head_timeout: Duration,
+    /// An idle keep-alive connection is closed after that.
+    pub keepalive_timeout: Duration,
+    /// Hosts (besides loopback) that may read `/api/*` and `/metrics`; `*` = everybody.
+    pub api_allow: Vec<String>,
+}
+
+/// `limits/*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections per shard.
+    pub connections: usize,
+    /// Connections per peer address (/32, /64) and shard; 0 = no limit. Loopback is exempt.
+    pub connections_per_address: usize,
+    /// New connections per second, per peer address and shard; 0 = no limit. Loopback is exempt.
+    pub connects_per_second: usize,
+    /// Streams per shard.
+    pub streams: usize,
+    /// Viewers per stream and shard.
+    pub viewers_per_stream: usize,
+    /// Bytes one RTMP connection may hold in half-received messages.
+    pub rtmp_reassembly_bytes: usize,
+    /// A viewer further behind live than this jumps to the newest keyframe.
+    pub viewer_lag: Duration,
+    /// After so many jumps within a minute the viewer is closed.
+    pub viewer_jumps_max: u32,
+    /// A viewer whose socket takes nothing for so long is closed.
+    pub viewer_stall: Duration,
+}
