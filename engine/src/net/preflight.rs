@@ -100,7 +100,7 @@ pub enum StartError {
     /// Somebody listens there already.
     #[error(
         "{service} cannot listen on {addr}, the port is taken{}; stop the other process \
-         (ss -ltnp names it) or change {service}/port", .owner.as_ref().map_or(String::new(), |o| format!(" by {o}"))
+         (ss -ltnp names it) or change {service}/port", taken_by(.owner)
     )]
     PortTaken {
         /// Section of the configuration.
@@ -111,7 +111,9 @@ pub enum StartError {
         owner: Option<String>,
     },
     /// A shard did not come up.
-    #[error("shard {shard} did not start: {cause}; lower engine/cores or see the limits above")]
+    #[error(
+        "shard {shard} did not start: {cause}; check ulimit -l and ulimit -n, or lower engine/cores"
+    )]
     ShardFailed {
         /// Its number.
         shard: usize,
@@ -252,6 +254,10 @@ fn cpu_list(cpus: &[usize]) -> String {
     cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
+fn taken_by(owner: &Option<String>) -> String {
+    owner.as_ref().map_or(String::new(), |owner| format!(" by {owner}"))
+}
+
 fn privileged(addr: SocketAddr, source: &io::Error) -> &'static str {
     let low = addr.port() < 1024 && source.kind() == io::ErrorKind::PermissionDenied;
     if low { ", ports below 1024 need CAP_NET_BIND_SERVICE" } else { "" }
@@ -281,6 +287,15 @@ mod tests {
     }
 
     #[test]
+    fn it_passes_here_or_says_why() {
+        if let Err(error) = run(1) {
+            assert!([69, 71].contains(&error.exit_code()), "{error}");
+        }
+        let error = check_memlock(raise(libc::RLIMIT_MEMLOCK).min(1 << 40), 1 << 30, false);
+        assert!(matches!(error, Err(StartError::Memlock { .. })));
+    }
+
+    #[test]
     fn each_errno_names_its_cause_and_remedy() {
         for (errno, disabled, words, code) in [
             (libc::EPERM, 0, "seccomp=scripts/seccomp.json", 69),
@@ -302,6 +317,23 @@ mod tests {
         assert!(check_memlock(8 << 20, 17, false).is_err());
         assert!(check_memlock(8 << 20, 17, true).is_ok());
         assert!(check_memlock(64 << 10, 1, true).is_err());
+    }
+
+    #[test]
+    fn the_shipped_seccomp_profile_allows_what_the_probe_needs() {
+        let text = include_str!("../../../scripts/seccomp.json");
+        let profile: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+        let groups = profile["syscalls"].as_array().expect("groups");
+        let names: Vec<_> =
+            groups.iter().flat_map(|g| g["names"].as_array().expect("names")).collect();
+        for name in ["io_uring_setup", "io_uring_enter", "io_uring_register", "membarrier"] {
+            assert!(names.iter().any(|known| *known == name), "{name}");
+        }
+        for name in ["sched_setaffinity", "prlimit64", "accept4", "sendmsg", "ptrace", "mount"] {
+            let allowed = names.iter().any(|known| *known == name);
+            assert_eq!(allowed, !["ptrace", "mount"].contains(&name), "{name}");
+        }
     }
 
     #[test]
