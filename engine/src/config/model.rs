@@ -31,7 +31,7 @@ pub struct Config {
     pub limits: Limits,
     /// Domains that are vhosts of their own; every other host is the default vhost.
     pub vhosts: Vec<String>,
-    /// Directory of the configuration file: relative paths start here.
+    /// Directory of the configuration file. The paths below are already joined to it.
     pub base_dir: PathBuf,
     /// Log filter (`tracing` directives), `info` by default.
     pub log_level: String,

@@ -113,8 +113,7 @@ const ENGINE: &[Opt] = &[
         "engine/cores",
         Cores,
         "auto",
-        "One shard per core: auto = every allowed CPU, 4 = that many, 0,2,4-7 or [3] = \
-         exactly these CPUs.",
+        "One shard per core: auto = every allowed CPU, a count = that many, a list = these CPUs.",
     )
     .restart(),
     opt(
@@ -183,7 +182,7 @@ const HOST: &[Opt] = &[
         "Receive buffer per connection; 0 leaves it to the kernel, more than 4096 is cut to \
          4096.",
     )
-    .unit("KB"),
+    .unit("KiB"),
     opt(
         "sock/sendbuffer",
         Int(0, 1_048_576),
@@ -191,7 +190,7 @@ const HOST: &[Opt] = &[
         "Send buffer per viewer; 0 leaves it to the kernel, more than 4096 is cut to 4096 \
          because a deep buffer only holds old pictures.",
     )
-    .unit("KB"),
+    .unit("KiB"),
     opt("ssl/servercert", Path, "", "Certificate chain, PEM. Set both or neither."),
     opt("ssl/serverkey", Path, "", "Private key, PEM."),
     opt("nat/rtmp", HostPort, "", "Public host:port of RTMP."),
@@ -217,7 +216,8 @@ const RTMP: &[Opt] = &[
         "rtmp/gopenable",
         Bool,
         "true",
-        "Start viewers at the last keyframe, at once, instead of waiting for the next one (upstream's default is false).",
+        "Start viewers at the last keyframe, at once, instead of waiting for the next one \
+         (upstream's default is false).",
     ),
     opt(
         "rtmp/maxidle",
@@ -280,7 +280,8 @@ const HTTP: &[Opt] = &[
         "http/api_allow",
         Networks,
         "*",
-        "Who may read /api and /metrics besides this machine: addresses, address/bits, or * for everybody.",
+        "Who may read /api and /metrics besides this machine: addresses, address/bits, or \
+         * for everybody.",
     ),
     opt("http/httpmaxbody", Int(0, 1_073_741_824), "67108864", "Largest request body.")
         .unit("bytes"),
@@ -299,13 +300,15 @@ const LIMITS: &[Opt] = &[
         "limits/connections_per_address",
         Int(0, 10_000_000),
         "1024",
-        "Connections per peer address (IPv6: per /64) and shard; 0 = no limit, this machine is exempt.",
+        "Connections per peer address (IPv6: per /64) and shard; 0 = no limit, this \
+         machine is exempt.",
     ),
     opt(
         "limits/connects_per_second",
         Int(0, 1_000_000),
         "200",
-        "New connections per second, per peer address and shard; 0 = no limit, this machine is exempt.",
+        "New connections per second, per peer address and shard; 0 = no limit, this \
+         machine is exempt.",
     ),
     opt("limits/streams", Int(1, 1_000_000), "10000", "Streams per shard."),
     opt("limits/viewers_per_stream", Int(1, 10_000_000), "100000", "Viewers per stream and shard."),
@@ -363,10 +366,10 @@ const ABSENT: &[Opt] = &[
     absent(FORWARDING, "ssl/clientcert", Path, "", "Certificate of outgoing TLS."),
     absent(FORWARDING, "rtmp/fwdtimeout", MANY, "5000", "Time to establish a forward, ms."),
     opt("vhosts/vhost/forward", Text, "", "Forward rule of an older file.").many().refuse(NO_RULES),
-    opt("vhosts/vhost/forward@rewrite", Text, "", "Its target.").many().refuse(NO_RULES),
-    opt("vhosts/url@name", Text, "", "Forward rule of an older file.").many().refuse(NO_RULES),
+    absent(FORWARDING, "vhosts/vhost/forward@rewrite", Text, "", "Its target.").many(),
+    absent(FORWARDING, "vhosts/url@name", Text, "", "Forward rule of an older file.").many(),
     opt("vhosts/url/forward", Text, "", "Forward rule of an older file.").many().refuse(NO_RULES),
-    opt("vhosts/url/forward@rewrite", Text, "", "Its target.").many().refuse(NO_RULES),
+    absent(FORWARDING, "vhosts/url/forward@rewrite", Text, "", "Its target.").many(),
     absent(RTSP, "nat/rtsp", HostPort, "", "Public host:port of RTSP."),
     absent(SRT, "nat/srt", HostPort, "", "Public host:port of SRT."),
     absent(WEBRTC, "nat/rtp", Host, "", "Public host of UDP media."),

@@ -101,7 +101,8 @@ const BAD_BODIES: &[(&str, &str)] = &[
     ),
     (
         "<rtmp><chunksize>99999999999999999999</chunksize></rtmp>",
-        "rtmp/chunksize: \"99999999999999999999\" is not a whole number, allowed 128–16777215 bytes",
+        "rtmp/chunksize: \"99999999999999999999\" is not a whole number, allowed \
+         128–16777215 bytes",
     ),
     ("<rtmp><ssl>maybe</ssl></rtmp>", "rtmp/ssl: \"maybe\" is not true or false"),
     ("<rtmp><ip>1.2.3</ip></rtmp>", "rtmp/ip: \"1.2.3\" is not an IPv4 or IPv6 address or empty"),
@@ -123,7 +124,8 @@ const BAD_BODIES: &[(&str, &str)] = &[
     ),
     (
         "<engine><cores>many</cores></engine>",
-        "engine/cores: \"many\" is not auto, a count 1–256, or a list of CPUs such as 0,2,4-7 or [3]",
+        "engine/cores: \"many\" is not auto, a count 1–256, or a list of CPUs such as \
+         0,2,4-7 or [3]",
     ),
     ("<elapse>5000</elapse>", "elapse: \"5000\" is not milliseconds as 0–1000 or fixed:0–1000"),
     (
@@ -163,15 +165,17 @@ const BAD_BODIES: &[(&str, &str)] = &[
     ("<http><port>1935</port></http>", "http/port: is 1935 like rtmp/port; give each its own port"),
     (
         "<authurl>127.0.0.1:9</authurl>",
-        "authurl: this build cannot ask an authorisation server and an open server is not what the file asks for; empty authurl to run without authorisation",
+        "authurl: this build cannot ask an authorisation server and an open server is \
+         not what the file asks for; empty authurl to run without authorisation",
     ),
     (
         "<ssl><serverca>ca.pem</serverca></ssl>",
-        "ssl/serverca: this build does not check client certificates and would accept everybody; empty serverca, a certificate chain belongs in servercert",
+        "ssl/serverca: this build does not check client certificates and would accept \
+         everybody; empty serverca, a certificate chain belongs in servercert",
     ),
     (
         "<vhosts><url name='rtmp://a/live/b'><forward>c</forward></url></vhosts>",
-        "vhosts/url@name: forward rules are not read from config.xml; move them to policy.xml",
+        "vhosts/url/forward: forward rules are not read from config.xml; move them to policy.xml",
     ),
     ("<rtmp a='1' a='2'/>", "rtmp@a: is given twice, first on line 2; keep one"),
     (
@@ -180,7 +184,8 @@ const BAD_BODIES: &[(&str, &str)] = &[
     ),
     (
         "<rtmp a='&lol;'/>",
-        "rtmp: entity &… in an attribute; is not allowed, only &amp; &lt; &gt; &quot; &apos; and numbers",
+        "rtmp: entity &… in an attribute; is not allowed, only &amp; &lt; &gt; &quot; \
+         &apos; and numbers",
     ),
 ];
 
@@ -199,7 +204,8 @@ fn bad_bodies_give_one_sentence_each() {
 
 #[test]
 fn bad_documents_give_one_sentence_each() {
-    let dtd = "<?xml version='1.0'?>\n<!DOCTYPE c [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;'>]>\n<config>&b;</config>";
+    let dtd = "<?xml version='1.0'?>\n<!DOCTYPE c [<!ENTITY a 'aaaa'>\
+        <!ENTITY b '&a;&a;'>]>\n<config>&b;</config>";
     let external = "<!DOCTYPE c SYSTEM 'file:///etc/passwd'><config/>";
     let deep = format!("<config>{}", "<sip>".repeat(40));
     let mut attributes = "<config".to_owned();

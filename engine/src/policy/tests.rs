@@ -56,11 +56,13 @@ fn bad_policies_give_one_sentence_each() {
              rtmps://host/app, for a url with /stream",
         ),
         (
-            "<policy><urls><url name='rtmp://a/b/c'><forward>a:b:c:d x</forward></url></urls></policy>",
+            "<policy><urls>\
+             <url name='rtmp://a/b/c'><forward>a:b:c:d x</forward></url></urls></policy>",
             "p.xml:1: urls/url/forward: \"a:b:c:d x\" is not a host with an optional :port",
         ),
         (
-            "<policy><urls><url name='rtmp://a/b/c'><forward rewrite='x'>a</forward></url></urls></policy>",
+            "<policy><urls>\
+             <url name='rtmp://a/b/c'><forward rewrite='x'>a</forward></url></urls></policy>",
             "p.xml:1: urls/url/forward@rewrite: \"x\" is not an rtmp:// or rtmps:// URL or empty",
         ),
         (
