@@ -1,1 +1,5 @@
+//! The smart-rtmpd engine.
 
+pub mod config;
+pub mod net;
+pub mod policy;

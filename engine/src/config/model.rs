@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::units;
+
 /// Everything `config.xml` says.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -29,7 +31,7 @@ pub struct Config {
     pub limits: Limits,
     /// Domains that are vhosts of their own; every other host is the default vhost.
     pub vhosts: Vec<String>,
-    /// Directory of the configuration file: relative paths start here.
+    /// Directory of the configuration file. The paths below are already joined to it.
     pub base_dir: PathBuf,
     /// Log filter (`tracing` directives), `info` by default.
     pub log_level: String,
@@ -190,8 +192,19 @@ pub struct Http {
     pub head_timeout: Duration,
     /// An idle keep-alive connection is closed after that.
     pub keepalive_timeout: Duration,
-    /// Hosts (besides loopback) that may read `/api/*` and `/metrics`; `*` = everybody.
+    /// Addresses and `address/bits` (besides loopback) that may read `/api/*` and `/metrics`; `*` =
+    /// everybody. Asked through [`Http::api_allows`].
     pub api_allow: Vec<String>,
+}
+
+impl Http {
+    /// Whether a peer may read `/api/*` and `/metrics`: this machine always, others by `api_allow`.
+    pub fn api_allows(&self, peer: IpAddr) -> bool {
+        let listed = |entry: &String| {
+            entry == "*" || units::network(entry).is_some_and(|net| units::contains(net, peer))
+        };
+        peer.to_canonical().is_loopback() || self.api_allow.iter().any(listed)
+    }
 }
 
 /// `limits/*`.

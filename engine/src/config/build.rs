@@ -1,0 +1,226 @@
+//! Checked values to the typed configuration, and the checks that span several options.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::{ConfigError, Problem};
+use super::model::{
+    Config, Cores, Engine, HostPort, Http, Limits, MergeWindow, Nat, Rtmp, SecondPublisher, Sock,
+    Ssl,
+};
+use super::options::Value;
+use super::read::Values;
+
+/// Largest socket buffer that takes effect, in KiB.
+const SOCKET_BUFFER_KIB_MAX: usize = 4096;
+
+/// Builds the typed configuration; relative paths start at `base_dir`.
+pub(super) fn build(file: &str, values: &Values, base_dir: &Path) -> Result<Config, ConfigError> {
+    let config = Config {
+        engine: engine(values),
+        elapse: values.window("elapse"),
+        sock: Sock {
+            recv_buffer_kib: values.size("sock/recvbuffer").min(SOCKET_BUFFER_KIB_MAX),
+            send_buffer_kib: values.size("sock/sendbuffer").min(SOCKET_BUFFER_KIB_MAX),
+        },
+        ssl: Ssl {
+            server_cert: values.path("ssl/servercert", base_dir),
+            server_key: values.path("ssl/serverkey", base_dir),
+        },
+        nat: Nat {
+            rtmp: values.host_port("nat/rtmp"),
+            http: values.host_port("nat/http"),
+            https: values.host_port("nat/https"),
+        },
+        rtmp: rtmp(values),
+        http: http(values, base_dir),
+        limits: limits(values),
+        vhosts: vhosts(values),
+        base_dir: base_dir.to_path_buf(),
+        log_level: values.text("log"),
+        warnings: values.warnings.clone(),
+    };
+    check(&config)
+        .map_err(|(path, text)| {
+            ConfigError::new(file, values.line(path), path, Problem::Conflict(text))
+        })
+        .map(|()| config)
+}
+
+fn engine(values: &Values) -> Engine {
+    Engine {
+        cores: values.cores("engine/cores"),
+        ring_depth: values.size("engine/ring_depth"),
+        control_depth: values.size("engine/control_depth"),
+        stream_log_bytes: values.size("engine/stream_log_kb") << 10,
+        stream_log_ms: values.int("engine/stream_log_ms"),
+        shard_log_bytes: values.size("engine/shard_log_mb") << 20,
+        viewer_pending_bytes: values.size("engine/viewer_pending_kb") << 10,
+    }
+}
+
+fn rtmp(values: &Values) -> Rtmp {
+    Rtmp {
+        enable: values.bool("rtmp/enable"),
+        ip: values.ip("rtmp/ip"),
+        port: values.int("rtmp/port") as u16,
+        ssl: values.bool("rtmp/ssl"),
+        live_app: values.text("rtmp/live"),
+        rec_app: values.text("rtmp/rec"),
+        legacy_h265_id: values.int("rtmp/codech265") as u8,
+        gop_enable: values.bool("rtmp/gopenable"),
+        publisher_idle: values.time("rtmp/maxidle"),
+        chunk_size: values.int("rtmp/chunksize") as u32,
+        publisher_dead: values.time("rtmp/publisher_dead"),
+        second_publisher: match values.text("rtmp/publish_policy").as_str() {
+            "takeover" => SecondPublisher::Takeover,
+            _ => SecondPublisher::Reject,
+        },
+        play_wait: values.time("rtmp/play_wait"),
+        publisher_grace: values.time("rtmp/publisher_grace"),
+        handshake_timeout: values.time("rtmp/handshake_timeout"),
+        type3_extended_timestamp: values.bool("rtmp/hdr3exttime"),
+    }
+}
+
+fn http(values: &Values, base_dir: &Path) -> Http {
+    let extension = |name: String| name.trim_start_matches('.').to_ascii_lowercase();
+    Http {
+        enable: values.bool("http/enable"),
+        ip: values.ip("http/ip"),
+        port: values.int("http/port") as u16,
+        tls_port: values.int("http/sport") as u16,
+        ssl: values.bool("http/ssl"),
+        flv: values.bool("rtmp/hasflv"),
+        html_dir: values.path("http/html", base_dir).unwrap_or_else(|| base_dir.join("html")),
+        deny_extensions: values.list("http/denyfile").into_iter().map(extension).collect(),
+        deny_paths: values.list("http/denypath"),
+        body_bytes_max: values.size("http/httpmaxbody"),
+        head_timeout: values.time("http/head_timeout"),
+        keepalive_timeout: values.time("http/keepalive"),
+        api_allow: values.list("http/api_allow"),
+    }
+}
+
+fn limits(values: &Values) -> Limits {
+    Limits {
+        connections: values.size("limits/connections"),
+        connections_per_address: values.size("limits/connections_per_address"),
+        connects_per_second: values.size("limits/connects_per_second"),
+        streams: values.size("limits/streams"),
+        viewers_per_stream: values.size("limits/viewers_per_stream"),
+        rtmp_reassembly_bytes: values.size("limits/rtmp_reassembly_kb") << 10,
+        viewer_lag: values.time("limits/viewer_lag"),
+        viewer_jumps_max: values.int("limits/viewer_jumps") as u32,
+        viewer_stall: values.time("limits/viewer_stall"),
+    }
+}
+
+fn vhosts(values: &Values) -> Vec<String> {
+    let mut hosts = Vec::new();
+    for value in values.all("vhosts/vhost") {
+        if let Value::Text(host) = value {
+            let host = host.to_ascii_lowercase();
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+    }
+    hosts
+}
+
+/// Values that exclude each other: the path to name and the sentence.
+fn check(config: &Config) -> Result<(), (&'static str, String)> {
+    let Config { rtmp, http, ssl, engine, .. } = config;
+    if ssl.server_cert.is_some() != ssl.server_key.is_some() {
+        let (set, missing) = match ssl.server_cert {
+            Some(_) => ("ssl/servercert", "ssl/serverkey"),
+            None => ("ssl/serverkey", "ssl/servercert"),
+        };
+        return Err((set, format!("is set without {missing}; set both or neither")));
+    }
+    if rtmp.live_app == rtmp.rec_app {
+        let text = format!("is \"{}\" like rtmp/live; give it another name", rtmp.rec_app);
+        return Err(("rtmp/rec", text));
+    }
+    let listeners = [
+        ("rtmp/port", rtmp.enable, rtmp.ip, rtmp.port),
+        ("http/port", http.enable, http.ip, http.port),
+        ("http/sport", http.enable && http.ssl, http.ip, http.tls_port),
+    ];
+    for (index, (path, on, ip, port)) in listeners.iter().enumerate() {
+        for (other, other_on, other_ip, other_port) in listeners.iter().take(index) {
+            let overlap = ip == other_ip || ip.is_none() || other_ip.is_none();
+            if *on && *other_on && overlap && port == other_port && *port != 0 {
+                let text = format!("is {port} like {other}; give each its own port");
+                return Err((path, text));
+            }
+        }
+    }
+    if engine.stream_log_bytes > engine.shard_log_bytes {
+        let text = "is larger than engine/shard_log_mb; one stream may not exceed its shard";
+        return Err(("engine/stream_log_kb", text.to_owned()));
+    }
+    Ok(())
+}
+
+/// Typed access; the table fixes the type of every path and a test builds the defaults.
+impl Values {
+    fn int(&self, path: &'static str) -> u64 {
+        let Value::Int(number) = self.get(path) else { wrong_type(path) };
+        number
+    }
+
+    fn size(&self, path: &'static str) -> usize {
+        self.int(path) as usize
+    }
+
+    fn bool(&self, path: &'static str) -> bool {
+        let Value::Bool(value) = self.get(path) else { wrong_type(path) };
+        value
+    }
+
+    fn time(&self, path: &'static str) -> Duration {
+        let Value::Time(time) = self.get(path) else { wrong_type(path) };
+        time
+    }
+
+    fn text(&self, path: &'static str) -> String {
+        let Value::Text(text) = self.get(path) else { wrong_type(path) };
+        text
+    }
+
+    fn list(&self, path: &'static str) -> Vec<String> {
+        let Value::List(list) = self.get(path) else { wrong_type(path) };
+        list
+    }
+
+    fn ip(&self, path: &'static str) -> Option<std::net::IpAddr> {
+        let Value::Ip(ip) = self.get(path) else { wrong_type(path) };
+        ip
+    }
+
+    fn host_port(&self, path: &'static str) -> Option<HostPort> {
+        let Value::HostPort(host) = self.get(path) else { wrong_type(path) };
+        host
+    }
+
+    fn window(&self, path: &'static str) -> MergeWindow {
+        let Value::Window(window) = self.get(path) else { wrong_type(path) };
+        window
+    }
+
+    fn cores(&self, path: &'static str) -> Cores {
+        let Value::Cores(cores) = self.get(path) else { wrong_type(path) };
+        cores
+    }
+
+    fn path(&self, path: &'static str, base_dir: &Path) -> Option<PathBuf> {
+        let text = self.text(path);
+        (!text.is_empty()).then(|| base_dir.join(text))
+    }
+}
+
+fn wrong_type(path: &str) -> ! {
+    unreachable!("{path} has another type in the options table")
+}

@@ -1,0 +1,425 @@
+//! The rows of the options table, in the order of the reference text.
+
+use super::options::{Kind, Opt, Support};
+use Kind::{
+    App, Bool, Cores, Host, HostPort, Int, Ip, Log, Millis, Names, Networks, OneOf, Opaque, Path,
+    Port, Seconds, Text, Window,
+};
+
+const HLS: &str = "HLS";
+const DASH: &str = "DASH";
+const RTSP: &str = "RTSP";
+const SRT: &str = "SRT";
+const WEBRTC: &str = "WebRTC";
+const RECORDING: &str = "recording";
+const FORWARDING: &str = "forwarding";
+const CLUSTER: &str = "the cluster centre";
+const SIP: &str = "SIP, IMS and TURN";
+const NAT_PAIRS: &str = "address mapping by pairs (use nat/rtmp, nat/http and nat/https)";
+
+const NO_AUTH: &str = "this build cannot ask an authorisation server and an open server is not \
+    what the file asks for; empty authurl to run without authorisation";
+const NO_CLIENT_CA: &str = "this build does not check client certificates and would accept \
+    everybody; empty serverca, a certificate chain belongs in servercert";
+const NO_RULES: &str = "forward rules are not read from config.xml; move them to policy.xml";
+
+/// Sections of the reference text with their heading.
+pub const SECTIONS: &[(&str, &str)] = &[
+    ("engine", "Cores, rings between them, and memory budgets."),
+    ("", "How long frames may wait to be sent together; logging."),
+    ("vhosts", "Domains that are virtual hosts of their own; all others share the default one."),
+    ("sock", "Socket buffers."),
+    ("ssl", "Certificates. Without a pair, a self-signed one is made at the first start."),
+    ("nat", "Public addresses behind NAT, used only where an address is advertised."),
+    ("rtmp", "RTMP and RTMPS."),
+    ("http", "HTTP and HTTPS: pages, API, HTTP-FLV and WS-FLV."),
+    ("limits", "Limits; a peer beyond one is refused or closed, the others are not disturbed."),
+    ("authurl", "Authorisation server."),
+    ("rtp", "UDP ports."),
+    ("rtc", "WebRTC codecs."),
+    ("webrtc", "Attached WebRTC nodes."),
+    ("rtsp", "RTSP."),
+    ("srt", "SRT."),
+    ("cluster", "Cluster centre."),
+    ("natmap", "Older form of nat."),
+    ("hostmap", "Older form of nat."),
+    ("sip", "SIP."),
+    ("ims", "IMS."),
+    ("turn", "TURN."),
+];
+
+/// Every option there is.
+pub fn table() -> impl Iterator<Item = &'static Opt> {
+    [ENGINE, HOST, RTMP, HTTP, LIMITS, LEGACY, ABSENT].into_iter().flatten()
+}
+
+const fn opt(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Opt {
+    Opt {
+        path,
+        kind,
+        default,
+        unit: match kind {
+            Millis(..) => "ms",
+            Seconds(..) => "s",
+            _ => "",
+        },
+        reloadable: true,
+        repeatable: false,
+        aliases: &[],
+        support: Support::Yes,
+        doc,
+    }
+}
+
+const fn legacy(path: &'static str, kind: Kind, default: &'static str) -> Opt {
+    let doc = "accepted for compatibility; elapse and limits replace it";
+    Opt { support: Support::Legacy, ..opt(path, kind, default, doc) }
+}
+
+const fn absent(
+    feature: &'static str,
+    path: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> Opt {
+    Opt { support: Support::Absent(feature), ..opt(path, kind, default, doc) }
+}
+
+impl Opt {
+    const fn restart(self) -> Self {
+        Self { reloadable: false, ..self }
+    }
+
+    const fn unit(self, unit: &'static str) -> Self {
+        Self { unit, ..self }
+    }
+
+    const fn aliases(self, aliases: &'static [&'static str]) -> Self {
+        Self { aliases, ..self }
+    }
+
+    const fn many(self) -> Self {
+        Self { repeatable: true, ..self }
+    }
+
+    const fn refuse(self, why: &'static str) -> Self {
+        Self { support: Support::Refuse(why), ..self }
+    }
+}
+
+const ENGINE: &[Opt] = &[
+    opt(
+        "engine/cores",
+        Cores,
+        "auto",
+        "One shard per core: auto = every allowed CPU, a count = that many, a list = these CPUs.",
+    )
+    .restart(),
+    opt(
+        "engine/ring_depth",
+        Int(64, 65_536),
+        "1024",
+        "Messages a media ring between two shards holds; a full ring drops that stream there \
+         up to its next keyframe.",
+    )
+    .unit("messages")
+    .restart(),
+    opt(
+        "engine/control_depth",
+        Int(64, 65_536),
+        "1024",
+        "Messages the control queue of a shard holds.",
+    )
+    .unit("messages")
+    .restart(),
+    opt(
+        "engine/stream_log_kb",
+        Int(256, 1_048_576),
+        "32768",
+        "Media one stream keeps per shard; whole GOPs are dropped from the old end.",
+    )
+    .unit("KiB")
+    .restart(),
+    opt("engine/stream_log_ms", Int(500, 600_000), "20000", "The same bound in time.")
+        .unit("ms")
+        .restart(),
+    opt(
+        "engine/shard_log_mb",
+        Int(16, 1_048_576),
+        "512",
+        "Media all streams of a shard keep together.",
+    )
+    .unit("MiB")
+    .restart(),
+    opt(
+        "engine/viewer_pending_kb",
+        Int(16, 16_384),
+        "64",
+        "Bytes that may wait in user space for one viewer.",
+    )
+    .unit("KiB")
+    .restart(),
+];
+
+const HOST: &[Opt] = &[
+    opt(
+        "elapse",
+        Window,
+        "50",
+        "Merge window of sends in ms: 50 = adaptive, nothing on an idle core and at most that \
+         on a busy one; fixed:20 = always that long; true and false of older files mean the \
+         default.",
+    ),
+    opt("log", Log, "info", "Log level, or a list such as info,engine::net=debug."),
+    opt("vhosts/vhost", Host, "", "A domain, once per element.")
+        .aliases(&["vhosts/vhost@name"])
+        .many(),
+    opt(
+        "sock/recvbuffer",
+        Int(0, 1_048_576),
+        "0",
+        "Receive buffer per connection; 0 leaves it to the kernel, more than 4096 is cut to \
+         4096.",
+    )
+    .unit("KiB"),
+    opt(
+        "sock/sendbuffer",
+        Int(0, 1_048_576),
+        "256",
+        "Send buffer per viewer; 0 leaves it to the kernel, more than 4096 is cut to 4096 \
+         because a deep buffer only holds old pictures.",
+    )
+    .unit("KiB"),
+    opt("ssl/servercert", Path, "", "Certificate chain, PEM. Set both or neither."),
+    opt("ssl/serverkey", Path, "", "Private key, PEM."),
+    opt("nat/rtmp", HostPort, "", "Public host:port of RTMP."),
+    opt("nat/http", HostPort, "", "Public host:port of HTTP."),
+    opt("nat/https", HostPort, "", "Public host:port of HTTPS."),
+];
+
+const RTMP: &[Opt] = &[
+    opt("rtmp/enable", Bool, "true", "Listen for RTMP.").restart(),
+    opt("rtmp/ip", Ip, "", "Bind address; empty = all, IPv6 and IPv4.").restart(),
+    opt("rtmp/port", Port, "1935", "Port; 0 picks a free one.").restart(),
+    opt(
+        "rtmp/ssl",
+        Bool,
+        "true",
+        "RTMPS on the same port beside RTMP; the first byte tells them apart.",
+    )
+    .restart(),
+    opt("rtmp/live", App, "live", "App name of live streams."),
+    opt("rtmp/rec", App, "rec", "App name of recorded streams."),
+    opt("rtmp/codech265", Int(0, 15), "12", "Codec id that means H.265 in legacy FLV."),
+    opt(
+        "rtmp/gopenable",
+        Bool,
+        "true",
+        "Start viewers at the last keyframe, at once, instead of waiting for the next one \
+         (upstream's default is false).",
+    ),
+    opt(
+        "rtmp/maxidle",
+        Seconds(0, 86_400),
+        "12",
+        "A publisher that sends nothing for so long is closed; 0 = never.",
+    ),
+    opt("rtmp/chunksize", Int(128, 16_777_215), "8192", "Outgoing chunk size.").unit("bytes"),
+    opt("rtmp/hdr3exttime", Bool, "true", "Type-3 chunk headers repeat the extended timestamp."),
+    opt("rtmp/hasflv", Bool, "true", "Offer streams as HTTP-FLV and WS-FLV.")
+        .aliases(&["http/flv"]),
+    opt(
+        "rtmp/publish_policy",
+        OneOf(&["reject", "takeover"]),
+        "reject",
+        "A second publisher on a live stream: reject it, or let it take over.",
+    ),
+    opt(
+        "rtmp/publisher_dead",
+        Millis(0, 3_600_000),
+        "1000",
+        "A publisher silent for so long may be replaced under either policy.",
+    ),
+    opt(
+        "rtmp/publisher_grace",
+        Seconds(0, 3600),
+        "15",
+        "Viewers stay attached for so long after the publisher has gone.",
+    ),
+    opt("rtmp/play_wait", Seconds(0, 3600), "15", "A viewer waits for its publisher for so long."),
+    opt(
+        "rtmp/handshake_timeout",
+        Seconds(1, 600),
+        "10",
+        "Handshake and first command must be complete by then.",
+    ),
+];
+
+const HTTP: &[Opt] = &[
+    opt("http/enable", Bool, "true", "Listen for HTTP.").restart(),
+    opt("http/ip", Ip, "", "Bind address; empty = all, IPv6 and IPv4.").restart(),
+    opt("http/port", Port, "8080", "HTTP port; 0 picks a free one.").restart(),
+    opt(
+        "http/ssl",
+        Bool,
+        "true",
+        "Listen for HTTPS on sport, and accept it on port too; the first byte tells.",
+    )
+    .restart(),
+    opt("http/sport", Port, "8181", "HTTPS port; 0 picks a free one.").restart(),
+    opt("http/html", Path, "html", "Folder whose files replace the built-in pages."),
+    opt(
+        "http/denyfile",
+        Names,
+        "php,xml",
+        "Extensions in that folder that are never served; none = serve all.",
+    ),
+    opt("http/denypath", Names, "none", "First-level folders in it that are never served."),
+    opt(
+        "http/api_allow",
+        Networks,
+        "*",
+        "Who may read /api and /metrics besides this machine: addresses, address/bits, or \
+         * for everybody.",
+    ),
+    opt("http/httpmaxbody", Int(0, 1_073_741_824), "67108864", "Largest request body.")
+        .unit("bytes"),
+    opt("http/head_timeout", Seconds(1, 600), "10", "A request head must be complete by then."),
+    opt(
+        "http/keepalive",
+        Seconds(1, 3600),
+        "60",
+        "An idle keep-alive connection is closed after that.",
+    ),
+];
+
+const LIMITS: &[Opt] = &[
+    opt("limits/connections", Int(1, 10_000_000), "100000", "Connections per shard."),
+    opt(
+        "limits/connections_per_address",
+        Int(0, 10_000_000),
+        "1024",
+        "Connections per peer address (IPv6: per /64) and shard; 0 = no limit, this \
+         machine is exempt.",
+    ),
+    opt(
+        "limits/connects_per_second",
+        Int(0, 1_000_000),
+        "200",
+        "New connections per second, per peer address and shard; 0 = no limit, this \
+         machine is exempt.",
+    ),
+    opt("limits/streams", Int(1, 1_000_000), "10000", "Streams per shard."),
+    opt("limits/viewers_per_stream", Int(1, 10_000_000), "100000", "Viewers per stream and shard."),
+    opt(
+        "limits/rtmp_reassembly_kb",
+        Int(64, 262_144),
+        "16384",
+        "Half-received messages one RTMP connection may hold.",
+    )
+    .unit("KiB"),
+    opt(
+        "limits/viewer_lag",
+        Millis(100, 600_000),
+        "8000",
+        "A viewer further behind live than this jumps to the newest keyframe.",
+    ),
+    opt(
+        "limits/viewer_jumps",
+        Int(1, 10_000),
+        "10",
+        "After more jumps than this within a minute the viewer is closed.",
+    ),
+    opt(
+        "limits/viewer_stall",
+        Seconds(1, 3600),
+        "10",
+        "A viewer whose socket takes nothing for so long is closed.",
+    ),
+];
+
+const MANY: Kind = Int(0, 4_294_967_295);
+
+const LEGACY: &[Opt] = &[
+    legacy("rtmp/waitcount", MANY, "3"),
+    legacy("rtmp/waitsleep", MANY, "20"),
+    legacy("rtmp/waitchunk", MANY, "8192"),
+    legacy("rtmp/shrinksize", MANY, "64"),
+    legacy("rtmp/shrinktime", MANY, "300"),
+    legacy("rtmp/blockcount", MANY, "1024"),
+    legacy("rtmp/gopquesize", MANY, "512"),
+    legacy("rtmp/avtime_delta", MANY, "1000"),
+    legacy("http/httpcache", MANY, "8192"),
+    legacy("http/httpchunk", MANY, "8192"),
+    legacy("http/flvblock", MANY, "2048"),
+];
+
+const ABSENT: &[Opt] = &[
+    opt("authurl", Text, "", "Authorisation server, host:port or URL.").refuse(NO_AUTH),
+    absent("authorisation", "authurl@timeout", MANY, "3000", "Answer deadline in ms."),
+    absent("authorisation", "authurl@router", Text, "", "Path prefix."),
+    opt("ssl/serverca", Path, "", "Authority that client certificates must come from.")
+        .refuse(NO_CLIENT_CA),
+    absent(FORWARDING, "ssl/clientca", Path, "", "Authority of outgoing TLS."),
+    absent(FORWARDING, "ssl/clientkey", Path, "", "Key of outgoing TLS."),
+    absent(FORWARDING, "ssl/clientcert", Path, "", "Certificate of outgoing TLS."),
+    absent(FORWARDING, "rtmp/fwdtimeout", MANY, "5000", "Time to establish a forward, ms."),
+    opt("vhosts/vhost/forward", Text, "", "Forward rule of an older file.").many().refuse(NO_RULES),
+    absent(FORWARDING, "vhosts/vhost/forward@rewrite", Text, "", "Its target.").many(),
+    absent(FORWARDING, "vhosts/url@name", Text, "", "Forward rule of an older file.").many(),
+    opt("vhosts/url/forward", Text, "", "Forward rule of an older file.").many().refuse(NO_RULES),
+    absent(FORWARDING, "vhosts/url/forward@rewrite", Text, "", "Its target.").many(),
+    absent(RTSP, "nat/rtsp", HostPort, "", "Public host:port of RTSP."),
+    absent(SRT, "nat/srt", HostPort, "", "Public host:port of SRT."),
+    absent(WEBRTC, "nat/rtp", Host, "", "Public host of UDP media."),
+    absent(NAT_PAIRS, "natmap", Host, "", "One public address."),
+    absent(NAT_PAIRS, "hostmap@inner", Text, "", "Inner address.").many(),
+    absent(NAT_PAIRS, "hostmap@outer", Text, "", "Outer address.").many(),
+    absent(WEBRTC, "rtp@min", Port, "30000", "Lowest UDP port."),
+    absent(WEBRTC, "rtp@max", Port, "60000", "Highest UDP port."),
+    absent(WEBRTC, "rtp@que", MANY, "20000", "Receive queue."),
+    absent(RTSP, "rtmp/hasrtsp", Bool, "false", "Offer streams over RTSP."),
+    absent(HLS, "rtmp/hashls", Bool, "false", "Offer streams as HLS."),
+    absent(DASH, "rtmp/hasdash", Bool, "false", "Offer streams as DASH."),
+    absent(SRT, "rtmp/hassrt", Bool, "false", "Offer streams over SRT."),
+    absent(WEBRTC, "rtmp/haswebrtc", Bool, "false", "Offer streams over WebRTC."),
+    absent(RTSP, "rtmp/rtp@h265", Int(0, 127), "98", "RTP payload type of H.265."),
+    absent(RTSP, "rtmp/rtp@h264", Int(0, 127), "96", "RTP payload type of H.264."),
+    absent(RTSP, "rtmp/rtp@aac", Int(0, 127), "97", "RTP payload type of AAC."),
+    absent(RTSP, "rtmp/rtp@size", Int(0, 1460), "1460", "RTP packet size."),
+    absent(WEBRTC, "rtc/codec@audio", Text, "opus", "Audio codec."),
+    absent(WEBRTC, "rtc/codec@video", Text, "vp9", "Video codec."),
+    absent(WEBRTC, "webrtc/host@rtmp", Text, "", "RTMP address of a node.").many(),
+    absent(WEBRTC, "webrtc/host@http", Text, "", "HTTP address of a node.").many(),
+    absent(RTSP, "rtsp/enable", Bool, "false", "Listen for RTSP."),
+    absent(RTSP, "rtsp/ip", Ip, "", "Bind address."),
+    absent(RTSP, "rtsp/port", Port, "8554", "Port."),
+    absent(RTSP, "rtsp/ssl", Bool, "false", "RTSPS on the port."),
+    absent(RTSP, "rtsp/maxidle", MANY, "12", "Idle time, s."),
+    absent(RTSP, "rtsp/hasrtmp", Bool, "true", "Offer RTSP streams over RTMP."),
+    absent(SRT, "srt/enable", Bool, "false", "Listen for SRT."),
+    absent(SRT, "srt/ip", Ip, "", "Bind address."),
+    absent(SRT, "srt/port", Port, "9000", "Port."),
+    absent(SRT, "srt/hasrtmp", Bool, "true", "Offer SRT streams over RTMP."),
+    absent(SRT, "srt/maxidle", MANY, "10", "Idle time, s."),
+    absent(HLS, "http/hlsreccache", MANY, "20", "Files kept while recording."),
+    absent(HLS, "http/hlslivecache", MANY, "4", "Files kept live."),
+    absent(HLS, "http/hlssegment", MANY, "3", "Playlist entries."),
+    absent(HLS, "http/hlsduration", MANY, "5", "Seconds per entry."),
+    absent(DASH, "http/dashreccache", MANY, "20", "Files kept while recording."),
+    absent(DASH, "http/dashlivecache", MANY, "10", "Files kept live."),
+    absent(DASH, "http/dashduration", MANY, "10", "Seconds a file is kept."),
+    absent(RECORDING, "http/ioshrink", MANY, "120", "Queue before a slow disk."),
+    absent(RECORDING, "http/recmode", Int(0, 2), "0", "0 DASH, 1 HLS, 2 MP4."),
+    absent(RECORDING, "http/recduration", MANY, "3", "Minutes per piece."),
+    absent(CLUSTER, "cluster/id", Text, "", "Name of this node."),
+    absent(CLUSTER, "cluster/reconnect", MANY, "10", "Seconds between attempts."),
+    absent(CLUSTER, "cluster/heartbeat", MANY, "180", "Seconds between reports."),
+    absent(CLUSTER, "cluster/url", Text, "", "Centre, host:port."),
+    absent(CLUSTER, "cluster/rtmp", Text, "", "Announced RTMP address."),
+    absent(CLUSTER, "cluster/http", Text, "", "Announced HTTP address."),
+    absent(SIP, "sip", Opaque, "", "Any content."),
+    absent(SIP, "ims", Opaque, "", "Any content."),
+    absent(SIP, "turn", Opaque, "", "Any content."),
+];
