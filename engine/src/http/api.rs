@@ -202,7 +202,7 @@ fn iso_duration(time: Duration) -> String {
     for (value, unit) in parts.into_iter().filter(|p| p.0 > 0) {
         out.push_str(&format!("{value}{unit}"));
     }
-    if seconds % 60 > 0 || out.len() == 2 {
+    if !seconds.is_multiple_of(60) || out.len() == 2 {
         out.push_str(&format!("{}S", seconds % 60));
     }
     out

@@ -308,7 +308,9 @@ impl Write for Io {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.flow.begin_output();
+        if self.cipher_sent < self.cipher.len() {
+            self.flow.begin_output();
+        }
         ready!(self.poll_send_cipher(cx))?;
         self.flow.flushed.set(true);
         Poll::Ready(Ok(()))

@@ -45,7 +45,9 @@ async fn decide<B>(ctx: &HttpContext, caller: Caller, request: &Request<B>) -> R
     let config = ctx.backend.config();
     let at = match check_head(request, &config, caller) {
         Ok(at) => at,
-        Err(reply) => return Routed::Reply(respond::closing(reply)),
+        Err((status, sentence)) => {
+            return Routed::Reply(respond::closing(respond::text(status, sentence)));
+        }
     };
     let Some(path) = urls::percent_decode(request.uri().path()) else {
         let sentence = "the path is not UTF-8 in percent coding";
@@ -64,8 +66,8 @@ fn check_head<B>(
     request: &Request<B>,
     config: &Config,
     caller: Caller,
-) -> Result<Addressed, Reply> {
-    let bad = |sentence| Err(respond::text(StatusCode::BAD_REQUEST, sentence));
+) -> Result<Addressed, (StatusCode, &'static str)> {
+    let bad = |sentence| Err((StatusCode::BAD_REQUEST, sentence));
     let headers = request.headers();
     // No path takes a body, so a chunked one has no use but to confuse proxies in front of us.
     if headers.contains_key(header::TRANSFER_ENCODING) {
@@ -74,8 +76,7 @@ fn check_head<B>(
     if let Some(length) = headers.get(header::CONTENT_LENGTH) {
         let length = length.to_str().ok().and_then(|text| text.parse::<u64>().ok());
         if length.is_none_or(|length| length > config.http.body_bytes_max as u64) {
-            let sentence = "the body is too large";
-            return Err(respond::text(StatusCode::PAYLOAD_TOO_LARGE, sentence));
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"));
         }
     }
     let mut hosts = headers.get_all(header::HOST).iter();

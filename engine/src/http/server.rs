@@ -12,10 +12,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_lite::FutureExt;
 use futures_lite::future::poll_fn;
 use glommio::timer::Timer;
+use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -185,10 +186,15 @@ async fn serve_http1(io: Io, caller: Caller, ctx: Rc<HttpContext>, watch: Rc<Wat
 }
 
 async fn serve_http2(io: Io, caller: Caller, ctx: Rc<HttpContext>, watch: Rc<Watch>) -> Outcome {
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         let (ctx, watch) = (ctx.clone(), watch.clone());
         async move {
-            let _active = Active::new(watch);
+            let limit = ctx.backend.config().http.body_bytes_max;
+            let late = async {
+                Timer::new(watch.head_timeout).await;
+            };
+            let _active = Active::new(watch.clone());
+            drain(request.body_mut(), limit).or(late).await;
             match router::route(&ctx, caller, &request).await {
                 Routed::Reply(reply) => Ok::<Reply, h2::Error>(reply),
                 // An endless body needs the whole connection: the peer retries on HTTP/1.1.
@@ -210,6 +216,19 @@ async fn serve_http2(io: Io, caller: Caller, ctx: Rc<HttpContext>, watch: Rc<Wat
     })
     .await;
     watch.closed(reason)
+}
+
+/// Reads a body that nobody wants, up to a bound. An answer before its end would reset the stream,
+/// which some peers take for a failure. (On HTTP/1.1 the library closes the connection instead.)
+async fn drain(body: &mut Incoming, limit: usize) {
+    let mut left = limit;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        if length > left {
+            return;
+        }
+        left -= length;
+    }
 }
 
 /// Runs the streams of an HTTP/2 connection on its shard. A stream ends with its connection.
