@@ -176,7 +176,7 @@ function row(stream) {
   const name = element('td');
   const button = element('button', stream.app.name + '/' + stream.name);
   button.type = 'button';
-  button.title = stream.vhost || 'play';
+  button.title = stream.vhost ? 'on ' + stream.vhost : 'play';
   button.addEventListener('click', () => watch({
     key: keyOf(stream), app: stream.app.name, name: stream.name, vhost: stream.vhost,
   }));
