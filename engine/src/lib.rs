@@ -1,5 +1,46 @@
-//! The smart-rtmpd engine.
+//! The smart-rtmpd server: shards, streams, the media plane and the services on it.
+//!
+//! # Who owns what
+//! One pinned io_uring executor per allowed CPU runs one [`shard::Shard`]. A shard owns its
+//! connections ([`plane`], [`conn`]), the streams whose key hashes to it, and a mirror of every
+//! stream it has viewers for ([`stream`]). Shards meet only in [`ring`].
+//!
+//! ```text
+//! publisher's shard ──ring──▶ owner shard ──ring──▶ every shard with viewers (once per frame)
+//!   session, timeline          stream, log            mirror: log, wires ──▶ sockets
+//! ```
+//!
+//! # Code map
+//! * [`config`], [`policy`]: the two files, parsed and checked before anything starts.
+//! * [`server`]: starts the shards, watches them, stops them.
+//! * [`shard`]: the loop and the control plane. [`ring`]: what crosses between shards.
+//! * [`stream`]: logs, wires, owners, timelines; no sockets. [`plane`]: the sockets; no protocols.
+//! * [`conn`]: one connection. [`service`]: how a listener's connections become sessions.
+//! * [`http`]: pages, API, metrics, and the door to HTTP-FLV and WS-FLV.
+//! * [`net`]: system calls, TLS, pre-flight. [`observe`]: counters and the log.
+//!
+//! # Invariants
+//! * No lock and no wait between shards on the media path; the owner never waits for a mirror.
+//! * No state of a stream is visible from two shards but the frames, which are immutable.
+//! * A frame crosses to a shard once, however many viewers sit there; it is packaged once per
+//!   format and shard.
+//! * Per viewer and frame there is no copy, no allocation, no atomic operation and no lock.
+//! * Every queue, table, buffer and wait has a bound, and every overflow is counted.
+//! * The stream core does not know which protocols exist. Only [`clock`] reads the time.
+//! * No panic is reachable from peer bytes; one that happens all the same ends one connection.
 
+#![deny(unsafe_code)]
+
+pub mod clock;
 pub mod config;
+pub mod conn;
+pub mod http;
 pub mod net;
+pub mod observe;
+pub mod plane;
 pub mod policy;
+pub mod ring;
+pub mod server;
+pub mod service;
+pub mod shard;
+pub mod stream;

@@ -1,3 +1,9 @@
-//! What touches the operating system below the executor.
+//! What touches the operating system and the wire below any protocol: raw system calls, the
+//! poller, TLS, and the checks before the start.
 
 pub mod preflight;
+pub mod sys;
+pub mod sys_epoll;
+pub mod sys_signal;
+pub mod sys_socket;
+pub mod tls;

@@ -1,0 +1,233 @@
+//! `/api/*`: live streams, viewer counts and the state of the services, as JSON or plain lines,
+//! and the trait through which the engine supplies them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::BoxedLocal;
+use hyper::StatusCode;
+use protocols::media::Tracks;
+use serde_json::{Value, json};
+
+use crate::config::model::Config;
+use crate::http::respond::{self, Reply};
+use crate::http::urls::{self, Addressed};
+
+/// Where the HTTP service gets its answers; implemented by the engine on each shard.
+pub trait Backend {
+    /// The configuration in force.
+    fn config(&self) -> Arc<Config>;
+    /// Every live stream of the server, gathered from all shards.
+    fn streams(&self) -> BoxedLocal<Vec<StreamInfo>>;
+    /// The metrics of all shards in text exposition format.
+    fn metrics(&self) -> BoxedLocal<String>;
+    /// The state of the services.
+    fn status(&self) -> StatusInfo;
+}
+
+/// One live stream.
+#[derive(Debug, Clone)]
+pub struct StreamInfo {
+    /// Vhost; empty for the default one.
+    pub vhost: String,
+    /// App.
+    pub app: String,
+    /// Name.
+    pub name: String,
+    /// Host the publisher addressed, without port; may be empty.
+    pub publisher_host: String,
+    /// Port the publisher addressed, if it named one.
+    pub publisher_port: Option<u16>,
+    /// How the stream comes in: `rtmp`.
+    pub from: &'static str,
+    /// Time since the stream began.
+    pub uptime: Duration,
+    /// Bytes received from the publisher.
+    pub bytes_in: u64,
+    /// Present bit rate of the publisher.
+    pub bits_per_second: f64,
+    /// Frames between the last two keyframes; 0 when unknown.
+    pub gop_frames: u32,
+    /// The tracks.
+    pub tracks: Arc<Tracks>,
+    /// Who watches.
+    pub viewers: Viewers,
+}
+
+/// Viewers of one stream by the way they watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Viewers {
+    /// By RTMP.
+    pub rtmp: usize,
+    /// By HTTP-FLV.
+    pub flv: usize,
+    /// By WebSocket-FLV.
+    pub ws: usize,
+}
+
+/// The state of the services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StatusInfo {
+    /// When the server started, in seconds since 1970.
+    pub start_unix_s: i64,
+    /// RTMP and RTMPS.
+    pub rtmp: ServiceState,
+    /// HTTP.
+    pub http: ServiceState,
+    /// HTTPS.
+    pub https: ServiceState,
+}
+
+/// The state of one service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServiceState {
+    /// The port it listens on.
+    pub port: u16,
+    /// It listens.
+    pub running: bool,
+    /// It accepts TLS.
+    pub ssl: bool,
+}
+
+/// Answers a permitted GET or HEAD of `/api/live`.
+pub(crate) async fn live(backend: &dyn Backend, query: &str, at: &Addressed) -> Reply {
+    let (config, status) = (backend.config(), backend.status());
+    let mut streams = backend.streams().await;
+    streams.sort_by(|a, b| (&a.vhost, &a.app, &a.name).cmp(&(&b.vhost, &b.app, &b.name)));
+    if let Some(vhost) = urls::query_value(query, "vhost") {
+        let host = urls::parse_host(&vhost).map_or(vhost, |(host, _)| host);
+        // A host that is no vhost of its own means the default one.
+        let own = config.vhosts.iter().any(|v| v.eq_ignore_ascii_case(&host));
+        let wanted = if own { host.as_str() } else { "" };
+        streams.retain(|s| s.vhost.eq_ignore_ascii_case(wanted));
+    }
+    if let Some(app) = urls::query_value(query, "app") {
+        streams.retain(|s| s.app == app);
+    }
+    let Some(name) = urls::query_value(query, "name") else {
+        return respond::json(StatusCode::OK, &list(&streams, at, &config, &status));
+    };
+    let Some(stream) = streams.iter().find(|s| s.name == name) else {
+        let error = json!({ "error": "no such live stream" });
+        return respond::json(StatusCode::NOT_FOUND, &error);
+    };
+    match urls::query_value(query, "cmd").as_deref() {
+        None => respond::json(StatusCode::OK, &detail(stream, at, &config, &status)),
+        Some("count") => {
+            let Viewers { rtmp, flv, ws } = stream.viewers;
+            let lines = format!("rtmp:{rtmp}\nflv:{flv}\nws:{ws}");
+            respond::text(StatusCode::OK, &lines)
+        }
+        Some(_) => {
+            let error = json!({ "error": "the only cmd is count" });
+            respond::json(StatusCode::BAD_REQUEST, &error)
+        }
+    }
+}
+
+/// `stream`: the URLs older tools read. `live`: the same streams with everything known of them.
+fn list(streams: &[StreamInfo], at: &Addressed, config: &Config, status: &StatusInfo) -> Value {
+    let first = |s: &StreamInfo| urls::stream_urls(s, at, config, status).swap_remove(0).1;
+    let known = |s: &&StreamInfo| !urls::stream_urls(s, at, config, status).is_empty();
+    json!({
+        "stream": streams.iter().filter(known).map(first).collect::<Vec<_>>(),
+        "live": streams.iter().map(|s| detail(s, at, config, status)).collect::<Vec<_>>(),
+    })
+}
+
+fn detail(stream: &StreamInfo, at: &Addressed, config: &Config, status: &StatusInfo) -> Value {
+    let audio = stream.tracks.audio.as_ref().map(|track| {
+        json!({
+            "codec": track.codec.name(),
+            "channel": track.info.channels,
+            "samplebit": track.info.sample_bits,
+            "samplerate": track.info.sample_rate,
+        })
+    });
+    let video = stream.tracks.video.as_ref().map(|track| {
+        json!({
+            "codec": track.codec.name(),
+            "width": track.info.width,
+            "height": track.info.height,
+            "fps": (track.info.frame_rate * 100.0).round() / 100.0,
+            "gop": stream.gop_frames,
+        })
+    });
+    let urls: Vec<Value> = urls::stream_urls(stream, at, config, status)
+        .into_iter()
+        .map(|(kind, url)| json!({ "type": kind, "url": url }))
+        .collect();
+    json!({
+        "vhost": stream.vhost,
+        "name": stream.name,
+        "app": {
+            "name": stream.app,
+            "duration": iso_duration(stream.uptime),
+            "from": stream.from,
+            "rate": rate(stream.bits_per_second),
+            "rec": false,
+        },
+        "bits_per_second": stream.bits_per_second.round(),
+        "bytes_in": stream.bytes_in,
+        "media": { "audio": audio, "video": video },
+        "viewers": {
+            "rtmp": stream.viewers.rtmp,
+            "flv": stream.viewers.flv,
+            "ws": stream.viewers.ws,
+        },
+        "urls": urls,
+    })
+}
+
+/// Answers a permitted GET or HEAD of `/api/status`.
+pub(crate) fn status(backend: &dyn Backend) -> Reply {
+    let status = backend.status();
+    let start = jiff::Timestamp::from_second(status.start_unix_s).map_or(String::new(), |t| {
+        t.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    });
+    let rtmp = status.rtmp;
+    let value = json!({
+        "start_time": start,
+        "rtmp": { "port": rtmp.port, "run": rtmp.running, "ssl": rtmp.ssl },
+        "http": { "port": status.http.port, "run": status.http.running },
+        "https": { "port": status.https.port, "run": status.https.running },
+    });
+    respond::json(StatusCode::OK, &value)
+}
+
+fn iso_duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let parts = [(seconds / 3600, 'H'), (seconds / 60 % 60, 'M')];
+    let mut out = "PT".to_owned();
+    for (value, unit) in parts.into_iter().filter(|p| p.0 > 0) {
+        out.push_str(&format!("{value}{unit}"));
+    }
+    if !seconds.is_multiple_of(60) || out.len() == 2 {
+        out.push_str(&format!("{}S", seconds % 60));
+    }
+    out
+}
+
+fn rate(bits_per_second: f64) -> String {
+    let (value, unit) = match bits_per_second {
+        b if b >= 1e6 => (b / 1e6, "Mb/s"),
+        b if b >= 1e3 => (b / 1e3, "Kb/s"),
+        b => (b, "b/s"),
+    };
+    format!("{value:.2} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_rates_read_like_the_documented_samples() {
+        assert_eq!(iso_duration(Duration::from_secs(2)), "PT2S");
+        assert_eq!(iso_duration(Duration::ZERO), "PT0S");
+        assert_eq!(iso_duration(Duration::from_secs(3600)), "PT1H");
+        assert_eq!(iso_duration(Duration::from_secs(3725)), "PT1H2M5S");
+        assert_eq!(rate(91.81), "91.81 b/s");
+        assert_eq!(rate(2_500_000.0), "2.50 Mb/s");
+    }
+}

@@ -1,0 +1,328 @@
+//! A socket as the HTTP library wants it: a raw non-blocking descriptor, the executor's readiness,
+//! and TLS in between where the connection speaks it.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::{Buf, BytesMut};
+use futures_lite::future::poll_fn;
+use glommio::io::{PollState, PollableFd};
+use hyper::rt::{Read, ReadBufCursor, Write};
+
+use crate::net::sys::{self, Half};
+use crate::net::tls::TlsCodec;
+
+/// Bytes asked of the socket at once.
+const READ_BYTES: usize = 16 * 1024;
+/// Plaintext encrypted at once; the rest waits with the caller, so one record batch bounds memory.
+const ENCRYPT_BYTES: usize = 64 * 1024;
+/// Reads without plaintext before other tasks get their turn.
+const FRUITLESS_READS_MAX: usize = 16;
+
+/// What the driver of a connection watches while the HTTP library owns its [`Io`].
+pub(crate) struct Flow {
+    /// Bytes the socket gave.
+    pub(crate) bytes_in: Cell<u64>,
+    /// Bytes the socket took.
+    pub(crate) bytes_out: Cell<u64>,
+    /// The last flush completed and nothing was written since.
+    pub(crate) flushed: Cell<bool>,
+    /// When the first bytes came in since this was last cleared.
+    pub(crate) first_input: Cell<Option<Instant>>,
+    /// When the socket last took bytes, or was first offered some after a flush.
+    pub(crate) last_output: Cell<Instant>,
+}
+
+impl Flow {
+    fn begin_output(&self) {
+        if self.flushed.replace(false) {
+            self.last_output.set(Instant::now());
+        }
+    }
+}
+
+/// One connection: descriptor, optional TLS, and bytes that were read but not yet asked for.
+pub struct Io {
+    read_wait: PollState,
+    write_wait: PollState,
+    fd: Option<PollableFd<OwnedFd>>,
+    tls: Option<TlsCodec>,
+    plain: BytesMut,
+    cipher: Vec<u8>,
+    cipher_sent: usize,
+    eof: bool,
+    flow: Rc<Flow>,
+}
+
+impl Io {
+    /// Wraps a non-blocking socket. `prefix` holds plaintext that was read before; `tls` must
+    /// have been fed every byte that was read from the socket.
+    ///
+    /// # Errors
+    /// The executor cannot watch the descriptor.
+    pub fn new(fd: OwnedFd, tls: Option<TlsCodec>, prefix: BytesMut) -> io::Result<Self> {
+        let flow = Flow {
+            bytes_in: Cell::new(prefix.len() as u64),
+            bytes_out: Cell::new(0),
+            flushed: Cell::new(true),
+            first_input: Cell::new(None),
+            last_output: Cell::new(Instant::now()),
+        };
+        Ok(Self {
+            read_wait: PollState::new(),
+            write_wait: PollState::new(),
+            fd: Some(PollableFd::new(fd).map_err(io::Error::from)?),
+            tls,
+            plain: prefix,
+            cipher: Vec::new(),
+            cipher_sent: 0,
+            eof: false,
+            flow: Rc::new(flow),
+        })
+    }
+
+    /// Takes the connection apart: socket, TLS state, and plaintext nobody has asked for yet.
+    /// What was written must have been flushed.
+    ///
+    /// # Errors
+    /// The socket was already taken.
+    pub fn into_parts(mut self) -> io::Result<(OwnedFd, Option<TlsCodec>, BytesMut)> {
+        debug_assert!(self.cipher.len() == self.cipher_sent, "taken apart with unsent bytes");
+        self.read_wait = PollState::new();
+        self.write_wait = PollState::new();
+        let fd = self.fd.take().ok_or(io::ErrorKind::NotConnected)?;
+        Ok((fd.into_inner(), self.tls.take(), std::mem::take(&mut self.plain)))
+    }
+
+    /// The TLS state, if the connection speaks TLS.
+    pub fn tls(&self) -> Option<&TlsCodec> {
+        self.tls.as_ref()
+    }
+
+    pub(crate) fn flow(&self) -> Rc<Flow> {
+        self.flow.clone()
+    }
+
+    /// Completes the TLS handshake; returns at once on a plain connection.
+    ///
+    /// # Errors
+    /// The peer went away or broke TLS.
+    pub async fn handshake(&mut self) -> io::Result<()> {
+        poll_fn(|cx| {
+            loop {
+                if let Some(tls) = &mut self.tls {
+                    tls.take_output(&mut self.cipher);
+                }
+                let sent = self.poll_send_cipher(cx)?;
+                if !self.tls.as_ref().is_some_and(TlsCodec::is_handshaking) {
+                    return sent.map(Ok);
+                }
+                if self.eof {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                ready!(self.poll_fill(cx))?;
+            }
+        })
+        .await
+    }
+
+    /// Ends our direction and waits for the peer to end its own, dropping what it still sends:
+    /// closing with unread bytes would reset the connection and lose our last answer.
+    pub(crate) async fn linger(&mut self) {
+        let farewell = poll_fn(|cx| Pin::new(&mut *self).poll_shutdown(cx)).await;
+        let mut budget = 256usize;
+        while farewell.is_ok() && !self.eof && budget > 0 {
+            self.plain.clear();
+            budget -= 1;
+            if poll_fn(|cx| self.poll_fill(cx)).await.is_err() {
+                break;
+            }
+        }
+    }
+
+    fn socket(&self) -> io::Result<&PollableFd<OwnedFd>> {
+        self.fd.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn borrow(&self) -> io::Result<BorrowedFd<'_>> {
+        Ok(self.socket()?.get_ref().as_fd())
+    }
+
+    fn poll_wait(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<io::Result<()>> {
+        let fd = self.fd.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let waited = if read {
+            fd.poll_readable(cx, &mut self.read_wait)
+        } else {
+            fd.poll_writable(cx, &mut self.write_wait)
+        };
+        waited.map_err(io::Error::from)
+    }
+
+    /// Reads once from the socket into `plain` (through TLS); sets `eof` at the end.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut buffer = [0u8; READ_BYTES];
+        let read = loop {
+            match sys::recv(self.borrow()?, &mut buffer) {
+                Ok(read) => break read,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.poll_wait(cx, true))?;
+                }
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        };
+        self.flow.bytes_in.set(self.flow.bytes_in.get() + read as u64);
+        if self.flow.first_input.get().is_none() {
+            self.flow.first_input.set(Some(Instant::now()));
+        }
+        self.eof = read == 0;
+        let Some(tls) = &mut self.tls else {
+            self.plain.extend_from_slice(&buffer[..read]);
+            return Poll::Ready(Ok(()));
+        };
+        let outcome = tls.receive(&buffer[..read], &mut self.plain);
+        tls.take_output(&mut self.cipher);
+        // An alert is worth one try; the connection is over either way.
+        let _ = self.poll_send_cipher(cx)?;
+        match outcome {
+            Ok(received) => self.eof |= received.eof,
+            Err(e) => {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, e)));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_send_cipher(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.cipher_sent < self.cipher.len() {
+            match sys::send(self.borrow()?, &self.cipher[self.cipher_sent..]) {
+                Ok(sent) => {
+                    self.cipher_sent += sent;
+                    self.note_output(sent);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.poll_wait(cx, false))?;
+                }
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        }
+        self.cipher.clear();
+        self.cipher_sent = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    fn note_output(&self, bytes: usize) {
+        self.flow.bytes_out.set(self.flow.bytes_out.get() + bytes as u64);
+        self.flow.last_output.set(Instant::now());
+    }
+}
+
+impl Drop for Io {
+    fn drop(&mut self) {
+        if let Ok(fd) = self.borrow() {
+            sys::shutdown(fd, Half::Both);
+        }
+    }
+}
+
+impl Read for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut into: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        for _ in 0..FRUITLESS_READS_MAX {
+            if !self.plain.is_empty() {
+                let take = self.plain.len().min(into.remaining());
+                into.put_slice(&self.plain[..take]);
+                self.plain.advance(take);
+                if self.flow.first_input.get().is_none() {
+                    self.flow.first_input.set(Some(Instant::now()));
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if self.eof {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.poll_fill(cx))?;
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Write for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.flow.begin_output();
+        ready!(self.poll_send_cipher(cx))?;
+        let this = &mut *self;
+        if let Some(tls) = &mut this.tls {
+            let mut left = ENCRYPT_BYTES;
+            let mut batch = Vec::with_capacity(slices.len());
+            for slice in slices {
+                let take = slice.len().min(left);
+                batch.push(IoSlice::new(&slice[..take]));
+                left -= take;
+                if left == 0 {
+                    break;
+                }
+            }
+            tls.send(&batch, &mut this.cipher);
+            if let Poll::Ready(Err(e)) = this.poll_send_cipher(cx) {
+                return Poll::Ready(Err(e));
+            }
+            return Poll::Ready(Ok(ENCRYPT_BYTES - left));
+        }
+        loop {
+            match sys::sendmsg(this.borrow()?, slices) {
+                Ok(sent) => {
+                    this.note_output(sent);
+                    return Poll::Ready(Ok(sent));
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(this.poll_wait(cx, false))?;
+                }
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.cipher_sent < self.cipher.len() {
+            self.flow.begin_output();
+        }
+        ready!(self.poll_send_cipher(cx))?;
+        self.flow.flushed.set(true);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Some(tls) = &mut this.tls {
+            tls.close(&mut this.cipher);
+        }
+        ready!(this.poll_send_cipher(cx))?;
+        sys::shutdown(this.borrow()?, Half::Write);
+        Poll::Ready(Ok(()))
+    }
+}

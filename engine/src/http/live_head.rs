@@ -1,0 +1,47 @@
+//! What a request for live media says before any media flows: its path, its answer to HEAD and
+//! OPTIONS, and the refusals that need no stream.
+
+use hyper::{StatusCode, header};
+use protocols::media::StreamKey;
+
+use crate::config::model::Rtmp;
+use crate::http::respond::{self, Reply};
+
+/// Which stream a decoded path names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LivePath {
+    /// The live or rec app tag.
+    pub(crate) app: String,
+    /// The stream name, maybe of several components.
+    pub(crate) name: String,
+}
+
+/// Reads `/{live_app|rec_app}/NAME.flv` from a path that was percent-decoded once; `None` when
+/// the path is not of that form or its name could not belong to a stream.
+pub(crate) fn parse(path: &str, rtmp: &Rtmp) -> Option<LivePath> {
+    let path = path.strip_prefix('/')?;
+    let in_app = |app: &str| path.strip_prefix(app)?.strip_prefix('/');
+    let (app, rest) = [&rtmp.live_app, &rtmp.rec_app]
+        .into_iter()
+        .find_map(|app| in_app(app).map(|rest| (app, rest)))?;
+    let name = rest.strip_suffix(".flv")?;
+    StreamKey::new("", app, name).ok()?;
+    Some(LivePath { app: app.clone(), name: name.to_owned() })
+}
+
+/// The headers a GET would get, without looking for the stream.
+pub(crate) fn head() -> Reply {
+    let mut reply = respond::empty(StatusCode::OK);
+    respond::set(&mut reply, header::CONTENT_TYPE, "video/x-flv");
+    respond::set(&mut reply, header::CACHE_CONTROL, "no-store");
+    respond::allow_any_origin(&mut reply);
+    reply
+}
+
+/// The answer to a preflight request.
+pub(crate) fn options() -> Reply {
+    let mut reply = respond::empty(StatusCode::NO_CONTENT);
+    respond::set(&mut reply, header::ALLOW, respond::READ_ONLY_CORS);
+    respond::allow_any_origin(&mut reply);
+    reply
+}

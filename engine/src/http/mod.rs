@@ -1,0 +1,29 @@
+//! The HTTP service of a shard: pages, API, metrics, and the door to HTTP-FLV and WebSocket-FLV.
+//!
+//! [`server::serve`] drives one connection as a task of the shard that accepted it. A request for
+//! live media ends that task: the socket goes back to the media plane as a
+//! [`server::MediaHandoff`], so no endless body ever runs through here.
+
+mod access;
+pub mod api;
+mod files;
+pub mod io;
+pub mod live;
+mod live_head;
+mod metrics_route;
+mod respond;
+mod router;
+pub mod server;
+mod urls;
+pub mod websocket;
+
+use std::rc::Rc;
+
+use crate::http::api::Backend;
+
+/// What every HTTP connection of a shard shares.
+#[derive(Clone)]
+pub struct HttpContext {
+    /// Where answers come from.
+    pub backend: Rc<dyn Backend>,
+}

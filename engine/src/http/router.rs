@@ -1,0 +1,198 @@
+//! Which request gets which answer.
+
+use std::net::SocketAddr;
+
+use hyper::header::{self, HeaderMap};
+use hyper::{Method, Request, StatusCode, Version};
+
+use crate::config::model::Config;
+use crate::http::respond::{self, READ_ONLY, READ_ONLY_CORS, Reply};
+use crate::http::server::{MediaKind, MediaRequest};
+use crate::http::urls::{self, Addressed};
+use crate::http::websocket::{self, UpgradeError};
+use crate::http::{HttpContext, access, api, files, live_head, metrics_route};
+
+/// Bytes of the caller's own name that are kept.
+const AGENT_BYTES_MAX: usize = 128;
+
+/// What does not change during a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    /// The peer.
+    pub(crate) peer: SocketAddr,
+    /// The connection speaks TLS.
+    pub(crate) secure: bool,
+}
+
+/// What comes of a request.
+pub(crate) enum Routed {
+    /// An answer.
+    Reply(Reply),
+    /// Live media: the connection leaves the HTTP service.
+    Media(Box<MediaRequest>),
+}
+
+/// Finds the answer to a request. The body is never read: no path takes one.
+pub(crate) async fn route<B>(ctx: &HttpContext, caller: Caller, request: &Request<B>) -> Routed {
+    let routed = decide(ctx, caller, request).await;
+    match routed {
+        Routed::Reply(reply) => Routed::Reply(respond::finish(reply, request.method())),
+        media @ Routed::Media(_) => media,
+    }
+}
+
+async fn decide<B>(ctx: &HttpContext, caller: Caller, request: &Request<B>) -> Routed {
+    let config = ctx.backend.config();
+    let at = match check_head(request, &config, caller) {
+        Ok(at) => at,
+        Err((status, sentence)) => {
+            return Routed::Reply(respond::closing(respond::text(status, sentence)));
+        }
+    };
+    let Some(path) = urls::percent_decode(request.uri().path()) else {
+        let sentence = "the path is not UTF-8 in percent coding";
+        return Routed::Reply(respond::text(StatusCode::BAD_REQUEST, sentence));
+    };
+    if config.http.flv
+        && let Some(live) = live_head::parse(&path, &config.rtmp)
+    {
+        return media(caller, request, at, live);
+    }
+    Routed::Reply(page(ctx, caller, request, &config, &at, &path).await)
+}
+
+/// What must hold for every request: one sound Host, and no body worth speaking of.
+fn check_head<B>(
+    request: &Request<B>,
+    config: &Config,
+    caller: Caller,
+) -> Result<Addressed, (StatusCode, &'static str)> {
+    let bad = |sentence| Err((StatusCode::BAD_REQUEST, sentence));
+    let headers = request.headers();
+    // No path takes a body, so a chunked one has no use but to confuse proxies in front of us.
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return bad("no path of this server takes a chunked body");
+    }
+    if let Some(length) = headers.get(header::CONTENT_LENGTH) {
+        let length = length.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+        if length.is_none_or(|length| length > config.http.body_bytes_max as u64) {
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"));
+        }
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (host, more) = (hosts.next(), hosts.next());
+    if more.is_some() {
+        return bad("there must be one Host header");
+    }
+    if host.is_none() && request.version() == Version::HTTP_11 {
+        return bad("HTTP/1.1 needs a Host header");
+    }
+    let named = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => match host.map(|value| value.to_str()) {
+            None => "",
+            Some(Ok(text)) => text,
+            Some(Err(_)) => return bad("the Host header is not a host"),
+        },
+    };
+    if named.is_empty() {
+        return Ok(Addressed { secure: caller.secure, ..Addressed::default() });
+    }
+    match urls::parse_host(named) {
+        Some((host, port)) => Ok(Addressed { host, port, secure: caller.secure }),
+        None => bad("the Host header is not a host"),
+    }
+}
+
+fn media<B>(
+    caller: Caller,
+    request: &Request<B>,
+    at: Addressed,
+    live: live_head::LivePath,
+) -> Routed {
+    let headers = request.headers();
+    let upgrade = websocket::wants_upgrade(headers);
+    match *request.method() {
+        Method::HEAD if !upgrade => return Routed::Reply(live_head::head()),
+        Method::OPTIONS if !upgrade => return Routed::Reply(live_head::options()),
+        Method::GET => {}
+        _ => return Routed::Reply(respond::method_not_allowed(READ_ONLY_CORS)),
+    }
+    let websocket_accept = if upgrade {
+        match websocket::accept(request.method(), request.version(), headers) {
+            Ok(accept) => Some(accept),
+            Err(error) => return Routed::Reply(refuse_upgrade(error)),
+        }
+    } else {
+        None
+    };
+    let kind = if upgrade { MediaKind::WsFlv } else { MediaKind::HttpFlv };
+    Routed::Media(Box::new(MediaRequest {
+        host: at.host,
+        port: at.port,
+        app: live.app,
+        name: live.name,
+        query: request.uri().query().unwrap_or_default().to_owned(),
+        agent: agent(headers),
+        kind,
+        websocket_accept,
+        keep_http11: request.version() == Version::HTTP_11,
+        peer: caller.peer,
+    }))
+}
+
+fn refuse_upgrade(error: UpgradeError) -> Reply {
+    let status = match error {
+        UpgradeError::BadRequest(_) => StatusCode::BAD_REQUEST,
+        UpgradeError::WrongVersion => StatusCode::UPGRADE_REQUIRED,
+    };
+    let mut reply = respond::text(status, &error.to_string());
+    if error == UpgradeError::WrongVersion {
+        respond::set(&mut reply, header::SEC_WEBSOCKET_VERSION, "13");
+    }
+    respond::closing(reply)
+}
+
+fn agent(headers: &HeaderMap) -> String {
+    let text = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    // Visible ASCII only (`to_str`), so every byte is a character.
+    text.unwrap_or_default().chars().take(AGENT_BYTES_MAX).collect()
+}
+
+async fn page<B>(
+    ctx: &HttpContext,
+    caller: Caller,
+    request: &Request<B>,
+    config: &Config,
+    at: &Addressed,
+    path: &str,
+) -> Reply {
+    let backend = &*ctx.backend;
+    let method = request.method();
+    let readable = *method == Method::GET || *method == Method::HEAD;
+    let cors = path == "/api/live";
+    if cors && *method == Method::OPTIONS {
+        return live_head::options();
+    }
+    if !readable {
+        return respond::method_not_allowed(if cors { READ_ONLY_CORS } else { READ_ONLY });
+    }
+    let guarded = path == "/metrics" || path == "/api" || path.starts_with("/api/");
+    if guarded && !access::permitted(caller.peer.ip(), &config.http.api_allow) {
+        let sentence = "this address may not read the API: see http/api_allow in config.xml";
+        return respond::text(StatusCode::FORBIDDEN, sentence);
+    }
+    match path {
+        "/healthz" => respond::text(StatusCode::OK, "ok"),
+        "/metrics" => metrics_route::answer(backend).await,
+        "/api/live" => {
+            let query = request.uri().query().unwrap_or_default();
+            let mut reply = api::live(backend, query, at).await;
+            respond::allow_any_origin(&mut reply);
+            reply
+        }
+        "/api/status" => api::status(backend),
+        _ if guarded => files::not_found(),
+        _ => files::answer(path, request.headers(), config).await,
+    }
+}

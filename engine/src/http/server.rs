@@ -1,0 +1,343 @@
+//! The driver of one HTTP connection: HTTP/1.1 or HTTP/2, its deadlines, and the moment a request
+//! for live media ends it.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::{Future, pending};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use futures_lite::FutureExt;
+use futures_lite::future::poll_fn;
+use glommio::timer::Timer;
+use http_body_util::BodyExt;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+
+use crate::http::HttpContext;
+use crate::http::io::{Flow, Io};
+use crate::http::respond::Reply;
+use crate::http::router::{self, Caller, Routed};
+use crate::net::tls::TlsCodec;
+
+/// Bytes of one request head.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Headers of one request.
+const HEADERS_MAX: usize = 64;
+/// Requests at once on one HTTP/2 connection.
+const H2_STREAMS_MAX: u32 = 32;
+/// An answer of which the peer takes nothing for so long ends the connection.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+/// How long the peer gets to read our last answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// How a connection left the HTTP service.
+pub enum Outcome {
+    /// It is closed.
+    Closed {
+        /// Stable word for log and metrics.
+        reason: &'static str,
+        /// Bytes the socket gave.
+        bytes_in: u64,
+        /// Bytes the socket took.
+        bytes_out: u64,
+    },
+    /// It asked for live media and belongs to the media plane now.
+    Media(Box<MediaHandoff>),
+}
+
+/// A connection on its way to the media plane. Nothing of the answer has been sent.
+pub struct MediaHandoff {
+    /// The socket.
+    pub fd: OwnedFd,
+    /// Its TLS state, handshake done.
+    pub tls: Option<TlsCodec>,
+    /// What the peer sent after the request.
+    pub leftover: BytesMut,
+    /// The request.
+    pub request: MediaRequest,
+}
+
+/// A request for live media; stream name and app are well formed, nothing else is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaRequest {
+    /// Host the peer addressed, without port; empty when it named none.
+    pub host: String,
+    /// Port the peer addressed, if it named one.
+    pub port: Option<u16>,
+    /// App.
+    pub app: String,
+    /// Stream name without `.flv`.
+    pub name: String,
+    /// Query string without `?`, as sent.
+    pub query: String,
+    /// What the peer calls itself, cut to 128 bytes.
+    pub agent: String,
+    /// How it wants the media.
+    pub kind: MediaKind,
+    /// `Sec-WebSocket-Accept` of the answer (WebSocket only).
+    pub websocket_accept: Option<String>,
+    /// The request was HTTP/1.1; else the answer must be HTTP/1.0.
+    pub keep_http11: bool,
+    /// The peer.
+    pub peer: SocketAddr,
+}
+
+/// How a peer wants live media.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MediaKind {
+    /// An endless HTTP body.
+    HttpFlv,
+    /// Binary WebSocket messages.
+    WsFlv,
+}
+
+/// Drives one connection to its end, or to a request for live media. The head deadline runs from
+/// the call, so a TLS handshake counts towards it.
+pub async fn serve(mut io: Io, peer: SocketAddr, ctx: Rc<HttpContext>) -> Outcome {
+    let config = ctx.backend.config();
+    let mut watch = Watch {
+        flow: io.flow(),
+        active: Cell::new(0),
+        served: Cell::new(false),
+        multiplexed: false,
+        idle_since: Cell::new(Instant::now()),
+        head_timeout: config.http.head_timeout,
+        keepalive_timeout: config.http.keepalive_timeout,
+    };
+    let caller = Caller { peer, secure: io.tls().is_some() };
+    let handshake = async { io.handshake().await.err().map(|_| "tls_handshake") };
+    let late = async {
+        Timer::new(watch.head_timeout).await;
+        Some("tls_handshake_timeout")
+    };
+    if let Some(reason) = handshake.or(late).await {
+        return watch.closed(reason);
+    }
+    watch.multiplexed = io.tls().is_some_and(|tls| tls.alpn() == Some(b"h2"));
+    if watch.multiplexed {
+        serve_http2(io, caller, ctx, Rc::new(watch)).await
+    } else {
+        serve_http1(io, caller, ctx, Rc::new(watch)).await
+    }
+}
+
+async fn serve_http1(io: Io, caller: Caller, ctx: Rc<HttpContext>, watch: Rc<Watch>) -> Outcome {
+    let wanted: Rc<RefCell<Option<Box<MediaRequest>>>> = Rc::default();
+    let service = service_fn(|request: Request<Incoming>| {
+        let (ctx, watch, wanted) = (ctx.clone(), watch.clone(), wanted.clone());
+        // Boxed: the driver below polls the connection without pinning it.
+        Box::pin(async move {
+            let _active = Active::new(watch);
+            match router::route(&ctx, caller, &request).await {
+                Routed::Reply(reply) => Ok::<Reply, Infallible>(reply),
+                Routed::Media(media) => {
+                    *wanted.borrow_mut() = Some(media);
+                    pending().await
+                }
+            }
+        })
+    });
+    let mut conn = http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(io, service);
+    let mut deadline = Deadline::default();
+    let reason = poll_fn(|cx| {
+        let polled = conn.poll_without_shutdown(cx);
+        // Earlier answers of a pipelining peer must be out before the media plane writes.
+        if wanted.borrow().is_some() && watch.flow.flushed.get() {
+            return Poll::Ready("media");
+        }
+        match polled {
+            Poll::Ready(Ok(())) => Poll::Ready("done"),
+            Poll::Ready(Err(e)) if e.is_parse() => Poll::Ready("bad_request"),
+            Poll::Ready(Err(_)) => Poll::Ready("connection_lost"),
+            Poll::Pending => deadline.poll(cx, &watch),
+        }
+    })
+    .await;
+    let parts = conn.into_parts();
+    let mut io = parts.io;
+    let request = wanted.borrow_mut().take();
+    if let (Some(request), "media") = (request, reason) {
+        let Ok((fd, tls, rest)) = io.into_parts() else {
+            return watch.closed("connection_lost");
+        };
+        let mut leftover = BytesMut::from(&parts.read_buf[..]);
+        leftover.extend_from_slice(&rest);
+        return Outcome::Media(Box::new(MediaHandoff { fd, tls, leftover, request: *request }));
+    }
+    if matches!(reason, "done" | "bad_request") {
+        let late = async {
+            Timer::new(LINGER).await;
+        };
+        io.linger().or(late).await;
+    }
+    watch.closed(reason)
+}
+
+async fn serve_http2(io: Io, caller: Caller, ctx: Rc<HttpContext>, watch: Rc<Watch>) -> Outcome {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let (ctx, watch) = (ctx.clone(), watch.clone());
+        async move {
+            let limit = ctx.backend.config().http.body_bytes_max;
+            let late = async {
+                Timer::new(watch.head_timeout).await;
+            };
+            let _active = Active::new(watch.clone());
+            drain(request.body_mut(), limit).or(late).await;
+            match router::route(&ctx, caller, &request).await {
+                Routed::Reply(reply) => Ok::<Reply, h2::Error>(reply),
+                // An endless body needs the whole connection: the peer retries on HTTP/1.1.
+                Routed::Media(_) => Err(h2::Reason::HTTP_1_1_REQUIRED.into()),
+            }
+        }
+    });
+    let conn = http2::Builder::new(OnShard)
+        .max_concurrent_streams(H2_STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .max_send_buf_size(64 * 1024)
+        .serve_connection(io, service);
+    let mut conn = pin!(conn);
+    let mut deadline = Deadline::default();
+    let reason = poll_fn(|cx| match conn.as_mut().poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready("done"),
+        Poll::Ready(Err(_)) => Poll::Ready("connection_lost"),
+        Poll::Pending => deadline.poll(cx, &watch),
+    })
+    .await;
+    watch.closed(reason)
+}
+
+/// Reads a body that nobody wants, up to a bound. An answer before its end would reset the stream,
+/// which some peers take for a failure. (On HTTP/1.1 the library closes the connection instead.)
+async fn drain(body: &mut Incoming, limit: usize) {
+    let mut left = limit;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        if length > left {
+            return;
+        }
+        left -= length;
+    }
+}
+
+/// Runs the streams of an HTTP/2 connection on its shard. A stream ends with its connection.
+#[derive(Clone, Copy)]
+struct OnShard;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for OnShard
+where
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        let guarded = AssertUnwindSafe(future).catch_unwind();
+        glommio::spawn_local(async move {
+            if guarded.await.is_err() {
+                tracing::error!("a task of an HTTP/2 connection panicked");
+            }
+        })
+        .detach();
+    }
+}
+
+/// What the deadlines of a connection depend on.
+struct Watch {
+    flow: Rc<Flow>,
+    active: Cell<usize>,
+    served: Cell<bool>,
+    multiplexed: bool,
+    idle_since: Cell<Instant>,
+    head_timeout: Duration,
+    keepalive_timeout: Duration,
+}
+
+impl Watch {
+    fn closed(&self, reason: &'static str) -> Outcome {
+        let (bytes_in, bytes_out) = (self.flow.bytes_in.get(), self.flow.bytes_out.get());
+        Outcome::Closed { reason, bytes_in, bytes_out }
+    }
+
+    /// When the connection is over if nothing changes, and why.
+    fn due(&self) -> Option<(Instant, &'static str)> {
+        if !self.flow.flushed.get() {
+            return Some((self.flow.last_output.get() + WRITE_STALL, "write_stall"));
+        }
+        if self.active.get() > 0 {
+            return None;
+        }
+        if !self.served.get() {
+            return Some((self.idle_since.get() + self.head_timeout, "head_timeout"));
+        }
+        let idle_since = self.idle_since.get().max(self.flow.last_output.get());
+        match self.flow.first_input.get() {
+            // On HTTP/2 any frame is input, so it says nothing about a head.
+            Some(at) if !self.multiplexed => {
+                Some((at.max(idle_since) + self.head_timeout, "head_timeout"))
+            }
+            _ => Some((idle_since + self.keepalive_timeout, "idle")),
+        }
+    }
+}
+
+/// Counts a request as running while it lives.
+struct Active(Rc<Watch>);
+
+impl Active {
+    fn new(watch: Rc<Watch>) -> Self {
+        watch.active.set(watch.active.get() + 1);
+        watch.served.set(true);
+        Self(watch)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get() - 1);
+        self.0.idle_since.set(Instant::now());
+        self.0.flow.first_input.set(None);
+    }
+}
+
+/// One timer for all deadlines: re-armed only when the next one is earlier than it.
+#[derive(Default)]
+struct Deadline {
+    armed: Option<(Instant, Timer)>,
+}
+
+impl Deadline {
+    fn poll(&mut self, cx: &mut Context<'_>, watch: &Watch) -> Poll<&'static str> {
+        loop {
+            let Some((due, reason)) = watch.due() else {
+                return Poll::Pending;
+            };
+            let now = Instant::now();
+            if due <= now {
+                return Poll::Ready(reason);
+            }
+            if self.armed.as_ref().is_none_or(|(at, _)| *at > due) {
+                self.armed = Some((due, Timer::new(due - now)));
+            }
+            let Some((_, timer)) = &mut self.armed else {
+                return Poll::Pending;
+            };
+            if Pin::new(timer).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.armed = None;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -1,0 +1,108 @@
+//! The poller of a shard's media sockets: one edge-triggered epoll, itself awaited by the executor.
+
+// Raw epoll calls; each block says why it is sound.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Events taken from the kernel at a time.
+const EVENTS_MAX: usize = 256;
+
+/// One readiness report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ready {
+    /// What the socket was registered with.
+    pub token: u64,
+    /// Bytes, a connection or the end can be read.
+    pub readable: bool,
+    /// The socket takes bytes again.
+    pub writable: bool,
+    /// The connection is broken or fully closed.
+    pub hung_up: bool,
+}
+
+/// An epoll instance.
+#[derive(Debug)]
+pub struct Epoll {
+    fd: OwnedFd,
+    events: Vec<libc::epoll_event>,
+}
+
+impl Epoll {
+    /// A new instance.
+    ///
+    /// # Errors
+    /// What `epoll_create1` says.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers; the result is checked.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new and nobody else's.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { fd, events: Vec::with_capacity(EVENTS_MAX) })
+    }
+
+    /// A second descriptor of the instance, for the executor to wait on.
+    ///
+    /// # Errors
+    /// What `dup` says.
+    pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
+    /// Reports edges of a connection, both directions, under `token`.
+    ///
+    /// # Errors
+    /// What `epoll_ctl` says.
+    pub fn add_connection(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+        let interest = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+        self.control(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), interest, token)
+    }
+
+    /// Reports a listener for as long as connections wait, under `token`.
+    ///
+    /// # Errors
+    /// What `epoll_ctl` says.
+    pub fn add_listener(&self, fd: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), libc::EPOLLIN, token)
+    }
+
+    /// Forgets a descriptor that goes on living elsewhere.
+    pub fn remove(&self, fd: BorrowedFd<'_>) {
+        // Failing means that it was not registered, which is what is wanted.
+        let _ = self.control(libc::EPOLL_CTL_DEL, fd.as_raw_fd(), 0, 0);
+    }
+
+    fn control(&self, op: libc::c_int, fd: RawFd, interest: i32, token: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: interest.cast_unsigned(), u64: token };
+        // SAFETY: the event lives for the length of the call; both descriptors are borrowed.
+        let rc = unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), op, fd, &raw mut event) };
+        if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Appends what is ready now, without waiting; true when there may be more.
+    pub fn poll(&mut self, ready: &mut Vec<Ready>) -> bool {
+        let capacity = i32::try_from(EVENTS_MAX).unwrap_or(i32::MAX);
+        // SAFETY: the vector has room for EVENTS_MAX events; the kernel writes at most that many.
+        let count = unsafe {
+            libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), capacity, 0)
+        };
+        let count = usize::try_from(count).unwrap_or(0);
+        // SAFETY: the kernel has initialised `count` events, `count` ≤ EVENTS_MAX = capacity.
+        unsafe { self.events.set_len(count) };
+        for event in &self.events {
+            let bits = event.events.cast_signed();
+            let broken = bits & (libc::EPOLLERR | libc::EPOLLHUP) != 0;
+            ready.push(Ready {
+                token: event.u64,
+                readable: broken || bits & (libc::EPOLLIN | libc::EPOLLRDHUP) != 0,
+                writable: bits & libc::EPOLLOUT != 0,
+                hung_up: broken,
+            });
+        }
+        count == EVENTS_MAX
+    }
+}

@@ -1,0 +1,298 @@
+//! TLS without IO: the certificate in force, and a codec that turns ciphertext into plaintext and
+//! back. The context is shared by all shards; a codec lives where its connection lives.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, IoSlice, Read, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::BytesMut;
+use rustls::crypto::aws_lc_rs;
+use rustls::{ServerConfig, ServerConnection};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::config::model::Ssl;
+use crate::net::sys;
+
+const SELF_SIGNED_CERT: &str = "ssl/self-signed.crt";
+const SELF_SIGNED_KEY: &str = "ssl/self-signed.key";
+/// Years a self-signed certificate lasts.
+const SELF_SIGNED_YEARS: i32 = 10;
+/// What one connection costs on the heap: keys, handshake state and one record each way.
+const CONNECTION_BYTES_ESTIMATE: usize = 24 * 1024;
+
+/// Why TLS cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A certificate or key file cannot be read or written.
+    #[error("{path}: {source}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file holds no usable PEM section.
+    #[error("{path}: {source}", path = .path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// Only one of certificate and key is configured.
+    #[error("ssl needs both a certificate and a key, or neither")]
+    HalfConfigured,
+    /// The self-signed certificate could not be made.
+    #[error("cannot make a self-signed certificate: {0}")]
+    Generate(#[from] rcgen::Error),
+    /// The certificate and key do not fit, or the peer broke the protocol.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
+/// What a connection on a TLS port will speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// HTTP: HTTP/2 and HTTP/1.1 are offered through ALPN.
+    Http,
+    /// RTMP: no ALPN.
+    Rtmp,
+}
+
+#[derive(Clone)]
+struct Configs {
+    http: Arc<ServerConfig>,
+    rtmp: Arc<ServerConfig>,
+}
+
+/// The certificate in force, for every TLS service.
+pub struct TlsContext {
+    cert: PathBuf,
+    key: PathBuf,
+    self_signed: bool,
+    current: RwLock<Configs>,
+}
+
+impl TlsContext {
+    /// Loads the configured pair; without one, the self-signed pair in `ssl/` beneath
+    /// `base_dir`, made now if it is not there yet.
+    ///
+    /// # Errors
+    /// The files are unusable; see [`TlsError`].
+    pub fn load(ssl: &Ssl, base_dir: &Path) -> Result<Self, TlsError> {
+        let (cert, key, self_signed) = match (&ssl.server_cert, &ssl.server_key) {
+            (Some(cert), Some(key)) => (base_dir.join(cert), base_dir.join(key), false),
+            (None, None) => {
+                let pair = (base_dir.join(SELF_SIGNED_CERT), base_dir.join(SELF_SIGNED_KEY));
+                if !pair.0.exists() || !pair.1.exists() {
+                    generate(&pair.0, &pair.1)?;
+                    tracing::warn!(
+                        certificate = %pair.0.display(),
+                        "no certificate is configured: made a self-signed one, which browsers \
+                         and players will question"
+                    );
+                }
+                (pair.0, pair.1, true)
+            }
+            _ => return Err(TlsError::HalfConfigured),
+        };
+        let current = RwLock::new(read_configs(&cert, &key)?);
+        Ok(Self { cert, key, self_signed, current })
+    }
+
+    /// Reads the files again; connections from now on use what they hold. A bad file changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// The files are unusable; see [`TlsError`].
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let fresh = read_configs(&self.cert, &self.key)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+
+    /// The certificate was made by this server and is vouched for by nobody.
+    pub fn is_self_signed(&self) -> bool {
+        self.self_signed
+    }
+
+    /// The server side of one new connection.
+    ///
+    /// # Errors
+    /// The TLS library refuses to start one.
+    pub fn accept(&self, purpose: Purpose) -> Result<TlsCodec, TlsError> {
+        let config = {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            match purpose {
+                Purpose::Http => current.http.clone(),
+                Purpose::Rtmp => current.rtmp.clone(),
+            }
+        };
+        let mut conn = ServerConnection::new(config)?;
+        // What `send` is given is encrypted and taken out at once, so nothing piles up inside.
+        conn.set_buffer_limit(None);
+        Ok(TlsCodec { conn, closing: false })
+    }
+}
+
+fn read_configs(cert: &Path, key: &Path) -> Result<Configs, TlsError> {
+    let read =
+        |path: &Path| fs::read(path).map_err(|source| TlsError::File { path: path.into(), source });
+    let pem = |path: &Path, source| TlsError::Pem { path: path.into(), source };
+    let chain = CertificateDer::pem_slice_iter(&read(cert)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| pem(cert, e))?;
+    if chain.is_empty() {
+        return Err(pem(cert, pem::Error::NoItemsFound));
+    }
+    let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|e| pem(key, e))?;
+    let mut rtmp = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    // Tickets hold the session state on the client, so resumption costs no table here.
+    rtmp.ticketer = aws_lc_rs::Ticketer::new()?;
+    let mut http = rtmp.clone();
+    http.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Configs { http: Arc::new(http), rtmp: Arc::new(rtmp) })
+}
+
+fn generate(cert_path: &Path, key_path: &Path) -> Result<(), TlsError> {
+    let mut names = vec!["localhost".to_owned()];
+    // The kernel's own file: no resolver is asked, so a start without network does not wait.
+    if let Ok(host) = fs::read_to_string("/proc/sys/kernel/hostname") {
+        let host = host.trim();
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+        if !host.is_empty() && host != "localhost" && host.chars().all(plain) {
+            names.push(host.to_owned());
+        }
+    }
+    names.extend(sys::interface_addresses().iter().map(IpAddr::to_string));
+    let mut params = rcgen::CertificateParams::new(names)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "smart-rtmpd self-signed");
+    let year = i32::from(jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).year());
+    params.not_before = rcgen::date_time_ymd(year - 1, 1, 1);
+    params.not_after = rcgen::date_time_ymd(year + SELF_SIGNED_YEARS, 1, 1);
+    let key = rcgen::KeyPair::generate()?;
+    let cert = params.self_signed(&key)?;
+    if let Some(folder) = cert_path.parent() {
+        fs::create_dir_all(folder)
+            .map_err(|source| TlsError::File { path: folder.into(), source })?;
+    }
+    write_file(key_path, key.serialize_pem().as_bytes(), 0o600)?;
+    write_file(cert_path, cert.pem().as_bytes(), 0o644)
+}
+
+fn write_file(path: &Path, bytes: &[u8], mode: u32) -> Result<(), TlsError> {
+    let file = |source| TlsError::File { path: path.into(), source };
+    // An old file would keep its old mode.
+    if let Err(e) = fs::remove_file(path)
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        return Err(file(e));
+    }
+    let mut out =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(file)?;
+    out.write_all(bytes).map_err(file)
+}
+
+/// What [`TlsCodec::receive`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// The peer has said that it sends nothing more (`close_notify`).
+    pub eof: bool,
+}
+
+/// The server side of one TLS connection without its socket: ciphertext in, plaintext out, and
+/// the other way round. It keeps at most one partial record; everything else is handed on.
+pub struct TlsCodec {
+    conn: ServerConnection,
+    closing: bool,
+}
+
+impl TlsCodec {
+    /// Takes all of `cipher` and appends what it decrypts to. Answers of the protocol itself are
+    /// then waiting in [`TlsCodec::take_output`]. Bytes after the peer's end are dropped.
+    ///
+    /// # Errors
+    /// The peer broke TLS; send what [`TlsCodec::take_output`] yields (the alert) and close.
+    pub fn receive(
+        &mut self,
+        mut cipher: &[u8],
+        plain: &mut BytesMut,
+    ) -> Result<Received, TlsError> {
+        let mut eof = false;
+        while !cipher.is_empty() && !eof {
+            let broken = |_| rustls::Error::General("record buffer is full".into());
+            let taken = self.conn.read_tls(&mut cipher).map_err(broken)?;
+            let state = self.conn.process_new_packets()?;
+            let ready = state.plaintext_bytes_to_read();
+            if ready > 0 {
+                let start = plain.len();
+                plain.resize(start + ready, 0);
+                let read = self.conn.reader().read(&mut plain[start..]).unwrap_or(0);
+                plain.truncate(start + read);
+            }
+            eof = state.peer_has_closed() || taken == 0;
+        }
+        Ok(Received { eof })
+    }
+
+    /// Encrypts all of `plain`, in order, and appends the records to `cipher`.
+    pub fn send(&mut self, plain: &[IoSlice<'_>], cipher: &mut Vec<u8>) {
+        debug_assert!(!self.conn.is_handshaking(), "plaintext before the handshake is done");
+        debug_assert!(!self.closing, "plaintext after the end");
+        // Without a buffer limit the writer takes everything and cannot fail.
+        let taken = self.conn.writer().write_vectored(plain).unwrap_or(0);
+        debug_assert_eq!(taken, plain.iter().map(|s| s.len()).sum::<usize>());
+        self.take_output(cipher);
+    }
+
+    /// Appends what the protocol itself has to say (handshake, tickets, alerts) to `cipher`.
+    pub fn take_output(&mut self, cipher: &mut Vec<u8>) {
+        while self.conn.wants_write() {
+            // Writing to memory cannot fail; 0 bytes would mean a loop without an end.
+            if !matches!(self.conn.write_tls(cipher), Ok(n) if n > 0) {
+                break;
+            }
+        }
+    }
+
+    /// Says goodbye (`close_notify`, once) and appends it to `cipher`.
+    pub fn close(&mut self, cipher: &mut Vec<u8>) {
+        if !self.closing {
+            self.closing = true;
+            self.conn.send_close_notify();
+            self.take_output(cipher);
+        }
+    }
+
+    /// Something waits in [`TlsCodec::take_output`].
+    pub fn wants_write(&self) -> bool {
+        self.conn.wants_write()
+    }
+
+    /// The handshake is not complete: nothing may be sent yet.
+    pub fn is_handshaking(&self) -> bool {
+        self.conn.is_handshaking()
+    }
+
+    /// The protocol agreed on through ALPN.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.conn.alpn_protocol()
+    }
+
+    /// Roughly what this connection holds on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        CONNECTION_BYTES_ESTIMATE
+    }
+}
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tests;

@@ -1,0 +1,201 @@
+//! Plain integers and histograms of one shard behind verb methods; no atomics, no locks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use protocols::media::StreamKey;
+
+use crate::ring::ShardId;
+use crate::stream::StreamSnapshot;
+
+/// Why frames were not passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// Before the publisher's first keyframe.
+    BeforeKeyframe,
+    /// The ring to another shard was full.
+    RingFull,
+    /// Too far behind its own track.
+    Late,
+    /// A lagging viewer was moved to a keyframe; counts jumps, not frames.
+    LagSkip,
+    /// A GOP outgrew the budget of the log.
+    LogEvicted,
+}
+
+impl DropReason {
+    /// All of them, in order.
+    pub const ALL: [Self; 5] =
+        [Self::BeforeKeyframe, Self::RingFull, Self::Late, Self::LagSkip, Self::LogEvicted];
+
+    /// Metric label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::BeforeKeyframe => "before_keyframe",
+            Self::RingFull => "ring_full",
+            Self::Late => "late",
+            Self::LagSkip => "lag_skip",
+            Self::LogEvicted => "log_evicted",
+        }
+    }
+}
+
+/// Counters of one shard.
+#[derive(Debug, Clone)]
+pub struct Counters {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections turned away before a session existed, by reason.
+    pub turned_away: BTreeMap<&'static str, u64>,
+    /// Connections ended, by protocol and reason.
+    pub closed: BTreeMap<(&'static str, &'static str), u64>,
+    /// Bytes from peers.
+    pub bytes_in: u64,
+    /// Bytes to peers.
+    pub bytes_out: u64,
+    /// Frames from publishers.
+    pub frames_in: u64,
+    /// Time breaks of publishers that were bridged.
+    pub bridged: u64,
+    /// Frames nudged to keep a track monotonic.
+    pub nudged: u64,
+    /// Panics caught around connections.
+    pub panics: u64,
+    /// Sends of the fan-out, and those that the socket did not take whole.
+    pub sends: u64,
+    /// See `sends`.
+    pub sends_blocked: u64,
+    /// Batches of the fan-out.
+    pub flushes: u64,
+    drops: [u64; DropReason::ALL.len()],
+    /// Microseconds from ingest to the end of the fan-out of a batch.
+    pub ingest_to_socket: Histogram<u64>,
+    /// Microseconds one turn of the shard took.
+    pub turn: Histogram<u64>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let histogram = || {
+            Histogram::new_with_bounds(1, 60_000_000, 2).expect("these bounds are valid constants")
+        };
+        Self {
+            accepted: 0,
+            turned_away: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            bytes_in: 0,
+            bytes_out: 0,
+            frames_in: 0,
+            bridged: 0,
+            nudged: 0,
+            panics: 0,
+            sends: 0,
+            sends_blocked: 0,
+            flushes: 0,
+            drops: [0; DropReason::ALL.len()],
+            ingest_to_socket: histogram(),
+            turn: histogram(),
+        }
+    }
+}
+
+impl Counters {
+    /// Counts what was not passed on.
+    pub fn dropped(&mut self, reason: DropReason) {
+        self.drops[reason as usize] += 1;
+    }
+
+    /// How often that happened.
+    #[must_use]
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize]
+    }
+
+    /// Counts a connection's end.
+    pub fn closed(&mut self, protocol: &'static str, reason: &'static str) {
+        *self.closed.entry((protocol, reason)).or_default() += 1;
+    }
+
+    /// Counts a connection turned away.
+    pub fn turn_away(&mut self, reason: &'static str) {
+        *self.turned_away.entry(reason).or_default() += 1;
+    }
+
+    /// Records the delay of a batch.
+    pub fn note_ingest_to_socket(&mut self, delay: Duration) {
+        self.ingest_to_socket.saturating_record(micros(delay));
+    }
+
+    /// Records the length of a turn.
+    pub fn note_turn(&mut self, length: Duration) {
+        self.turn.saturating_record(micros(length));
+    }
+
+    /// Adds another shard's counters.
+    pub fn merge(&mut self, other: &Self) {
+        self.accepted += other.accepted;
+        for (reason, count) in &other.turned_away {
+            *self.turned_away.entry(reason).or_default() += count;
+        }
+        for (key, count) in &other.closed {
+            *self.closed.entry(*key).or_default() += count;
+        }
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.frames_in += other.frames_in;
+        self.bridged += other.bridged;
+        self.nudged += other.nudged;
+        self.panics += other.panics;
+        self.sends += other.sends;
+        self.sends_blocked += other.sends_blocked;
+        self.flushes += other.flushes;
+        for (mine, theirs) in self.drops.iter_mut().zip(other.drops) {
+            *mine += theirs;
+        }
+        // Both were made with the same bounds, so adding cannot fail.
+        let _ = self.ingest_to_socket.add(&other.ingest_to_socket);
+        let _ = self.turn.add(&other.turn);
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
+}
+
+/// Viewers of one stream on one shard, by protocol label.
+#[derive(Debug, Clone)]
+pub struct Audience {
+    /// The stream.
+    pub key: StreamKey,
+    /// RTMP viewers.
+    pub rtmp: usize,
+    /// HTTP-FLV viewers.
+    pub flv: usize,
+    /// WS-FLV viewers.
+    pub ws: usize,
+}
+
+/// What one shard reports of itself.
+#[derive(Debug)]
+pub struct ShardReport {
+    /// Who reports.
+    pub shard: ShardId,
+    /// Its counters; `None` when only streams were asked for.
+    pub counters: Option<Box<Counters>>,
+    /// Streams it owns that have a publisher.
+    pub streams: Vec<StreamSnapshot>,
+    /// Viewers it serves.
+    pub audiences: Vec<Audience>,
+    /// Open connections, HTTP included.
+    pub connections: usize,
+    /// Media messages it pushed, per receiving shard.
+    pub ring_messages: Vec<u64>,
+    /// Bytes of payload in its logs.
+    pub log_bytes: usize,
+    /// Bytes of its wires.
+    pub wire_bytes: usize,
+    /// Its merge window in microseconds.
+    pub window_us: u64,
+}

@@ -1,0 +1,8 @@
+//! What operators see: counters and histograms per shard, summed at scrape, and the log.
+
+mod counters;
+pub mod log;
+mod prometheus;
+
+pub use counters::{Audience, Counters, DropReason, ShardReport};
+pub use prometheus::render;

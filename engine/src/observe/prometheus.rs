@@ -1,0 +1,146 @@
+//! The text form of the counters (Prometheus exposition format 0.0.4).
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::{Counters, DropReason, ShardReport};
+
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "# HELP smart_rtmpd_{name} {help}\n# TYPE smart_rtmpd_{name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        let _ = write!(self.0, "smart_rtmpd_{name}");
+        for (index, (label, text)) in labels.iter().enumerate() {
+            let open = if index == 0 { '{' } else { ',' };
+            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.0, "{open}{label}=\"{text}\"");
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _ = writeln!(self.0, " {value}");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    fn summary(&mut self, name: &str, help: &str, histogram: &Histogram<u64>) {
+        self.family(name, "summary", help);
+        for quantile in ["0.5", "0.9", "0.99", "1"] {
+            let at = quantile.parse().unwrap_or(1.0);
+            let seconds = histogram.value_at_quantile(at) as f64 / 1e6;
+            self.sample(name, &[("quantile", quantile)], seconds);
+        }
+        let sum = histogram.mean() * histogram.len() as f64 / 1e6;
+        self.sample(&format!("{name}_sum"), &[], sum);
+        self.sample(&format!("{name}_count"), &[], histogram.len());
+    }
+}
+
+/// Renders the reports of all shards that answered.
+#[must_use]
+pub fn render(reports: &[ShardReport], shards: usize, uptime: Duration) -> String {
+    let mut sum = Counters::default();
+    for counters in reports.iter().filter_map(|report| report.counters.as_deref()) {
+        sum.merge(counters);
+    }
+    let mut out = Text(String::with_capacity(8192));
+    out.one("uptime_seconds", "gauge", "Time since start.", uptime.as_secs_f64());
+    out.one("shards", "gauge", "Shards of this process.", shards);
+    out.one("shards_answered", "gauge", "Shards in this answer.", reports.len());
+    per_shard(&mut out, reports);
+    let streams: usize = reports.iter().map(|report| report.streams.len()).sum();
+    out.one("streams", "gauge", "Streams with a publisher.", streams);
+    out.family("viewers", "gauge", "Viewers by protocol.");
+    let viewers = |pick: fn(&super::Audience) -> usize| {
+        reports.iter().flat_map(|report| &report.audiences).map(pick).sum::<usize>()
+    };
+    out.sample("viewers", &[("proto", "rtmp")], viewers(|audience| audience.rtmp));
+    out.sample("viewers", &[("proto", "http-flv")], viewers(|audience| audience.flv));
+    out.sample("viewers", &[("proto", "ws-flv")], viewers(|audience| audience.ws));
+    totals(&mut out, &sum);
+    out.summary(
+        "ingest_to_socket_seconds",
+        "From the last byte of a frame to the end of its fan-out on a shard.",
+        &sum.ingest_to_socket,
+    );
+    out.summary("shard_turn_seconds", "One turn of a shard's loop.", &sum.turn);
+    out.0
+}
+
+fn per_shard(out: &mut Text, reports: &[ShardReport]) {
+    type Pick = fn(&ShardReport) -> u64;
+    let gauges: [(&str, &str, Pick); 4] = [
+        ("connections", "Open connections.", |report| report.connections as u64),
+        ("merge_window_microseconds", "Merge window in force.", |report| report.window_us),
+        ("log_bytes", "Payload bytes in stream logs.", |report| report.log_bytes as u64),
+        ("wire_bytes", "Bytes of packaged streams.", |report| report.wire_bytes as u64),
+    ];
+    for (name, help, pick) in gauges {
+        out.family(name, "gauge", help);
+        for report in reports {
+            out.sample(name, &[("shard", &report.shard.0.to_string())], pick(report));
+        }
+    }
+    out.family("ring_media_messages_total", "counter", "Media messages between shards.");
+    for report in reports {
+        for (to, count) in report.ring_messages.iter().enumerate() {
+            if to != report.shard.index() {
+                let (from, to) = (report.shard.0.to_string(), to.to_string());
+                out.sample("ring_media_messages_total", &[("from", &from), ("to", &to)], count);
+            }
+        }
+    }
+}
+
+fn totals(out: &mut Text, sum: &Counters) {
+    let counters = [
+        ("accepted_total", "Connections accepted.", sum.accepted),
+        ("bytes_in_total", "Bytes from peers.", sum.bytes_in),
+        ("bytes_out_total", "Bytes to peers.", sum.bytes_out),
+        ("frames_in_total", "Frames from publishers.", sum.frames_in),
+        ("time_breaks_total", "Publisher time jumps bridged.", sum.bridged),
+        ("frames_nudged_total", "Frames moved to keep a track monotonic.", sum.nudged),
+        ("panics_total", "Panics caught around connections.", sum.panics),
+        ("sends_total", "Sends of the fan-out.", sum.sends),
+        ("sends_blocked_total", "Sends a socket did not take whole.", sum.sends_blocked),
+        ("flushes_total", "Batches of the fan-out.", sum.flushes),
+        ("log_lines_dropped_total", "Log lines dropped.", super::log::dropped()),
+    ];
+    for (name, help, value) in counters {
+        out.one(name, "counter", help, value);
+    }
+    out.family("dropped_total", "counter", "What was not passed on, by reason.");
+    for reason in DropReason::ALL {
+        out.sample("dropped_total", &[("reason", reason.label())], sum.drops(reason));
+    }
+    out.family("closed_total", "counter", "Connections ended, by protocol and reason.");
+    for ((proto, reason), count) in &sum.closed {
+        out.sample("closed_total", &[("proto", proto), ("reason", reason)], count);
+    }
+    out.family("turned_away_total", "counter", "Connections turned away at accept.");
+    for (reason, count) in &sum.turned_away {
+        out.sample("turned_away_total", &[("reason", reason)], count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_cannot_be_injected() {
+        let mut text = Text(String::new());
+        text.sample("x", &[("l", "a\"b\\c\nd")], 1);
+        assert_eq!(text.0, "smart_rtmpd_x{l=\"a\\\"b\\\\c\\nd\"} 1\n");
+    }
+}

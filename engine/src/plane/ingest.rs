@@ -1,0 +1,319 @@
+//! Bytes from peers: read what is ready, drive the session, act on what it reports.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use protocols::session::{Command, Event, Input, Output, Session, SessionError};
+
+use super::LISTENER_BIT;
+use crate::conn::{CloseReason, Protocol, Role};
+use crate::net::sys_epoll::Ready;
+use crate::net::sys_socket;
+use crate::net::tls::Purpose;
+use crate::ring::Token;
+use crate::shard::Shard;
+
+/// Free space offered to one read.
+const READ_BYTES: usize = 32 * 1024;
+/// Reads per connection and turn.
+const READS_PER_TURN: usize = 8;
+/// First byte of a TLS record that carries a handshake (RFC 8446, 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// What one read gave.
+enum Read {
+    Bytes { more: bool },
+    Nothing,
+    End,
+    Failed(io::ErrorKind),
+}
+
+impl Shard {
+    /// Handles one readiness report.
+    pub(crate) fn on_ready(&mut self, ready: Ready, now: Instant) {
+        if ready.token & LISTENER_BIT != 0 {
+            let index = usize::try_from(ready.token & !LISTENER_BIT).unwrap_or(usize::MAX);
+            self.accept_ready(index, now);
+            return;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "the token is two 32-bit halves")]
+        let token = Token { index: ready.token as u32, generation: (ready.token >> 32) as u32 };
+        self.guarded(token, now, |shard, slot| {
+            if ready.readable || ready.hung_up {
+                shard.read_ready(slot, now);
+            }
+            if ready.writable && shard.plane.slot(token).is_some() {
+                shard.pump(slot, now);
+            }
+        });
+    }
+
+    /// Runs work for one connection; a panic in it ends that connection and nothing else.
+    pub(crate) fn guarded(
+        &mut self,
+        token: Token,
+        now: Instant,
+        work: impl FnOnce(&mut Self, usize),
+    ) {
+        let Some(slot) = self.plane.slot(token) else { return };
+        // The state a panic may leave behind is the connection's own, which is then closed; what
+        // it shares with others is changed by calls that do not panic half way.
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(self, slot)));
+        if outcome.is_err() {
+            self.counters.panics += 1;
+            tracing::error!("panic while serving a connection: it is closed, others go on");
+            if let Some(slot) = self.plane.slot(token) {
+                self.close(slot, CloseReason::Panic, now);
+            }
+        }
+    }
+
+    fn read_ready(&mut self, slot: usize, now: Instant) {
+        let token = self.plane.token(slot);
+        for _ in 0..READS_PER_TURN {
+            let Some(conn) = self.plane.conns.get(slot) else { return };
+            if conn.generation != token.generation {
+                return;
+            }
+            if conn.session.is_none() && conn.draining.is_none() {
+                self.greet_http(slot, now);
+                return;
+            }
+            match self.read_once(slot, now) {
+                Read::Bytes { more: true } => {}
+                Read::Bytes { more: false } | Read::Nothing => return,
+                Read::End => {
+                    if self.plane.slot(token).is_some() {
+                        self.close(slot, CloseReason::PeerClosed, now);
+                    }
+                    return;
+                }
+                Read::Failed(kind) => {
+                    self.close(slot, CloseReason::Socket(kind), now);
+                    return;
+                }
+            }
+        }
+        self.plane.again.push(token);
+    }
+
+    /// One receive and what follows from it. Publishers read into a buffer of their own, so that
+    /// a frame pins memory of its own stream only; all others share the scratch buffer.
+    fn read_once(&mut self, slot: usize, now: Instant) -> Read {
+        let conn = &mut self.plane.conns[slot];
+        let own = matches!(conn.role, Role::Publisher(_)) && conn.tls.is_none();
+        let mut buffer = std::mem::take(if own { &mut conn.input } else { &mut self.plane.scratch });
+        if !own {
+            buffer.clear();
+        }
+        let before = buffer.len();
+        buffer.reserve(READ_BYTES);
+        let room = buffer.capacity() - before;
+        let received = match sys_socket::recv_into(conn.fd.as_fd(), &mut buffer) {
+            Ok(0) => Err(Read::End),
+            Ok(count) => Ok(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Read::Nothing),
+            Err(error) => Err(Read::Failed(error.kind())),
+        };
+        match received {
+            Ok(count) => {
+                conn.bytes_in += count as u64;
+                self.counters.bytes_in += count as u64;
+                if conn.draining.is_some() {
+                    self.plane.scratch = buffer;
+                } else if own {
+                    self.feed(slot, buffer, now);
+                } else {
+                    self.plane.scratch = self.take_input(slot, buffer, now);
+                }
+                Read::Bytes { more: count == room }
+            }
+            Err(read) => {
+                if own {
+                    conn.input = buffer;
+                } else {
+                    self.plane.scratch = buffer;
+                }
+                read
+            }
+        }
+    }
+
+    /// Bytes read into the shared buffer: through TLS if there is any, then to the session.
+    /// Gives the buffer back.
+    fn take_input(&mut self, slot: usize, mut buffer: BytesMut, now: Instant) -> BytesMut {
+        let conn = &mut self.plane.conns[slot];
+        let first = conn.bytes_in == buffer.len() as u64;
+        if first && conn.tls.is_none() && buffer.first() == Some(&TLS_HANDSHAKE) {
+            match self.tls.as_ref().map(|tls| tls.accept(Purpose::Rtmp)) {
+                Some(Ok(codec)) => conn.tls = Some(Box::new(codec)),
+                Some(Err(error)) => {
+                    self.close(slot, CloseReason::Tls(error.to_string()), now);
+                    return buffer;
+                }
+                // TLS is switched off: the session names what it met.
+                None => {}
+            }
+        }
+        let Some(tls) = &mut conn.tls else {
+            if conn.input.is_empty() {
+                let rest = self.feed_shared(slot, buffer, now);
+                return rest;
+            }
+            let mut input = std::mem::take(&mut conn.input);
+            input.extend_from_slice(&buffer);
+            self.feed(slot, input, now);
+            return buffer;
+        };
+        let mut input = std::mem::take(&mut conn.input);
+        let result = tls.receive(&buffer, &mut input);
+        buffer.clear();
+        let token = self.plane.token(slot);
+        match result {
+            Ok(received) => {
+                self.feed(slot, input, now);
+                if self.plane.slot(token).is_some() {
+                    self.pump(slot, now);
+                }
+                if received.eof && self.plane.slot(token).is_some() {
+                    self.close(slot, CloseReason::PeerClosed, now);
+                }
+            }
+            Err(error) => {
+                // The alert goes out with the farewell.
+                self.close(slot, CloseReason::Tls(error.to_string()), now);
+            }
+        }
+        buffer
+    }
+
+    /// Feeds the shared buffer; what the session leaves is kept with the connection.
+    fn feed_shared(&mut self, slot: usize, mut buffer: BytesMut, now: Instant) -> BytesMut {
+        let token = self.plane.token(slot);
+        self.drive(slot, now, |session| session.handle_input(now, Input::Stream(&mut buffer)));
+        if !buffer.is_empty() {
+            if let Some(slot) = self.plane.slot(token) {
+                self.plane.conns[slot].input = BytesMut::from(&buffer[..]);
+                self.bound_input(slot, now);
+            }
+            buffer.clear();
+        }
+        buffer
+    }
+
+    /// Feeds a buffer that belongs to the connection.
+    pub(crate) fn feed(&mut self, slot: usize, mut input: BytesMut, now: Instant) {
+        let token = self.plane.token(slot);
+        self.drive(slot, now, |session| session.handle_input(now, Input::Stream(&mut input)));
+        if let Some(slot) = self.plane.slot(token) {
+            self.plane.conns[slot].input = if input.is_empty()
+                && !matches!(self.plane.conns[slot].role, Role::Publisher(_))
+            {
+                BytesMut::new()
+            } else {
+                input
+            };
+            self.bound_input(slot, now);
+        }
+    }
+
+    /// A session that waits for an answer does not consume; the peer may not use that to fill
+    /// memory.
+    fn bound_input(&mut self, slot: usize, now: Instant) {
+        let limit = self.config.limits.rtmp_reassembly_bytes.max(READ_BYTES);
+        if self.plane.conns[slot].input.len() > limit {
+            self.close(slot, CloseReason::Limit("input_before_accept"), now);
+        }
+    }
+
+    /// Gives the session one input or command and acts on everything that comes out.
+    pub(crate) fn drive(
+        &mut self,
+        slot: usize,
+        now: Instant,
+        act: impl FnOnce(&mut dyn Session) -> Result<(), SessionError>,
+    ) {
+        let token = self.plane.token(slot);
+        let Some(conn) = self.plane.conns.get_mut(slot) else { return };
+        let Some(mut session) = conn.session.take() else { return };
+        let result = act(&mut *session);
+        while let Some(output) = session.poll_output() {
+            match output {
+                Output::Transmit(bytes) => {
+                    if let Some(conn) = self.plane.conns.get_mut(slot) {
+                        conn.out.extend_from_slice(&bytes);
+                    }
+                }
+                Output::Event(event) => self.on_event(slot, event, now),
+            }
+        }
+        let Some(slot) = self.plane.slot(token) else { return };
+        let conn = &mut self.plane.conns[slot];
+        conn.timeout = session.poll_timeout();
+        conn.session = Some(session);
+        if let Err(error) = result {
+            self.close(slot, CloseReason::Session(error), now);
+            return;
+        }
+        if conn.pending_bytes() > self.config.engine.viewer_pending_bytes {
+            self.close(slot, CloseReason::SlowViewer, now);
+        } else if !conn.out.is_empty() {
+            self.pump(slot, now);
+        }
+    }
+
+    fn on_event(&mut self, slot: usize, event: Event, now: Instant) {
+        match event {
+            Event::PublishRequested(request) => self.request_publish(slot, &request),
+            Event::PlayRequested(request) => self.request_play(slot, &request, now),
+            Event::Tracks(tracks) => self.publish_tracks(slot, tracks, now),
+            Event::Frame(frame) => self.publish_frame(slot, frame, now),
+            Event::PublishEnded => self.unpublish(slot, now),
+            Event::PlayEnded => self.detach(slot, now),
+            Event::Paused(paused) => self.pause_viewer(slot, paused, now),
+            Event::Receive { video, wanted } => self.select_tracks(slot, video, wanted, now),
+        }
+    }
+
+    /// Runs the commands that events and other shards have left for sessions.
+    pub(crate) fn run_commands(&mut self, now: Instant) {
+        while let Some((token, command)) = self.plane.commands.pop_front() {
+            self.guarded(token, now, |shard, slot| {
+                let resumes = matches!(command, Command::Accept | Command::Reject(_));
+                shard.drive(slot, now, |session| session.handle_command(now, command));
+                if resumes && shard.plane.slot(token).is_some() {
+                    // The session has held back what came meanwhile; feed again what is left.
+                    let input = std::mem::take(&mut shard.plane.conns[slot].input);
+                    shard.feed(slot, input, now);
+                }
+            });
+        }
+    }
+
+    /// A connection without a session is HTTP: it leaves for a task of the executor.
+    fn greet_http(&mut self, slot: usize, now: Instant) {
+        debug_assert_eq!(self.plane.conns[slot].protocol, Protocol::Http);
+        match self.read_greeting(slot) {
+            Ok(Some(prefix)) => self.leave_for_http(slot, prefix, now),
+            Ok(None) => {}
+            Err(reason) => self.close(slot, reason, now),
+        }
+    }
+
+    fn read_greeting(&mut self, slot: usize) -> Result<Option<BytesMut>, CloseReason> {
+        let conn = &mut self.plane.conns[slot];
+        let mut prefix = BytesMut::with_capacity(4096);
+        match sys_socket::recv_into(conn.fd.as_fd(), &mut prefix) {
+            Ok(0) => Err(CloseReason::PeerClosed),
+            Ok(count) => {
+                conn.bytes_in += count as u64;
+                Ok(Some(prefix))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(CloseReason::Socket(error.kind())),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! All media sockets of one core: accepted, read, fanned out and timed by one loop.
+//!
+//! No task, timer, waker or queue per connection. A connection is a slot of a slab and one entry
+//! of an edge-triggered epoll; a viewer is besides that an offset in a wire.
+
+mod accept;
+mod closing;
+mod egress;
+mod ingest;
+mod lag;
+mod tick;
+mod window;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use protocols::session::Command;
+use slab::Slab;
+
+use crate::config::MergeWindow;
+use crate::conn::{Conn, ConnId};
+use crate::net::sys_epoll::{Epoll, Ready};
+use crate::ring::{ShardId, Token};
+
+pub use accept::{Admission, Listener, Service};
+pub(crate) use lag::finish_message;
+pub use window::Window;
+
+/// Marks a poller token as a listener's.
+const LISTENER_BIT: u64 = 1 << 63;
+
+/// See the module text.
+pub struct Plane {
+    /// The connections.
+    pub conns: Slab<Conn>,
+    /// The poller of all of them.
+    pub epoll: Epoll,
+    /// Listening sockets.
+    pub listeners: Vec<Listener>,
+    /// Who may connect.
+    pub admission: Admission,
+    /// The merge window.
+    pub window: Window,
+    /// Wires with bytes to flush: (mirror, wire).
+    pub dirty: Vec<(usize, usize)>,
+    /// Commands for sessions, run when no session is being driven.
+    pub commands: VecDeque<(Token, Command)>,
+    /// Viewers whose sessions are about to be accepted.
+    pub accepted: Vec<Token>,
+    /// Connections that used up their budget and go on in the next turn.
+    pub again: Vec<Token>,
+    /// Readiness reports being worked through.
+    pub ready: Vec<Ready>,
+    /// HTTP connections that live as tasks of the executor.
+    pub http_tasks: usize,
+    scratch: BytesMut,
+    generation: u32,
+    serial: u64,
+    shard: ShardId,
+    next_tick: Instant,
+}
+
+impl Plane {
+    /// An empty plane.
+    ///
+    /// # Errors
+    /// The poller cannot be made.
+    pub fn new(shard: ShardId, window: MergeWindow, now: Instant) -> io::Result<Self> {
+        Ok(Self {
+            conns: Slab::new(),
+            epoll: Epoll::new()?,
+            listeners: Vec::new(),
+            admission: Admission::default(),
+            window: Window::new(window, now),
+            dirty: Vec::new(),
+            commands: VecDeque::new(),
+            accepted: Vec::new(),
+            again: Vec::new(),
+            ready: Vec::new(),
+            http_tasks: 0,
+            scratch: BytesMut::new(),
+            generation: 0,
+            serial: 0,
+            shard,
+            next_tick: now,
+        })
+    }
+
+    /// A name for a new connection.
+    pub fn next_id(&mut self) -> ConnId {
+        self.serial += 1;
+        ConnId { shard: self.shard, serial: self.serial }
+    }
+
+    /// Takes a connection into the table and the poller.
+    ///
+    /// # Errors
+    /// The poller refuses; the connection is dropped.
+    pub fn insert(&mut self, mut conn: Conn) -> io::Result<usize> {
+        // 31 bits: the top bit of a poller token marks listeners.
+        self.generation = self.generation.wrapping_add(1) & 0x7fff_ffff;
+        conn.generation = self.generation;
+        let entry = self.conns.vacant_entry();
+        let slot = entry.key();
+        let token = u64::from(conn.generation) << 32 | slot as u64;
+        self.epoll.add_connection(conn.fd.as_fd(), token)?;
+        entry.insert(conn);
+        Ok(slot)
+    }
+
+    /// The token of a slot, for other shards and for later.
+    #[must_use]
+    pub fn token(&self, slot: usize) -> Token {
+        let index = u32::try_from(slot).expect("slots are bounded by the connection limit");
+        Token { index, generation: self.conns.get(slot).map_or(0, |conn| conn.generation) }
+    }
+
+    /// The slot of a token, if the connection is still there.
+    #[must_use]
+    pub fn slot(&self, token: Token) -> Option<usize> {
+        let slot = token.index as usize;
+        self.conns.get(slot).filter(|conn| conn.generation == token.generation).map(|_| slot)
+    }
+
+    /// Open connections, those that HTTP tasks hold included.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.conns.len() + self.http_tasks
+    }
+}

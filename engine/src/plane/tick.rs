@@ -1,0 +1,106 @@
+//! What happens by the clock: session deadlines, waits that end, slow viewers, idle tables.
+//!
+//! One tick scans arrays of absolute deadlines; there is no timer per connection.
+
+use std::time::{Duration, Instant};
+
+use protocols::session::{Command, Input, Refusal};
+
+use crate::conn::{CloseReason, Protocol, Role};
+use crate::ring::Token;
+use crate::shard::Shard;
+
+/// How often deadlines are looked at: their resolution.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// What a deadline that has passed asks for.
+enum Due {
+    Wake,
+    Drained,
+    Close(CloseReason),
+    Reject(Refusal),
+}
+
+impl Shard {
+    /// When the loop must turn at the latest.
+    pub(crate) fn next_tick(&self) -> Instant {
+        self.plane.next_tick
+    }
+
+    /// Runs the tick if it is due.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        if now < self.plane.next_tick {
+            return;
+        }
+        self.plane.next_tick = now + TICK;
+        self.tend_slow_viewers(now);
+        let mut due = Vec::new();
+        for (slot, conn) in &self.plane.conns {
+            if let Some(action) = self.due(conn, now) {
+                due.push((self.plane.token(slot), action));
+            }
+        }
+        for (token, action) in due {
+            self.act(token, action, now);
+        }
+        self.tend_streams(now);
+        self.tend_mirrors(now);
+        self.resume_accepting(now);
+        self.plane.admission.sweep(now);
+    }
+
+    fn due(&self, conn: &crate::conn::Conn, now: Instant) -> Option<Due> {
+        if let Some(deadline) = conn.draining {
+            return (now >= deadline).then_some(Due::Drained);
+        }
+        if conn.timeout.is_some_and(|timeout| now >= timeout) {
+            return Some(if conn.session.is_some() {
+                Due::Wake
+            } else {
+                Due::Close(CloseReason::Limit("handshake_timeout"))
+            });
+        }
+        let rtmp = &self.config.rtmp;
+        match &conn.role {
+            Role::Publisher(publishing) => {
+                let idle = now.saturating_duration_since(publishing.last_media_at);
+                let limit = rtmp.publisher_idle;
+                (!limit.is_zero() && idle > limit).then_some(Due::Close(CloseReason::PublisherIdle))
+            }
+            Role::Waiting { since, .. } => {
+                let over = now.saturating_duration_since(*since) > rtmp.play_wait;
+                over.then_some(Due::Reject(Refusal::StreamNotFound))
+            }
+            Role::Idle | Role::Claiming { .. } => {
+                // A peer that takes nothing of what it is told, outside any play.
+                let stalled = conn.blocked_since.is_some_and(|since| {
+                    now.saturating_duration_since(since) > self.config.limits.viewer_stall
+                });
+                stalled.then_some(Due::Close(CloseReason::SlowViewer))
+            }
+            Role::Viewer { .. } => None,
+        }
+    }
+
+    fn act(&mut self, token: Token, action: Due, now: Instant) {
+        self.guarded(token, now, |shard, slot| match action {
+            Due::Drained => shard.finish(slot),
+            Due::Close(reason) => shard.close(slot, reason, now),
+            Due::Reject(refusal) => {
+                shard.detach(slot, now);
+                shard.plane.commands.push_back((token, Command::Reject(refusal)));
+            }
+            Due::Wake => {
+                shard.drive(slot, now, |session| session.handle_input(now, Input::Timeout));
+                if let Some(slot) = shard.plane.slot(token) {
+                    let conn = &mut shard.plane.conns[slot];
+                    if conn.timeout.is_some_and(|timeout| now >= timeout) {
+                        // A session that does not move its deadline must not be woken for ever.
+                        debug_assert!(conn.protocol != Protocol::Rtmp, "deadline stands still");
+                        conn.timeout = Some(now + Duration::from_secs(1));
+                    }
+                }
+            }
+        });
+    }
+}

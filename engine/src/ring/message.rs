@@ -1,0 +1,180 @@
+//! What crosses between shards: media on the rings, everything else on the control queues.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use protocols::media::{Frame, StreamKey, Timestamp, Tracks};
+use protocols::session::Refusal;
+
+use crate::config::Config;
+use crate::observe::ShardReport;
+use crate::stream::PublisherInfo;
+
+/// Index of a shard, dense from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+impl ShardId {
+    /// As an array index.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A slot of a table on another shard, with the generation that makes a stale one harmless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// Index in the table.
+    pub index: u32,
+    /// Generation of the slot.
+    pub generation: u32,
+}
+
+/// A frame with the moment this process received it.
+#[derive(Debug)]
+pub struct Ingested {
+    /// The access unit.
+    pub frame: Frame,
+    /// When its last byte was read from the publisher's socket.
+    pub at: Instant,
+}
+
+/// One step in the life of a stream, in order.
+#[derive(Debug, Clone)]
+pub enum MediaItem {
+    /// A publisher is there; frames follow after its tracks.
+    Online,
+    /// The tracks, first time or changed.
+    Tracks(Arc<Tracks>),
+    /// One frame; the allocation is shared by every shard.
+    Frame(Arc<Ingested>),
+    /// The publisher has gone.
+    Offline,
+}
+
+/// Where a media message belongs on the receiving shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MediaTarget {
+    /// The stream on its owner shard, from the shard of its publisher.
+    Stream(Token),
+    /// The mirror on a shard with viewers, from the owner.
+    Mirror(Token),
+}
+
+/// One message on a media ring.
+#[derive(Debug, Clone)]
+pub struct MediaMessage {
+    /// Addressee.
+    pub target: MediaTarget,
+    /// What happened.
+    pub item: MediaItem,
+}
+
+/// What a publisher gets when its owner shard grants the stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Grant {
+    /// The stream on its owner shard.
+    pub stream: Token,
+    /// Where the timeline goes on when viewers are attached since an earlier publisher.
+    pub resume_at: Option<Timestamp>,
+}
+
+/// One message on a control queue.
+#[derive(Debug)]
+pub enum ControlMessage {
+    /// A shard has viewers for a stream: feed its mirror.
+    Subscribe {
+        /// The stream.
+        key: StreamKey,
+        /// Who asks.
+        from: ShardId,
+        /// Its mirror.
+        mirror: Token,
+    },
+    /// A shard has no viewers for the stream any more.
+    Unsubscribe {
+        /// The stream.
+        key: StreamKey,
+        /// Who asks.
+        from: ShardId,
+        /// Its mirror.
+        mirror: Token,
+    },
+    /// A connection wants to publish.
+    Publish {
+        /// The stream.
+        key: StreamKey,
+        /// Shard of the connection.
+        from: ShardId,
+        /// The connection there.
+        conn: Token,
+        /// What the API shows of it.
+        info: Arc<PublisherInfo>,
+    },
+    /// The answer to [`ControlMessage::Publish`].
+    PublishAnswer {
+        /// The connection that asked.
+        conn: Token,
+        /// Granted or refused.
+        answer: Result<Grant, Refusal>,
+    },
+    /// A publisher has gone; what it sent before is already on the media ring.
+    Unpublish {
+        /// The stream on its owner shard.
+        stream: Token,
+        /// Shard of the connection.
+        from: ShardId,
+        /// The connection there: a superseded publisher must not end its successor.
+        conn: Token,
+    },
+    /// A connection gives its claim up, granted meanwhile or not.
+    Withdraw {
+        /// The stream.
+        key: StreamKey,
+        /// Shard of the connection.
+        from: ShardId,
+        /// The connection there.
+        conn: Token,
+    },
+    /// End this connection.
+    Kick {
+        /// The connection.
+        conn: Token,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Report counters and streams.
+    Ask {
+        /// Who asks.
+        from: ShardId,
+        /// Its question number.
+        question: u64,
+        /// Include the log histograms and counters, or only the streams.
+        streams_only: bool,
+    },
+    /// The answer to [`ControlMessage::Ask`].
+    Answer {
+        /// The question number.
+        question: u64,
+        /// The report.
+        report: Box<ShardReport>,
+    },
+    /// Use this configuration from now on.
+    Reload(Arc<Config>),
+    /// Stop: close listeners, tell peers, drain, return.
+    Stop,
+    /// Fault injection for the supervisor's tests: panic or hang on purpose.
+    #[doc(hidden)]
+    Fault(Fault),
+}
+
+/// See [`ControlMessage::Fault`].
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Panic outside any connection.
+    ShardPanic,
+    /// Block the shard.
+    ShardHang,
+}

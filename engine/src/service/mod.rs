@@ -1,0 +1,3 @@
+//! One file per service: how a listener's connections become sessions, and nothing else.
+
+pub mod rtmp;

@@ -1,0 +1,222 @@
+//! A shard: all that one core owns. Executor, connections, streams, mirrors, counters.
+//!
+//! Nothing here is shared with another shard but the rings of [`crate::ring`], the immutable
+//! configuration, and the allocations of frames, which are never written again.
+
+mod ask;
+mod control;
+mod http_bridge;
+mod owner;
+mod play;
+mod publish;
+mod run;
+
+use std::collections::HashMap;
+use std::io;
+use std::rc::Weak;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use protocols::media::StreamKey;
+use slab::Slab;
+
+use crate::config::Config;
+use crate::http::HttpContext;
+use crate::net::tls::TlsContext;
+use crate::observe::{Audience, Counters, ShardReport};
+use crate::plane::{Listener, Plane};
+use crate::ring::{MeshEnd, ShardId};
+use crate::service::rtmp::RtmpOptions;
+use crate::stream::{Container, Mirror, PackagerOptions, Stream, StreamSnapshot};
+
+pub use ask::{Asks, ask_all};
+pub use owner::owner_of;
+pub use run::run;
+
+/// What every shard of the process shares: immutable, or atomics nobody waits on.
+#[derive(Clone)]
+pub struct Shared {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Certificates, when TLS is on.
+    pub tls: Option<Arc<TlsContext>>,
+    /// One heartbeat per shard: turns so far.
+    pub beats: Arc<[AtomicU64]>,
+    /// When the process started.
+    pub started: Instant,
+    /// The same as wall clock, milliseconds since the Unix epoch.
+    pub started_unix_ms: u64,
+    /// Ports in use by service name.
+    pub ports: Arc<Ports>,
+}
+
+/// The ports the process listens on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// RTMP and RTMPS.
+    pub rtmp: Option<u16>,
+    /// HTTP.
+    pub http: Option<u16>,
+    /// HTTPS.
+    pub https: Option<u16>,
+}
+
+/// See the module text.
+pub struct Shard {
+    /// Its index.
+    pub id: ShardId,
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// What all packagers have in common.
+    pub options: PackagerOptions,
+    /// What all RTMP sessions have in common.
+    pub rtmp_options: RtmpOptions,
+    /// Certificates, when TLS is on.
+    pub tls: Option<Arc<TlsContext>>,
+    /// Ways to the other shards.
+    pub mesh: MeshEnd,
+    /// All media sockets.
+    pub plane: Plane,
+    /// Streams this shard owns.
+    pub streams: Slab<Stream>,
+    /// Streams with viewers here.
+    pub mirrors: Slab<Mirror>,
+    /// What happened.
+    pub counters: Counters,
+    /// Questions to other shards that wait for answers.
+    pub asks: Asks,
+    /// Everything process-wide.
+    pub shared: Shared,
+    /// Set when the process stops: the deadline for the last connections.
+    pub stopping: Option<Instant>,
+    /// What HTTP tasks work with; made by the loop.
+    pub http: Option<std::rc::Rc<HttpContext>>,
+    stream_index: HashMap<StreamKey, usize>,
+    mirror_index: HashMap<StreamKey, usize>,
+    this: Weak<RefCell<Shard>>,
+    seed: u64,
+    generation: u32,
+}
+
+impl Shard {
+    /// A shard without connections.
+    ///
+    /// # Errors
+    /// Its poller cannot be made.
+    pub fn new(
+        mesh: MeshEnd,
+        shared: Shared,
+        listeners: Vec<Listener>,
+        seed: u64,
+        now: Instant,
+    ) -> io::Result<Self> {
+        let config = Arc::clone(&shared.config);
+        let mut plane = Plane::new(mesh.id(), config.elapse, now)?;
+        plane.listeners = listeners;
+        Ok(Self {
+            id: mesh.id(),
+            options: PackagerOptions {
+                chunk_size: config.rtmp.chunk_size,
+                type3_extended_timestamp: config.rtmp.type3_extended_timestamp,
+                legacy_h265_id: config.rtmp.legacy_h265_id,
+            },
+            rtmp_options: RtmpOptions::new(&config),
+            tls: shared.tls.clone(),
+            mesh,
+            plane,
+            streams: Slab::new(),
+            mirrors: Slab::new(),
+            counters: Counters::default(),
+            asks: Asks::default(),
+            stopping: None,
+            http: None,
+            stream_index: HashMap::new(),
+            mirror_index: HashMap::new(),
+            this: Weak::new(),
+            seed,
+            generation: 0,
+            config,
+            shared,
+        })
+    }
+
+    /// A seed for a new session: unpredictable to peers, as the first one was.
+    pub fn next_seed(&mut self) -> u64 {
+        // SplitMix64 over a secret start.
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn next_generation(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        self.generation
+    }
+
+    /// Tells the watchdog that the loop turns.
+    fn beat(&self) {
+        self.shared.beats[self.id.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What this shard reports of itself.
+    #[must_use]
+    pub fn report(&self, streams_only: bool) -> ShardReport {
+        let streams = self.streams.iter().filter_map(|(_, stream)| self.snapshot(stream)).collect();
+        let (log_bytes, wire_bytes) = self
+            .mirrors
+            .iter()
+            .map(|(_, mirror)| mirror.bytes())
+            .fold((0, 0), |sum, bytes| (sum.0 + bytes.0, sum.1 + bytes.1));
+        ShardReport {
+            shard: self.id,
+            counters: (!streams_only).then(|| Box::new(self.counters.clone())),
+            streams,
+            audiences: self.mirrors.iter().map(|(_, mirror)| self.audience(mirror)).collect(),
+            connections: self.plane.connections(),
+            ring_messages: self.mesh.media_sent.clone(),
+            log_bytes,
+            wire_bytes,
+            window_us: u64::try_from(self.plane.window.current().as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn snapshot(&self, stream: &Stream) -> Option<StreamSnapshot> {
+        let publisher = stream.publisher.as_ref()?;
+        Some(StreamSnapshot {
+            key: stream.key.clone(),
+            publisher: Arc::clone(&publisher.info),
+            tracks: Arc::clone(self.mirrors[stream.mirror].log.tracks()),
+            bytes_in: stream.bytes_in,
+            frames_in: stream.frames_in,
+            bytes_per_second: stream.bytes_per_second,
+            gop_frames: stream.gop_frames,
+        })
+    }
+
+    fn audience(&self, mirror: &Mirror) -> Audience {
+        let mut audience = Audience { key: mirror.key.clone(), rtmp: 0, flv: 0, ws: 0 };
+        for (_, wire) in &mirror.wires {
+            match wire.format.container {
+                Container::Rtmp { .. } => audience.rtmp += wire.viewers.len(),
+                Container::Flv => {
+                    let ws = wire
+                        .viewers
+                        .iter()
+                        .filter(|viewer| {
+                            self.plane.conns.get(viewer.conn as usize).is_some_and(|conn| {
+                                conn.protocol == crate::conn::Protocol::WsFlv
+                            })
+                        })
+                        .count();
+                    audience.ws += ws;
+                    audience.flv += wire.viewers.len() - ws;
+                }
+            }
+        }
+        audience
+    }
+}

@@ -1,0 +1,303 @@
+//! The viewer's end: wait at a mirror, attach at a join point, leave.
+
+use std::os::fd::AsRawFd;
+use std::time::Instant;
+
+use protocols::session::{AccessRequest, Command, Refusal};
+
+use super::owner_of;
+use crate::conn::{CloseReason, Protocol, Role};
+use crate::plane::finish_message;
+use crate::ring::{ControlMessage, MediaItem, ShardId, Token};
+use crate::shard::Shard;
+use crate::stream::{
+    AWAIT_KEYFRAME, Appended, Container, Format, PAUSED, Viewer, WireLimits, wire_millis,
+};
+
+impl Shard {
+    /// A session wants to play.
+    pub(crate) fn request_play(&mut self, slot: usize, request: &AccessRequest, now: Instant) {
+        let token = self.plane.token(slot);
+        let key = match self.resolve(request) {
+            Ok(key) => key,
+            Err(refusal) => return self.command(token, Command::Reject(refusal)),
+        };
+        let conn = &self.plane.conns[slot];
+        let container = match conn.protocol {
+            Protocol::Rtmp => {
+                Container::Rtmp { message_stream_id: request.message_stream_id }
+            }
+            Protocol::Http | Protocol::HttpFlv | Protocol::WsFlv => Container::Flv,
+        };
+        let format = Format { container, enhanced: request.enhanced, video: true, audio: true };
+        let full = self.mirror_index.get(&key).is_some_and(|&mirror| {
+            self.mirrors[mirror].audience() >= self.config.limits.viewers_per_stream
+        });
+        let new = !self.mirror_index.contains_key(&key);
+        let crowded = new && self.mirrors.len() >= self.config.limits.streams * 2;
+        if full || crowded {
+            return self.command(token, Command::Reject(Refusal::Overloaded));
+        }
+        if self.stopping.is_some() {
+            return self.command(token, Command::Reject(Refusal::ShuttingDown));
+        }
+        let mirror = self.mirror_of(&key, now);
+        self.feed_mirror(mirror);
+        let slot_id = token.index;
+        self.mirrors[mirror].waiting.push(slot_id);
+        self.mirrors[mirror].used_at = now;
+        self.plane.conns[slot].role = Role::Waiting { mirror, since: now, format };
+        self.attach_waiting(mirror, now);
+    }
+
+    /// Has the owner feed a mirror that it does not feed yet.
+    fn feed_mirror(&mut self, index: usize) {
+        let mirror = &mut self.mirrors[index];
+        if mirror.fed {
+            return;
+        }
+        let owner = owner_of(&mirror.key, self.mesh.shards());
+        let key = mirror.key.clone();
+        let token = Token {
+            index: u32::try_from(index).expect("mirrors are limited"),
+            generation: mirror.generation,
+        };
+        // On the owner itself there may be no stream yet: the mirror is then found by its key.
+        if owner == self.id {
+            mirror.fed = true;
+            return;
+        }
+        let subscribe = ControlMessage::Subscribe { key, from: self.id, mirror: token };
+        self.mirrors[index].fed = self.mesh.send(owner, subscribe);
+    }
+
+    /// The next item of a stream that has a mirror here, from another shard.
+    pub(super) fn on_mirror_message(&mut self, mirror: Token, item: &MediaItem, now: Instant) {
+        let index = mirror.index as usize;
+        if self.mirrors.get(index).is_some_and(|entry| entry.generation == mirror.generation) {
+            self.on_mirror_item(index, item, now);
+        }
+    }
+
+    /// The next item of a stream, in order.
+    pub(super) fn on_mirror_item(&mut self, index: usize, item: &MediaItem, now: Instant) {
+        let mirror = &mut self.mirrors[index];
+        let appended = mirror.append(item, self.options, now);
+        if appended == Appended::Nothing {
+            return;
+        }
+        for (wire_index, wire) in &mut mirror.wires {
+            if wire.dirty && !std::mem::replace(&mut wire.queued, true) {
+                self.plane.dirty.push((index, wire_index));
+            }
+        }
+        match appended {
+            Appended::JoinPoint => {
+                self.plane.window.flush_now(now);
+                self.wake_awaiting(index);
+                self.attach_waiting(index, now);
+            }
+            Appended::Online | Appended::Offline => self.plane.window.flush_now(now),
+            Appended::Media | Appended::Nothing => {}
+        }
+    }
+
+    /// Attaches those who wait, if the stream can be joined.
+    fn attach_waiting(&mut self, index: usize, now: Instant) {
+        let mirror = &self.mirrors[index];
+        if !mirror.is_ready() || mirror.log.joinable().next().is_none() {
+            return;
+        }
+        for slot in std::mem::take(&mut self.mirrors[index].waiting) {
+            let token = self.plane.token(slot as usize);
+            self.guarded(token, now, |shard, slot| shard.attach(slot));
+        }
+    }
+
+    /// Has a waiting session accepted; it goes on its wire right after that.
+    fn attach(&mut self, slot: usize) {
+        if matches!(self.plane.conns[slot].role, Role::Waiting { .. }) {
+            let token = self.plane.token(slot);
+            self.command(token, Command::Accept);
+            self.plane.accepted.push(token);
+        }
+    }
+
+    /// Puts viewers whose sessions have just been accepted on their wires.
+    pub(crate) fn finish_attachments(&mut self, now: Instant) {
+        for token in std::mem::take(&mut self.plane.accepted) {
+            self.guarded(token, now, |shard, slot| {
+                if let Role::Waiting { mirror, format, .. } = shard.plane.conns[slot].role {
+                    shard.attach_accepted(slot, mirror, format, now);
+                }
+            });
+        }
+    }
+
+    fn attach_accepted(&mut self, slot: usize, mirror_index: usize, format: Format, now: Instant) {
+        let limits = self.wire_limits();
+        let gop = self.config.rtmp.gop_enable;
+        let mirror = &mut self.mirrors[mirror_index];
+        let wire_index = mirror.wire(format, limits, self.options);
+        let tracks = mirror.log.tracks();
+        let start = mirror.log.joinable().next().map(|first| first.frame.dts);
+        let wire = &mirror.wires[wire_index];
+        let millis = wire_millis(start.unwrap_or(wire.newest()));
+        let mut bytes = format.preamble(tracks);
+        format.write_configuration(tracks, millis, self.options, &mut bytes);
+        // Without instant start a viewer joins only at a point that has just been reached.
+        let join = wire.join_point().filter(|_| gop || mirror.log.joinable().count() == 1);
+        let conn = &mut self.plane.conns[slot];
+        conn.stage_out(&bytes);
+        tracing::info!(conn = %conn.id, peer = %conn.peer, "playing {}", mirror.key);
+        self.put_on_wire(slot, mirror_index, wire_index, join.unwrap_or(AWAIT_KEYFRAME));
+        self.pump(slot, now);
+    }
+
+    /// Ends a play or the wait for one.
+    pub(crate) fn detach(&mut self, slot: usize, now: Instant) {
+        let Some(conn) = self.plane.conns.get_mut(slot) else { return };
+        let role = std::mem::replace(&mut conn.role, Role::Idle);
+        match role {
+            Role::Waiting { mirror, .. } => {
+                let mirror = &mut self.mirrors[mirror];
+                mirror.waiting.retain(|waiting| *waiting as usize != slot);
+                mirror.used_at = now;
+            }
+            Role::Viewer { mirror, wire: wire_index, index } => {
+                let mirror = &mut self.mirrors[mirror];
+                mirror.used_at = now;
+                let wire = &mut mirror.wires[wire_index];
+                let gone = wire.viewers.swap_remove(index);
+                if gone.blocked {
+                    wire.blocked -= 1;
+                }
+                conn.bytes_out += gone.sent;
+                self.counters.bytes_out += gone.sent;
+                if wire.viewers.is_empty() {
+                    wire.empty_since = Some(now);
+                }
+                if let Some(moved) = wire.viewers.get(index) {
+                    let moved = moved.conn as usize;
+                    if let Role::Viewer { index: place, .. } = &mut self.plane.conns[moved].role {
+                        *place = index;
+                    }
+                }
+            }
+            Role::Idle | Role::Claiming { .. } | Role::Publisher(_) => conn.role = role,
+        }
+    }
+
+    /// The peer paused or resumed.
+    pub(crate) fn pause_viewer(&mut self, slot: usize, paused: bool, now: Instant) {
+        let conn = &mut self.plane.conns[slot];
+        let Role::Viewer { mirror, wire, index } = conn.role else { return };
+        let wire = &mut self.mirrors[mirror].wires[wire];
+        if !paused {
+            if wire.viewers[index].offset == PAUSED {
+                wire.viewers[index].offset = AWAIT_KEYFRAME;
+            }
+            return;
+        }
+        let pending_max = self.config.engine.viewer_pending_bytes;
+        match finish_message(conn, wire, index, pending_max) {
+            Some(_) => wire.viewers[index].offset = PAUSED,
+            None => self.close(slot, CloseReason::SlowViewer, now),
+        }
+    }
+
+    /// The peer wants or refuses a kind of track: it moves to the wire of another format.
+    pub(crate) fn select_tracks(&mut self, slot: usize, video: bool, wanted: bool, now: Instant) {
+        let conn = &mut self.plane.conns[slot];
+        let Role::Viewer { mirror, wire: wire_index, index } = conn.role else { return };
+        let wire = &mut self.mirrors[mirror].wires[wire_index];
+        let mut format = wire.format;
+        let selected = if video { &mut format.video } else { &mut format.audio };
+        if std::mem::replace(selected, wanted) == wanted {
+            return;
+        }
+        if finish_message(conn, wire, index, self.config.engine.viewer_pending_bytes).is_none() {
+            self.close(slot, CloseReason::SlowViewer, now);
+            return;
+        }
+        self.detach(slot, now);
+        let limits = self.wire_limits();
+        let wire_index = self.mirrors[mirror].wire(format, limits, self.options);
+        self.put_on_wire(slot, mirror, wire_index, AWAIT_KEYFRAME);
+    }
+
+    fn wire_limits(&self) -> WireLimits {
+        WireLimits {
+            bytes: self.config.engine.stream_log_bytes,
+            lag: self.config.limits.viewer_lag * 2,
+        }
+    }
+
+    fn put_on_wire(&mut self, slot: usize, mirror: usize, wire_index: usize, offset: u64) {
+        let conn = &mut self.plane.conns[slot];
+        let wire = &mut self.mirrors[mirror].wires[wire_index];
+        wire.empty_since = None;
+        wire.viewers.push(Viewer {
+            fd: conn.fd.as_raw_fd(),
+            conn: u32::try_from(slot).expect("slots are bounded by the connection limit"),
+            offset,
+            sent: 0,
+            configuration: wire.configuration(),
+            blocked: false,
+            special: true,
+        });
+        let index = wire.viewers.len() - 1;
+        conn.role = Role::Viewer { mirror, wire: wire_index, index };
+    }
+
+    /// By the clock: viewers whose publisher stays away, wires and mirrors nobody uses.
+    pub(crate) fn tend_mirrors(&mut self, now: Instant) {
+        let grace = self.config.rtmp.publisher_grace;
+        let mut abandoned = Vec::new();
+        let mut idle = Vec::new();
+        for (index, mirror) in &mut self.mirrors {
+            mirror.wires.retain(|_, wire| {
+                wire.empty_since.is_none_or(|since| now.saturating_duration_since(since) < grace)
+            });
+            let offline_for =
+                mirror.offline_since.map(|since| now.saturating_duration_since(since));
+            if offline_for.is_some_and(|offline| offline > grace) {
+                for (_, wire) in &mirror.wires {
+                    abandoned.extend(wire.viewers.iter().map(|viewer| viewer.conn as usize));
+                }
+            }
+            let unused = now.saturating_duration_since(mirror.used_at) > grace;
+            if mirror.audience() == 0 && unused && !self.stream_index.contains_key(&mirror.key) {
+                idle.push(index);
+            }
+        }
+        for slot in abandoned {
+            let token = self.plane.token(slot);
+            self.guarded(token, now, |shard, slot| {
+                let refusal = Refusal::PublisherGone;
+                shard.drive(slot, now, |session| {
+                    session.handle_command(now, Command::Close(refusal))
+                });
+                shard.close_token(token, CloseReason::Refused(refusal), now);
+            });
+        }
+        for index in idle {
+            self.drop_mirror(index);
+        }
+    }
+
+    fn drop_mirror(&mut self, index: usize) {
+        let mirror = self.mirrors.remove(index);
+        self.mirror_index.remove(&mirror.key);
+        let owner: ShardId = owner_of(&mirror.key, self.mesh.shards());
+        if owner != self.id && mirror.fed {
+            let token = Token {
+                index: u32::try_from(index).expect("mirrors are limited"),
+                generation: mirror.generation,
+            };
+            let message =
+                ControlMessage::Unsubscribe { key: mirror.key, from: self.id, mirror: token };
+            self.mesh.send(owner, message);
+        }
+    }
+}

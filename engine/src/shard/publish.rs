@@ -1,0 +1,197 @@
+//! The publisher's end: a claim to the owner shard, then frames on a checked timeline.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use protocols::media::{Frame, FrameKind, StreamKey, Tracks};
+use protocols::session::{AccessRequest, Command, Refusal};
+
+use super::owner_of;
+use crate::conn::{CloseReason, Publishing, Role, escape};
+use crate::observe::DropReason;
+use crate::ring::{
+    ControlMessage, Grant, Ingested, MediaItem, MediaMessage, MediaTarget, Token,
+};
+use crate::shard::Shard;
+use crate::stream::{Adjusted, PublisherInfo, Timeline};
+
+impl Shard {
+    /// The key a request names, or why it cannot be one.
+    pub(super) fn resolve(&self, request: &AccessRequest) -> Result<StreamKey, Refusal> {
+        let rtmp = &self.config.rtmp;
+        if request.app != rtmp.live_app && request.app != rtmp.rec_app {
+            return Err(Refusal::UnknownApp);
+        }
+        let own_vhost = self.config.vhosts.iter().any(|v| v.eq_ignore_ascii_case(&request.host));
+        let vhost = if own_vhost { request.host.as_str() } else { "" };
+        StreamKey::new(vhost, &request.app, &request.name).map_err(|error| {
+            tracing::info!(name = %escape(&request.name), %error, "refused");
+            Refusal::BadName
+        })
+    }
+
+    /// Queues a command for a session; it runs when no session is being driven.
+    pub(super) fn command(&mut self, token: Token, command: Command) {
+        self.plane.commands.push_back((token, command));
+    }
+
+    /// A session wants to publish.
+    pub(crate) fn request_publish(&mut self, slot: usize, request: &AccessRequest) {
+        let token = self.plane.token(slot);
+        let key = match self.resolve(request) {
+            Ok(key) => key,
+            Err(refusal) => return self.command(token, Command::Reject(refusal)),
+        };
+        if self.stopping.is_some() {
+            return self.command(token, Command::Reject(Refusal::ShuttingDown));
+        }
+        let conn = &mut self.plane.conns[slot];
+        conn.role = Role::Claiming { key: key.clone() };
+        let info = Arc::new(PublisherInfo {
+            protocol: conn.protocol.name(),
+            host: request.host.clone(),
+            port: request.port,
+            agent: escape(&request.agent),
+            since_unix_ms: crate::clock::unix_millis(),
+        });
+        let owner = owner_of(&key, self.mesh.shards());
+        let claim = ControlMessage::Publish { key, from: self.id, conn: token, info };
+        if !self.mesh.send(owner, claim) {
+            self.plane.conns[slot].role = Role::Idle;
+            self.command(token, Command::Reject(Refusal::Overloaded));
+        }
+    }
+
+    /// The owner has answered.
+    pub(super) fn on_publish_answer(
+        &mut self,
+        token: Token,
+        answer: Result<Grant, Refusal>,
+        now: Instant,
+    ) {
+        let claimed = self.plane.slot(token).and_then(|slot| {
+            match &self.plane.conns[slot].role {
+                Role::Claiming { key } => Some((slot, key.clone())),
+                Role::Idle | Role::Publisher(_) | Role::Waiting { .. } | Role::Viewer { .. } => None,
+            }
+        });
+        let Some((slot, key)) = claimed else {
+            // The connection has ended meanwhile; it has withdrawn its claim by key.
+            return;
+        };
+        let conn = &mut self.plane.conns[slot];
+        match answer {
+            Err(refusal) => {
+                conn.role = Role::Idle;
+                self.command(token, Command::Reject(refusal));
+            }
+            Ok(grant) => {
+                let owner = owner_of(&key, self.mesh.shards());
+                tracing::info!(conn = %conn.id, peer = %conn.peer, "publishing {key}");
+                if key.app() == self.config.rtmp.rec_app {
+                    tracing::warn!(%key, "recording is not part of this build: live only");
+                }
+                conn.role = Role::Publisher(Box::new(Publishing {
+                    key,
+                    owner,
+                    stream: grant.stream,
+                    timeline: Timeline::new(grant.resume_at),
+                    skipping: true,
+                    has_video: false,
+                    last_media_at: now,
+                }));
+                self.command(token, Command::Accept);
+            }
+        }
+    }
+
+    /// Tracks from a publisher's session.
+    pub(crate) fn publish_tracks(&mut self, slot: usize, tracks: Arc<Tracks>, now: Instant) {
+        let Some(conn) = self.plane.conns.get_mut(slot) else { return };
+        let Role::Publisher(publishing) = &mut conn.role else { return };
+        publishing.last_media_at = now;
+        let newly = tracks.video.is_some() && !publishing.has_video;
+        publishing.has_video = tracks.video.is_some();
+        if newly {
+            // Sound that came first has opened the gate; pictures begin with a keyframe.
+            publishing.skipping = true;
+        }
+        self.send_item(slot, MediaItem::Tracks(tracks), now);
+    }
+
+    /// A frame from a publisher's session.
+    pub(crate) fn publish_frame(&mut self, slot: usize, mut frame: Frame, now: Instant) {
+        let Some(conn) = self.plane.conns.get_mut(slot) else { return };
+        let Role::Publisher(publishing) = &mut conn.role else { return };
+        publishing.last_media_at = now;
+        self.counters.frames_in += 1;
+        if publishing.skipping {
+            let opens = match frame.kind {
+                FrameKind::Keyframe => true,
+                FrameKind::Audio => !publishing.has_video,
+                FrameKind::Inter | FrameKind::Disposable | FrameKind::Data => false,
+            };
+            if !opens {
+                self.counters.dropped(DropReason::BeforeKeyframe);
+                return;
+            }
+            publishing.skipping = false;
+        }
+        match publishing.timeline.adjust(&mut frame) {
+            Adjusted::Kept => {}
+            Adjusted::Nudged => self.counters.nudged += 1,
+            Adjusted::Bridged => self.counters.bridged += 1,
+            Adjusted::Dropped => {
+                self.counters.dropped(DropReason::Late);
+                return;
+            }
+        }
+        let ingested = Arc::new(Ingested { frame, at: now });
+        self.send_item(slot, MediaItem::Frame(ingested), now);
+    }
+
+    /// To the owner: a call when that is this shard, a ring otherwise.
+    fn send_item(&mut self, slot: usize, item: MediaItem, now: Instant) {
+        let Role::Publisher(publishing) = &mut self.plane.conns[slot].role else { return };
+        let (owner, stream) = (publishing.owner, publishing.stream);
+        if owner == self.id {
+            self.on_stream_item(stream, item, now);
+            return;
+        }
+        let message = MediaMessage { target: MediaTarget::Stream(stream), item };
+        if self.mesh.try_push(owner, message).is_err() {
+            self.counters.dropped(DropReason::RingFull);
+            if let Role::Publisher(publishing) = &mut self.plane.conns[slot].role {
+                publishing.skipping = true;
+            }
+        }
+    }
+
+    /// The session or the connection stops publishing, or gives its claim up.
+    pub(crate) fn unpublish(&mut self, slot: usize, _now: Instant) {
+        let token = self.plane.token(slot);
+        let Some(conn) = self.plane.conns.get_mut(slot) else { return };
+        match std::mem::replace(&mut conn.role, Role::Idle) {
+            Role::Publisher(publishing) => {
+                conn.input = bytes::BytesMut::from(&conn.input[..]);
+                let owner = publishing.owner;
+                let stream = publishing.stream;
+                let message = ControlMessage::Unpublish { stream, from: self.id, conn: token };
+                self.mesh.send(owner, message);
+            }
+            Role::Claiming { key } => {
+                let owner = owner_of(&key, self.mesh.shards());
+                let message = ControlMessage::Withdraw { key, from: self.id, conn: token };
+                self.mesh.send(owner, message);
+            }
+            other @ (Role::Idle | Role::Waiting { .. } | Role::Viewer { .. }) => conn.role = other,
+        }
+    }
+
+    /// Another shard wants a connection of ours gone.
+    pub(super) fn on_kick(&mut self, token: Token, refusal: Refusal, now: Instant) {
+        let Some(slot) = self.plane.slot(token) else { return };
+        self.drive(slot, now, |session| session.handle_command(now, Command::Close(refusal)));
+        self.close_token(token, CloseReason::Refused(refusal), now);
+    }
+}

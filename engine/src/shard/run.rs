@@ -1,0 +1,143 @@
+//! The loop of a shard: wait for sockets, other shards or the clock; turn; flush; wait again.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use glommio::io::{PollState, PollableFd};
+use glommio::timer::Timer;
+
+use crate::clock;
+use crate::shard::Shard;
+
+/// Events taken from the poller before the rest of a turn gets its share.
+const POLLS_PER_TURN: usize = 4;
+
+/// What a turn says about the next.
+enum Next {
+    /// At once, after others had their turn.
+    Now,
+    /// When something happens, or then.
+    At(Instant),
+    /// Never: the shard has stopped.
+    Stop,
+}
+
+/// Runs a shard to its end.
+///
+/// # Errors
+/// The executor cannot watch the shard's poller.
+pub async fn run(shard: Rc<RefCell<Shard>>) -> io::Result<()> {
+    {
+        let mut this = shard.borrow_mut();
+        this.this = Rc::downgrade(&shard);
+        this.start_http();
+        this.start_accepting()?;
+    }
+    let poller = shard.borrow().plane.epoll.try_clone_fd()?;
+    let poller = PollableFd::new(poller).map_err(io::Error::other)?;
+    let mut armed = PollState::new();
+    loop {
+        let next = shard.borrow_mut().turn();
+        match next {
+            Next::Now => glommio::yield_if_needed().await,
+            Next::At(when) => sleep(&shard, &poller, &mut armed, when).await?,
+            Next::Stop => return Ok(()),
+        }
+    }
+}
+
+/// Sleeps until the poller reports, another shard kicks, or the time has come. The poll stays
+/// armed across calls: it costs a system call to arm and another to disarm.
+async fn sleep(
+    shard: &Rc<RefCell<Shard>>,
+    poller: &PollableFd<std::os::fd::OwnedFd>,
+    armed: &mut PollState,
+    when: Instant,
+) -> io::Result<()> {
+    let wait = when.saturating_duration_since(clock::now());
+    let mut timer = pin!(Timer::new(wait.max(Duration::from_micros(50))));
+    poll_fn(|cx| {
+        let this = shard.borrow();
+        let park = this.mesh.park();
+        park.prepare(cx);
+        let outcome = if this.mesh.has_work() {
+            Poll::Ready(Ok(()))
+        } else if let Poll::Ready(ready) = poller.poll_readable(cx, armed) {
+            *armed = PollState::new();
+            Poll::Ready(ready.map_err(io::Error::other))
+        } else {
+            timer.as_mut().poll(cx).map(|_| Ok(()))
+        };
+        if outcome.is_ready() {
+            park.cancel();
+        }
+        outcome
+    })
+    .await
+}
+
+impl Shard {
+    fn turn(&mut self) -> Next {
+        let start = clock::now();
+        self.beat();
+        let mut more = self.drain_inbox(start);
+        let mut ready = std::mem::take(&mut self.plane.ready);
+        for _ in 0..POLLS_PER_TURN {
+            let full = self.plane.epoll.poll(&mut ready);
+            // One clock read per batch: frames of a batch share their ingest time.
+            let now = clock::now();
+            for report in ready.drain(..) {
+                self.on_ready(report, now);
+            }
+            more |= full;
+            if !full {
+                break;
+            }
+        }
+        self.plane.ready = ready;
+        self.run_again(start);
+        let now = clock::now();
+        self.settle(now);
+        if !self.plane.dirty.is_empty() && now >= self.plane.window.next_flush() {
+            self.flush(now);
+            self.plane.window.flushed(clock::now());
+        }
+        self.tick(now);
+        self.settle(now);
+        self.mesh.kick();
+        self.finish_turn(start, more)
+    }
+
+    /// Commands lead to attachments and attachments to commands: until neither is left.
+    fn settle(&mut self, now: Instant) {
+        while !self.plane.commands.is_empty() || !self.plane.accepted.is_empty() {
+            self.run_commands(now);
+            self.finish_attachments(now);
+        }
+    }
+
+    fn finish_turn(&mut self, start: Instant, more: bool) -> Next {
+        let end = clock::now();
+        let length = end.saturating_duration_since(start);
+        self.counters.note_turn(length);
+        self.plane.window.note_turn(length, end);
+        if let Some(deadline) = self.stopping
+            && (self.plane.conns.is_empty() || end >= deadline)
+        {
+            return Next::Stop;
+        }
+        if more || !self.plane.again.is_empty() {
+            return Next::Now;
+        }
+        let mut when = self.next_tick();
+        if !self.plane.dirty.is_empty() {
+            when = when.min(self.plane.window.next_flush());
+        }
+        Next::At(when)
+    }
+}

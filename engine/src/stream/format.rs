@@ -1,0 +1,164 @@
+//! Frame → wire-ready bytes of one format, made once per stream, format and shard.
+
+use protocols::container::flv::{self, Dialect, TagType};
+use protocols::media::{Frame, FrameKind, Timestamp, Tracks};
+use protocols::rtmp;
+
+/// What a viewer's bytes look like. Viewers of equal formats share every byte of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Format {
+    /// Container.
+    pub container: Container,
+    /// The viewer said that it understands FourCC codecs; otherwise it gets what was published.
+    pub enhanced: bool,
+    /// Video is wanted.
+    pub video: bool,
+    /// Audio is wanted.
+    pub audio: bool,
+}
+
+/// The framing around an FLV-shaped body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Container {
+    /// RTMP chunks (Adobe RTMP 1.0, 5.3).
+    Rtmp {
+        /// Message stream the viewer plays on.
+        message_stream_id: u32,
+    },
+    /// FLV tags (FLV 10.1, E.4).
+    Flv,
+}
+
+impl Container {
+    /// Label in the API and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rtmp { .. } => "rtmp",
+            Self::Flv => "flv",
+        }
+    }
+}
+
+/// What every packager of a process has in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackagerOptions {
+    /// Outgoing RTMP chunk size.
+    pub chunk_size: u32,
+    /// Repeat extended timestamps in type-3 chunk headers.
+    pub type3_extended_timestamp: bool,
+    /// Legacy FLV codec id of H.265.
+    pub legacy_h265_id: u8,
+}
+
+/// The name this server gives itself in `onMetaData`.
+pub const SERVER_NAME: &str = concat!("smart-rtmpd/", env!("CARGO_PKG_VERSION"));
+
+impl Format {
+    /// This format carries frames of that kind.
+    #[must_use]
+    pub fn wants(self, kind: FrameKind) -> bool {
+        match kind {
+            FrameKind::Audio => self.audio,
+            FrameKind::Data => true,
+            FrameKind::Keyframe | FrameKind::Inter | FrameKind::Disposable => self.video,
+        }
+    }
+
+    fn dialect(self, tracks: &Tracks, options: PackagerOptions) -> Dialect {
+        Dialect {
+            enhanced: self.enhanced || !tracks.legacy_flv,
+            legacy_h265_id: options.legacy_h265_id,
+        }
+    }
+
+    /// What stands before everything else on a new connection, if anything.
+    #[must_use]
+    pub fn preamble(self, tracks: &Tracks) -> Vec<u8> {
+        match self.container {
+            Container::Rtmp { .. } => Vec::new(),
+            Container::Flv => flv::header(
+                tracks.audio.is_some() && self.audio,
+                tracks.video.is_some() && self.video,
+            )
+            .to_vec(),
+        }
+    }
+
+    /// Appends metadata and decoder configurations as of a time.
+    pub fn write_configuration(
+        self,
+        tracks: &Tracks,
+        timestamp_ms: u32,
+        options: PackagerOptions,
+        out: &mut Vec<u8>,
+    ) {
+        for (tag, body) in flv::configuration(tracks, self.dialect(tracks, options), SERVER_NAME) {
+            let wanted = match tag {
+                TagType::Audio => self.audio,
+                TagType::Video => self.video,
+                TagType::Script => true,
+            };
+            if wanted {
+                self.write(tag, timestamp_ms, &[&body], options, out);
+            }
+        }
+    }
+
+    /// Appends one frame; false when this format cannot carry it.
+    pub fn write_frame(
+        self,
+        tracks: &Tracks,
+        frame: &Frame,
+        options: PackagerOptions,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let dialect = self.dialect(tracks, options);
+        let Some((tag, head)) = flv::frame_head(tracks, frame, dialect) else { return false };
+        self.write(tag, wire_millis(frame.dts), &[&head, &frame.payload], options, out);
+        true
+    }
+
+    fn write(
+        self,
+        tag: TagType,
+        timestamp_ms: u32,
+        parts: &[&[u8]],
+        options: PackagerOptions,
+        out: &mut Vec<u8>,
+    ) {
+        match self.container {
+            Container::Flv => flv::write_tag(out, tag, timestamp_ms, parts),
+            Container::Rtmp { message_stream_id } => {
+                let (chunk_stream_id, type_id) = match tag {
+                    TagType::Audio => {
+                        (rtmp::egress::AUDIO_CHUNK_STREAM, rtmp::message::type_id::AUDIO)
+                    }
+                    TagType::Video => {
+                        (rtmp::egress::VIDEO_CHUNK_STREAM, rtmp::message::type_id::VIDEO)
+                    }
+                    TagType::Script => {
+                        (rtmp::egress::DATA_CHUNK_STREAM, rtmp::message::type_id::DATA_AMF0)
+                    }
+                };
+                rtmp::wire::write_message(
+                    out,
+                    options.chunk_size,
+                    options.type3_extended_timestamp,
+                    chunk_stream_id,
+                    type_id,
+                    message_stream_id,
+                    timestamp_ms,
+                    parts,
+                );
+            }
+        }
+    }
+}
+
+/// The 32-bit millisecond timestamp RTMP and FLV carry; wraps after 49.7 days.
+#[must_use]
+pub fn wire_millis(time: Timestamp) -> u32 {
+    // Truncation to 32 bits is the wire format's own wrap.
+    time.to_millis() as u32
+}

@@ -1,0 +1,146 @@
+//! What one shard knows of a stream: its log, its wires and the viewers that wait.
+//!
+//! Lives on every shard that has viewers for the stream, and on its owner shard always.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use protocols::media::{StreamKey, Tracks};
+use slab::Slab;
+
+use super::format::{Format, PackagerOptions};
+use super::log::{FrameLog, LogLimits};
+use super::wire::{Wire, WireLimits};
+use crate::ring::{Ingested, MediaItem};
+
+/// What an appended item asks of the shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// Nothing to send.
+    Nothing,
+    /// Bytes to send within the merge window.
+    Media,
+    /// A join point: send at once; viewers may be attached that waited for it.
+    JoinPoint,
+    /// The publisher came.
+    Online,
+    /// The publisher went.
+    Offline,
+}
+
+/// See the module text.
+#[derive(Debug)]
+pub struct Mirror {
+    /// The stream.
+    pub key: StreamKey,
+    /// Tells this slot from its predecessors.
+    pub generation: u32,
+    /// Newest GOP and tracks.
+    pub log: FrameLog,
+    /// Packaged bytes by format; a handful at most.
+    pub wires: Slab<Wire>,
+    /// A publisher is there.
+    pub online: bool,
+    /// When the publisher went, or when the mirror was made without one.
+    pub offline_since: Option<Instant>,
+    /// Connections (slots of the plane) that wait for the first join point.
+    pub waiting: Vec<u32>,
+    /// The last time somebody watched or waited here.
+    pub used_at: Instant,
+    /// The owner has been told to feed this mirror (on the owner itself always).
+    pub fed: bool,
+}
+
+impl Mirror {
+    /// A mirror without a publisher.
+    #[must_use]
+    pub fn new(key: StreamKey, generation: u32, limits: LogLimits, now: Instant) -> Self {
+        Self {
+            key,
+            generation,
+            log: FrameLog::new(limits),
+            wires: Slab::new(),
+            online: false,
+            offline_since: Some(now),
+            waiting: Vec::new(),
+            used_at: now,
+            fed: false,
+        }
+    }
+
+    /// Viewers attached or waiting.
+    #[must_use]
+    pub fn audience(&self) -> usize {
+        self.waiting.len() + self.wires.iter().map(|(_, wire)| wire.viewers.len()).sum::<usize>()
+    }
+
+    /// A viewer can be attached: a publisher is there and has said what it sends.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.online && !self.log.tracks().is_empty()
+    }
+
+    /// Takes the next item of the stream.
+    pub fn append(&mut self, item: &MediaItem, options: PackagerOptions, now: Instant) -> Appended {
+        match item {
+            MediaItem::Online => {
+                self.online = true;
+                self.offline_since = None;
+                self.log.clear();
+                self.wires.iter_mut().for_each(|(_, wire)| wire.forbid_join());
+                Appended::Online
+            }
+            MediaItem::Offline => {
+                self.online = false;
+                self.offline_since = Some(now);
+                Appended::Offline
+            }
+            MediaItem::Tracks(tracks) => {
+                self.set_tracks(tracks, options);
+                Appended::Media
+            }
+            MediaItem::Frame(ingested) => {
+                let join = self.log.append(Arc::clone(ingested));
+                let tracks = self.log.tracks();
+                for (_, wire) in &mut self.wires {
+                    wire.append_frame(tracks, ingested, join, options);
+                }
+                if join { Appended::JoinPoint } else { Appended::Media }
+            }
+        }
+    }
+
+    fn set_tracks(&mut self, tracks: &Arc<Tracks>, options: PackagerOptions) {
+        let old = Arc::clone(self.log.tracks());
+        if *old == **tracks {
+            return;
+        }
+        let restart = old.video.is_some() && old.video != tracks.video;
+        self.log.set_tracks(Arc::clone(tracks));
+        for (_, wire) in &mut self.wires {
+            wire.append_configuration(tracks, options, restart);
+        }
+    }
+
+    /// The wire of a format, made from the log when nobody has used it yet.
+    pub fn wire(&mut self, format: Format, limits: WireLimits, options: PackagerOptions) -> usize {
+        if let Some((index, _)) = self.wires.iter().find(|(_, wire)| wire.format == format) {
+            return index;
+        }
+        let mut wire = Wire::new(format, limits);
+        let tracks = self.log.tracks();
+        for (position, ingested) in self.log.joinable().enumerate() {
+            wire.append_frame(tracks, ingested, position == 0, options);
+        }
+        // These bytes are for the viewer that is about to join, not for a flush that is due.
+        wire.dirty = false;
+        wire.unflushed_since = None;
+        self.wires.insert(wire)
+    }
+
+    /// Bytes this mirror holds: log payloads and wires.
+    #[must_use]
+    pub fn bytes(&self) -> (usize, usize) {
+        (self.log.bytes(), self.wires.iter().map(|(_, wire)| wire.bytes()).sum())
+    }
+}

@@ -1,0 +1,17 @@
+//! The stream core: logs, wires, mirrors, owners and timelines. It knows no protocol by name but
+//! the formats its packager writes, and touches no socket.
+
+mod format;
+mod log;
+mod mirror;
+#[expect(clippy::module_inception, reason = "the owner's side of a stream is the stream")]
+mod stream;
+mod timeline;
+mod wire;
+
+pub use format::{Container, Format, PackagerOptions, SERVER_NAME, wire_millis};
+pub use log::{FrameLog, LogLimits};
+pub use mirror::{Appended, Mirror};
+pub use stream::{Claim, PublisherInfo, Stream, StreamSnapshot, SubscriberShard, Verdict};
+pub use timeline::{Adjusted, Timeline};
+pub use wire::{AWAIT_KEYFRAME, PAUSED, Viewer, Wire, WireLimits};

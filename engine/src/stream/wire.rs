@@ -1,0 +1,341 @@
+//! The packaged bytes of one stream in one format on one shard, and the viewers that read them.
+//!
+//! A wire is an append-only byte sequence held in blocks. A viewer is an offset into it: no
+//! queue, no copy, no allocation per viewer. Marks tell where each message begins, so that a
+//! viewer can be moved to a keyframe, and control bytes put in between, at message boundaries
+//! only.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
+
+use protocols::media::{FrameKind, Timestamp, Tracks};
+
+use super::format::{Format, PackagerOptions, wire_millis};
+use crate::ring::Ingested;
+
+/// Capacity of one block; a larger message gets a block of its own.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// The viewer waits for the next join point.
+pub const AWAIT_KEYFRAME: u64 = u64::MAX;
+/// The viewer has paused.
+pub const PAUSED: u64 = u64::MAX - 1;
+
+/// One viewer: all the fan-out loop touches, densely packed.
+#[derive(Debug)]
+pub struct Viewer {
+    /// Its socket.
+    pub fd: RawFd,
+    /// Its slot in the plane's table.
+    pub conn: u32,
+    /// Next byte of the wire it gets, or [`AWAIT_KEYFRAME`], or [`PAUSED`].
+    pub offset: u64,
+    /// Bytes of this wire it got.
+    pub sent: u64,
+    /// Version of the configuration it has.
+    pub configuration: u32,
+    /// Its socket took less than offered; an edge of the poller ends this.
+    pub blocked: bool,
+    /// Goes the long way: TLS, WebSocket framing or control bytes are waiting.
+    pub special: bool,
+}
+
+impl Viewer {
+    /// The viewer is on the wire and not at its head.
+    #[must_use]
+    pub fn is_behind(&self, head: u64) -> bool {
+        self.offset < head
+    }
+}
+
+/// Where a message begins.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    offset: u64,
+    dts: Timestamp,
+}
+
+#[derive(Debug)]
+struct Block {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Block {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+}
+
+/// Bounds of one wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WireLimits {
+    /// Bytes kept, the newest GOP included.
+    pub bytes: usize,
+    /// Media time kept behind the head for viewers that lag.
+    pub lag: Duration,
+}
+
+/// See the module text.
+#[derive(Debug)]
+pub struct Wire {
+    /// What the bytes look like.
+    pub format: Format,
+    /// The viewers, in no order.
+    pub viewers: Vec<Viewer>,
+    /// How many of them are blocked.
+    pub blocked: usize,
+    /// When the last viewer left.
+    pub empty_since: Option<Instant>,
+    /// Ingest time of the oldest frame not flushed yet.
+    pub unflushed_since: Option<Instant>,
+    /// Bytes have been appended since the last flush.
+    pub dirty: bool,
+    /// The wire is in the shard's list of wires to flush.
+    pub queued: bool,
+    blocks: VecDeque<Block>,
+    marks: VecDeque<Mark>,
+    /// The newest join point.
+    join: Option<u64>,
+    head: u64,
+    newest: Timestamp,
+    /// Counts configurations, so that a viewer that skipped one can be told.
+    configuration: u32,
+    limits: WireLimits,
+}
+
+impl Wire {
+    /// An empty wire.
+    #[must_use]
+    pub fn new(format: Format, limits: WireLimits) -> Self {
+        Self {
+            format,
+            viewers: Vec::new(),
+            blocked: 0,
+            empty_since: None,
+            unflushed_since: None,
+            dirty: false,
+            queued: false,
+            blocks: VecDeque::new(),
+            marks: VecDeque::new(),
+            join: None,
+            head: 0,
+            newest: Timestamp::ZERO,
+            configuration: 0,
+            limits,
+        }
+    }
+
+    /// End of the bytes: always a message boundary.
+    #[must_use]
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// First byte still held.
+    #[must_use]
+    pub fn tail(&self) -> u64 {
+        self.blocks.front().map_or(self.head, |block| block.start)
+    }
+
+    /// Where a viewer starts now, if anywhere.
+    #[must_use]
+    pub fn join_point(&self) -> Option<u64> {
+        self.join
+    }
+
+    /// Version of the configuration in force.
+    #[must_use]
+    pub fn configuration(&self) -> u32 {
+        self.configuration
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.blocks.iter().map(|block| block.bytes.capacity()).sum::<usize>()
+            + self.marks.capacity() * size_of::<Mark>()
+    }
+
+    /// Decode time of the newest frame in wire milliseconds.
+    #[must_use]
+    pub fn newest(&self) -> Timestamp {
+        self.newest
+    }
+
+    /// Appends a new configuration for those who watch. `restart` forbids joining before it.
+    pub fn append_configuration(
+        &mut self,
+        tracks: &Tracks,
+        options: PackagerOptions,
+        restart: bool,
+    ) {
+        self.configuration += 1;
+        if restart {
+            self.join = None;
+        }
+        let at = self.newest;
+        let millis = wire_millis(at);
+        self.append_with(at, BLOCK_BYTES / 16, |format, out| {
+            format.write_configuration(tracks, millis, options, out);
+            true
+        });
+        let (head, version) = (self.head, self.configuration);
+        for viewer in &mut self.viewers {
+            if viewer.offset <= head {
+                viewer.configuration = version;
+            }
+        }
+    }
+
+    /// Nobody joins before the next join point: what is held belongs to an earlier publisher.
+    pub fn forbid_join(&mut self) {
+        self.join = None;
+    }
+
+    /// Appends one frame. Viewers that wait for a join point start at it.
+    pub fn append_frame(
+        &mut self,
+        tracks: &Tracks,
+        ingested: &Ingested,
+        is_join: bool,
+        options: PackagerOptions,
+    ) {
+        let frame = &ingested.frame;
+        if !self.format.wants(frame.kind) {
+            return;
+        }
+        let offset = self.head;
+        let payload = frame.payload.len();
+        let chunk_heads = payload / options.chunk_size.max(1) as usize * 8;
+        let wrote = self.append_with(frame.dts, payload + chunk_heads + 64, |format, out| {
+            format.write_frame(tracks, frame, options, out)
+        });
+        if !wrote {
+            return;
+        }
+        if frame.kind != FrameKind::Data {
+            self.newest = self.newest.max(frame.dts);
+        }
+        self.unflushed_since.get_or_insert(ingested.at);
+        if is_join || (!self.format.video && frame.kind == FrameKind::Audio) {
+            self.join = Some(offset);
+            self.evict();
+        } else if self.head - self.tail() > self.limits.bytes as u64 {
+            self.evict();
+        }
+    }
+
+    fn append_with(
+        &mut self,
+        dts: Timestamp,
+        bytes_hint: usize,
+        write: impl FnOnce(Format, &mut Vec<u8>) -> bool,
+    ) -> bool {
+        let needs_block = self
+            .blocks
+            .back()
+            .is_none_or(|block| block.bytes.capacity() - block.bytes.len() < bytes_hint);
+        if needs_block {
+            let bytes = Vec::with_capacity(BLOCK_BYTES.max(bytes_hint));
+            self.blocks.push_back(Block { start: self.head, bytes });
+        }
+        let Some(block) = self.blocks.back_mut() else { return false };
+        let before = block.bytes.len();
+        let written = write(self.format, &mut block.bytes);
+        let grown = block.bytes.len() - before;
+        if grown == 0 {
+            return written;
+        }
+        self.marks.push_back(Mark { offset: self.head, dts });
+        self.head += grown as u64;
+        self.dirty = true;
+        written
+    }
+
+    /// Drops blocks that neither a joining viewer nor one inside the allowed lag needs.
+    fn evict(&mut self) {
+        let lag = i64::try_from(self.limits.lag.as_nanos()).unwrap_or(i64::MAX);
+        let oldest_wanted = self.newest.offset_nanos(lag.saturating_neg());
+        let lag_offset = self
+            .marks
+            .iter()
+            .find(|mark| mark.dts >= oldest_wanted)
+            .map_or(self.head, |mark| mark.offset);
+        let keep_from = lag_offset.min(self.join.unwrap_or(self.head));
+        while let Some(block) = self.blocks.front() {
+            let over_budget = self.head - block.start > self.limits.bytes as u64;
+            let unneeded = block.end() <= keep_from;
+            if self.blocks.len() < 2 || !(unneeded || over_budget) {
+                break;
+            }
+            self.blocks.pop_front();
+        }
+        let tail = self.tail();
+        while self.marks.front().is_some_and(|mark| mark.offset < tail) {
+            self.marks.pop_front();
+        }
+        if self.join.is_some_and(|join| join < tail) {
+            self.join = None;
+        }
+    }
+
+    /// The bytes from `offset` to `end` as slices; returns how many bytes they hold. The slices
+    /// may end early when there are more blocks than `slices` has room for.
+    pub fn slices<'a>(
+        &'a self,
+        offset: u64,
+        end: u64,
+        slices: &mut Vec<IoSlice<'a>>,
+        slices_max: usize,
+    ) -> usize {
+        let mut total = 0;
+        let first = self.blocks.partition_point(|block| block.end() <= offset);
+        for block in self.blocks.range(first..) {
+            if slices.len() >= slices_max || block.start >= end {
+                break;
+            }
+            let from = usize::try_from(offset.saturating_sub(block.start)).unwrap_or(usize::MAX);
+            let to = usize::try_from(end.min(block.end()) - block.start).unwrap_or(usize::MAX);
+            if let Some(bytes) = block.bytes.get(from..to) {
+                total += bytes.len();
+                slices.push(IoSlice::new(bytes));
+            }
+        }
+        total
+    }
+
+    /// The first message boundary at or after an offset.
+    #[must_use]
+    pub fn boundary_at_or_after(&self, offset: u64) -> u64 {
+        let index = self.marks.partition_point(|mark| mark.offset < offset);
+        self.marks.get(index).map_or(self.head, |mark| mark.offset)
+    }
+
+    /// How far behind the newest frame an offset is.
+    #[must_use]
+    pub fn lag(&self, offset: u64) -> Duration {
+        if offset >= self.head {
+            return Duration::ZERO;
+        }
+        let index = self.marks.partition_point(|mark| mark.offset <= offset).saturating_sub(1);
+        self.marks
+            .get(index)
+            .map_or(Duration::MAX, |mark| self.newest.saturating_since(mark.dts))
+    }
+
+    /// Whole messages per second and bytes are plain sums elsewhere; this checks what must hold.
+    #[cfg(test)]
+    pub fn check_invariants(&self) {
+        let mut at = self.tail();
+        for block in &self.blocks {
+            assert_eq!(block.start, at);
+            at = block.end();
+        }
+        assert_eq!(at, self.head);
+        assert!(self.marks.iter().zip(self.marks.iter().skip(1)).all(|(a, b)| a.offset < b.offset));
+        assert!(self.join.is_none_or(|join| join >= self.tail() && join <= self.head));
+    }
+}
