@@ -1,1 +1,44 @@
-//! (in work)
+//! Headers of codecs: configuration records, parameter sets, NAL unit types. Nothing is decoded.
+//!
+//! | module | specification | read |
+//! | ------ | ------------- | ---- |
+//! | [`nal`] | ISO/IEC 14496-15; H.264 annex B | length-prefixed and start-code framing |
+//! | [`h264`] | ITU-T H.264; ISO/IEC 14496-15 5.3.3 | `avcC`, SPS |
+//! | [`h265`] | ITU-T H.265; ISO/IEC 14496-15 8.3.3 | `hvcC`, SPS prefix |
+//! | [`av1`] | AV1 bitstream 5.5; AV1 in ISOBMFF 2.3 | `av1C`, sequence header prefix |
+//! | [`aac`] | ISO/IEC 14496-3 1.6.2, 1.A.2 | `AudioSpecificConfig`, ADTS header |
+//! | [`opus`], [`flac`] | RFC 7845 5.1; RFC 9639 8.2 | ID header; STREAMINFO |
+//! | [`mp3`], [`g711`] | ISO/IEC 11172-3 2.4.2.3; G.711 | frame header; constants |
+
+pub mod aac;
+pub mod av1;
+pub mod flac;
+pub mod g711;
+pub mod h264;
+pub mod h265;
+pub mod mp3;
+pub mod nal;
+pub mod opus;
+
+/// Largest picture edge believed; anything else counts as unknown.
+pub const EDGE_PIXELS_MAX: u32 = 16_384;
+
+/// Why a configuration record cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The record ends before what it announces.
+    #[error("configuration record is cut short")]
+    Truncated,
+    /// A version this server does not know.
+    #[error("configuration record has version {0}")]
+    Version(u8),
+    /// A field has a value the specification forbids.
+    #[error("configuration record holds a forbidden value")]
+    Forbidden,
+}
+
+/// The size if both edges are believable, else 0×0.
+fn believable(width: u32, height: u32) -> (u32, u32) {
+    let edges = 1..=EDGE_PIXELS_MAX;
+    if edges.contains(&width) && edges.contains(&height) { (width, height) } else { (0, 0) }
+}

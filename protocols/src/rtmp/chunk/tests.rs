@@ -41,7 +41,7 @@ fn full_header(timestamp: u32, length: u8) -> Vec<u8> {
     out
 }
 
-/// Clause 5.3.2.1: four audio messages 20 ms apart take 44, 33 and 33 bytes and so on.
+/// Clause 5.3.2.1: four audio messages 20 ms apart take 44, 36, 33 and 33 bytes.
 #[test]
 fn example_of_audio_messages() {
     let mut bytes = vec![3, 0, 3, 0xE8, 0, 0, 32, 8, 0x39, 0x30, 0, 0];

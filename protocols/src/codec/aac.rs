@@ -1,0 +1,182 @@
+//! AAC: `AudioSpecificConfig` (ISO/IEC 14496-3 1.6.2.1) and the ADTS header (1.A.2.2).
+
+use super::ConfigError;
+use crate::bits::BitReader;
+use crate::media::AudioInfo;
+
+const RATES: [u32; 13] = [
+    96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000,
+    7350,
+];
+/// Samples per second beyond which a rate is refused.
+const RATE_MAX: u32 = 384_000;
+const SBR: u32 = 5;
+const PS: u32 = 29;
+
+/// What an `AudioSpecificConfig` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Audio object type of the core coder (2 for AAC-LC).
+    pub object_type: u8,
+    /// Samples per second of the core coder: an access unit is 1024 (or 960) of these.
+    pub core_sample_rate: u32,
+    /// Rate and channels that come out of a decoder, spectral band replication and parametric
+    /// stereo included where signalled; channels 0 when the bitstream describes them itself.
+    pub info: AudioInfo,
+}
+
+/// Reads an `AudioSpecificConfig`.
+///
+/// # Errors
+/// The config is cut short, or names a reserved rate or object type 0.
+pub fn parse_config(config: &[u8]) -> Result<Config, ConfigError> {
+    let mut reader = BitReader::new(config);
+    let mut object_type = object_type(&mut reader).ok_or(ConfigError::Truncated)?;
+    let core_sample_rate = sample_rate(&mut reader)?;
+    let channel_configuration = reader.bits(4).ok_or(ConfigError::Truncated)?;
+    let mut output_rate = core_sample_rate;
+    let mut stereo = false;
+    if object_type == SBR || object_type == PS {
+        stereo = object_type == PS;
+        output_rate = sample_rate(&mut reader)?;
+        object_type = self::object_type(&mut reader).ok_or(ConfigError::Truncated)?;
+    } else if let Some((rate, ps)) =
+        backward_compatible_extension(&mut reader, object_type, channel_configuration)
+    {
+        output_rate = rate;
+        stereo = ps;
+    }
+    let object_type = u8::try_from(object_type).map_err(|_| ConfigError::Forbidden)?;
+    if object_type == 0 {
+        return Err(ConfigError::Forbidden);
+    }
+    let channels = match channel_configuration {
+        1 if stereo => 2,
+        count @ 1..=6 => u8::try_from(count).unwrap_or(0),
+        7 | 12 | 14 => 8,
+        11 => 7,
+        _ => 0,
+    };
+    let info = AudioInfo { sample_rate: output_rate, channels, sample_bits: 16 };
+    Ok(Config { object_type, core_sample_rate, info })
+}
+
+fn object_type(reader: &mut BitReader<'_>) -> Option<u32> {
+    match reader.bits(5)? {
+        31 => Some(32 + reader.bits(6)?),
+        object_type => Some(object_type),
+    }
+}
+
+fn sample_rate(reader: &mut BitReader<'_>) -> Result<u32, ConfigError> {
+    let index = reader.bits(4).ok_or(ConfigError::Truncated)?;
+    if index == 15 {
+        let rate = reader.bits(24).ok_or(ConfigError::Truncated)?;
+        return if (1..=RATE_MAX).contains(&rate) { Ok(rate) } else { Err(ConfigError::Forbidden) };
+    }
+    RATES.get(index as usize).copied().ok_or(ConfigError::Forbidden)
+}
+
+/// The extension after `GASpecificConfig` that older decoders do not see: output rate and whether
+/// parametric stereo is present.
+fn backward_compatible_extension(
+    reader: &mut BitReader<'_>,
+    object_type: u32,
+    channel_configuration: u32,
+) -> Option<(u32, bool)> {
+    if !matches!(object_type, 1..=4 | 6 | 7) || channel_configuration == 0 {
+        return None;
+    }
+    reader.skip(1)?;
+    if reader.flag()? {
+        reader.skip(14)?;
+    }
+    reader.skip(1)?;
+    if object_type == 6 {
+        reader.skip(3)?;
+    }
+    if reader.bits(11)? != 0x2b7 || self::object_type(reader)? != SBR || !reader.flag()? {
+        return None;
+    }
+    let rate = sample_rate(reader).ok()?;
+    let stereo = reader.bits(11) == Some(0x548) && reader.flag() == Some(true);
+    Some((rate, stereo))
+}
+
+/// What an ADTS header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Adts {
+    /// Bytes of the header: 7, or 9 with a check sum.
+    pub header_bytes: usize,
+    /// Bytes of header and access unit together.
+    pub frame_bytes: usize,
+    /// The `AudioSpecificConfig` that says the same.
+    pub config: [u8; 2],
+}
+
+/// Reads the ADTS header at the front of `bytes`. `None` when there is none, when it is cut short
+/// or its length is smaller than the header; the frame itself may be longer than `bytes`.
+pub fn adts(bytes: &[u8]) -> Option<Adts> {
+    let [sync, flags, a, b, c, d, _] = *bytes.first_chunk::<7>()?;
+    if sync != 0xff || flags & 0xf6 != 0xf0 {
+        return None;
+    }
+    let header_bytes = if flags & 1 == 1 { 7 } else { 9 };
+    let (object_type, rate_index) = ((a >> 6) + 1, a >> 2 & 0x0f);
+    let channels = (a & 1) << 2 | b >> 6;
+    let frame_bytes = usize::from(b & 3) << 11 | usize::from(c) << 3 | usize::from(d >> 5);
+    if usize::from(rate_index) >= RATES.len() || frame_bytes < header_bytes {
+        return None;
+    }
+    let config = [object_type << 3 | rate_index >> 1, rate_index << 7 | channels << 3];
+    Some(Adts { header_bytes, frame_bytes, config })
+}
+
+/// The access unit inside one ADTS frame; `None` when `frame` is not exactly that.
+pub fn strip_adts(frame: &[u8]) -> Option<&[u8]> {
+    let header = adts(frame)?;
+    if header.frame_bytes == frame.len() { frame.get(header.header_bytes..) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(config: &[u8]) -> (u32, u8) {
+        let info = parse_config(config).unwrap().info;
+        (info.sample_rate, info.channels)
+    }
+
+    #[test]
+    fn configs_with_and_without_extensions() {
+        assert_eq!(output(&[0x12, 0x10]), (44_100, 2));
+        assert_eq!(output(&[0x11, 0x88, 0x56, 0xe5, 0x00]), (48_000, 1));
+        // HE-AAC: implicit extension, explicit SBR, explicit PS.
+        assert_eq!(output(&[0x13, 0x10, 0x56, 0xe5, 0x98]), (48_000, 2));
+        assert_eq!(output(&[0x2b, 0x11, 0x88, 0x00]), (48_000, 2));
+        assert_eq!(output(&[0xeb, 0x09, 0x88, 0x00]), (48_000, 2));
+        assert_eq!(parse_config(&[0x2b, 0x11, 0x88, 0x00]).unwrap().core_sample_rate, 24_000);
+        // Explicit frequency of 50,000 Hz.
+        assert_eq!(output(&[0x17, 0x80, 0x61, 0xa8, 0x10]), (50_000, 2));
+    }
+
+    #[test]
+    fn short_and_forbidden_configs_are_refused() {
+        assert_eq!(parse_config(&[]), Err(ConfigError::Truncated));
+        assert_eq!(parse_config(&[0x12]), Err(ConfigError::Truncated));
+        assert_eq!(parse_config(&[0x17, 0x00]), Err(ConfigError::Forbidden));
+        assert_eq!(parse_config(&[0x02, 0x10]), Err(ConfigError::Forbidden));
+        assert_eq!(parse_config(&[0x17, 0x80, 0, 0, 0x10]), Err(ConfigError::Forbidden));
+    }
+
+    #[test]
+    fn adts_headers_are_stripped() {
+        let frame = [0xff, 0xf1, 0x50, 0x80, 0x01, 0x3f, 0xfc, 1, 2];
+        let header = adts(&frame).unwrap();
+        assert_eq!((header.header_bytes, header.frame_bytes), (7, 9));
+        assert_eq!(output(&header.config), (44_100, 2));
+        assert_eq!(strip_adts(&frame), Some(&[1, 2][..]));
+        assert_eq!(strip_adts(&frame[..8]), None);
+        assert_eq!(adts(&[0xff, 0xf1, 0x50, 0x80, 0, 0, 0]), None);
+    }
+}
