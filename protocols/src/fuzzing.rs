@@ -1,1 +1,242 @@
-//! (in work)
+//! One function per parser of peer bytes, for fuzzers and for the seeded test below.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::amf;
+use crate::codec::{aac, av1, h264, h265};
+use crate::container::flv::{
+    Demuxer, Dialect, Item, TagReader, TagType, configuration, frame_head, write_tag,
+};
+use crate::media::Timestamp;
+
+/// The body of a target: takes any bytes and must return.
+pub type Target = fn(&[u8]);
+
+/// Every target by name.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("amf", amf),
+    ("flv_tag_video", flv_tag_video),
+    ("flv_tag_audio", flv_tag_audio),
+    ("flv_script", flv_script),
+    ("flv_reader", flv_reader),
+    ("h264_config", h264_config),
+    ("h265_config", h265_config),
+    ("av1_config", av1_config),
+    ("aac_config", aac_config),
+];
+
+/// AMF: decode, and what decodes must survive encoding.
+pub fn amf(data: &[u8]) {
+    let _ = amf::decode_prefix(data, 1);
+    let _ = amf::decode_all(&[&[0x11], data].concat());
+    if let Ok(values) = amf::decode_all(data) {
+        let mut encoded = Vec::new();
+        amf::encode(&values, &mut encoded);
+        let again = amf::decode_all(&encoded).map(|values| values.len());
+        // Replacing bad UTF-8 can push a name or text beyond a short length; nothing else may.
+        debug_assert!(again == Ok(values.len()) || encoded.len() > usize::from(u16::MAX));
+    }
+}
+
+/// Video bodies: the data is cut into bodies by its own bytes.
+pub fn flv_tag_video(data: &[u8]) {
+    tag_bodies(TagType::Video, data);
+}
+
+/// Audio bodies, as [`flv_tag_video`].
+pub fn flv_tag_audio(data: &[u8]) {
+    tag_bodies(TagType::Audio, data);
+}
+
+/// Script bodies, as [`flv_tag_video`].
+pub fn flv_script(data: &[u8]) {
+    tag_bodies(TagType::Script, data);
+}
+
+/// The whole data as one body, then cut in two by its first byte.
+fn tag_bodies(tag: TagType, data: &[u8]) {
+    let mut demuxer = Demuxer::new(12);
+    let mut items = VecDeque::new();
+    let cut = data.first().map_or(0, |first| usize::from(*first).min(data.len()));
+    for body in [data, &data[..cut], &data[cut..]] {
+        let _ = demuxer.push(tag, Timestamp::ZERO, Bytes::copy_from_slice(body), &mut items);
+    }
+    mux(items);
+}
+
+/// An FLV byte stream, arriving in pieces of sizes the data picks.
+pub fn flv_reader(data: &[u8]) {
+    let (mut reader, mut demuxer) = (TagReader::new(1 << 16), Demuxer::new(12));
+    let (mut input, mut items) = (BytesMut::new(), VecDeque::new());
+    let mut rest = data;
+    while let Some(first) = rest.first() {
+        let (piece, next) = rest.split_at((usize::from(*first) + 1).min(rest.len()));
+        rest = next;
+        input.extend_from_slice(piece);
+        loop {
+            match reader.next_tag(&mut input) {
+                Ok(Some((tag, timestamp_ms, body))) => {
+                    let dts = Timestamp::from_millis(timestamp_ms.into());
+                    let _ = demuxer.push(tag, dts, body, &mut items);
+                }
+                Ok(None) => break,
+                Err(_) => return,
+            }
+        }
+    }
+    mux(items);
+}
+
+/// Everything a demuxer lets through must be muxable.
+fn mux(items: VecDeque<Item>) {
+    let mut tracks = None;
+    let mut out = Vec::new();
+    for dialect in [true, false].map(|enhanced| Dialect { enhanced, legacy_h265_id: 12 }) {
+        for item in &items {
+            match item {
+                Item::Tracks(new) => {
+                    let _ = configuration(new, dialect, "fuzzing");
+                    tracks = Some(new);
+                }
+                Item::Frame(frame) => {
+                    if let Some(tracks) = tracks
+                        && let Some((tag, head)) = frame_head(tracks, frame, dialect)
+                    {
+                        out.clear();
+                        write_tag(&mut out, tag, 0, &[&head, &frame.payload]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// H.264 configuration records, parameter sets and access units.
+pub fn h264_config(data: &[u8]) {
+    let _ = h264::parse_config(data);
+    let _ = h264::sps_info(data);
+    let _ = h264::sps_info(&[&[0x67], data].concat());
+    if let Ok(sets) = h264::parameter_sets(data) {
+        let _ = h264::build_config(&sets.sps, &sets.pps);
+    }
+    for length_size in 1..=4 {
+        let _ = h264::is_keyframe(data, length_size);
+        let _ = h264::is_disposable(data, length_size);
+    }
+}
+
+/// H.265 configuration records, parameter sets and access units.
+pub fn h265_config(data: &[u8]) {
+    let _ = h265::parse_config(data);
+    let _ = h265::sps_info(&[&[0x42, 1], data].concat());
+    for length_size in 1..=4 {
+        let _ = h265::is_keyframe(data, length_size);
+        let _ = h265::is_disposable(data, length_size, 1);
+    }
+}
+
+/// AV1 configuration records.
+pub fn av1_config(data: &[u8]) {
+    let _ = av1::parse_config(data);
+    let _ = av1::parse_config(&[&[0x81, 0, 0, 0, 0x08], data].concat());
+}
+
+/// AAC configurations and ADTS headers.
+pub fn aac_config(data: &[u8]) {
+    let _ = aac::parse_config(data);
+    let _ = aac::adts(data);
+    let _ = aac::strip_adts(data);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    const ITERATIONS: u64 = 20_000;
+    const FILES: [&[u8]; 4] = [
+        include_bytes!("container/flv/testdata/h264_aac.flv"),
+        include_bytes!("container/flv/testdata/h265_opus.flv"),
+        include_bytes!("container/flv/testdata/av1_aac.flv"),
+        include_bytes!("container/flv/testdata/multi.flv"),
+    ];
+
+    struct Xorshift(u64);
+
+    impl Xorshift {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+
+        fn below(&mut self, end: usize) -> usize {
+            (self.next() % end.max(1) as u64) as usize
+        }
+    }
+
+    /// Bodies of valid tags, the records inside them, and a short file.
+    fn valid() -> Vec<Vec<u8>> {
+        let mut seeds = Vec::new();
+        for file in FILES {
+            seeds.push(file[..2000].to_vec());
+            let (mut reader, mut input) = (TagReader::new(1 << 20), BytesMut::from(file));
+            for _ in 0..8 {
+                let Ok(Some((_, _, body))) = reader.next_tag(&mut input) else { break };
+                seeds.push(body[..body.len().min(600)].to_vec());
+                seeds.push(body[5.min(body.len())..body.len().min(600)].to_vec());
+            }
+        }
+        seeds.push(b"\x12\x10".to_vec());
+        seeds.push(b"\x11\x0a\x1b\x05Cl\x03a\x04\x01\x03b\x01\x01".to_vec());
+        seeds.push(b"\xff\xf1\x50\x80\x01\x3f\xfc\x01\x02".to_vec());
+        seeds
+    }
+
+    fn mutated(random: &mut Xorshift, seeds: &[Vec<u8>]) -> Vec<u8> {
+        if random.below(8) == 0 {
+            let length = random.below(64);
+            return (0..length).map(|_| random.next() as u8).collect();
+        }
+        let mut data = seeds[random.below(seeds.len())].clone();
+        for _ in 0..random.below(6) {
+            let at = random.below(data.len());
+            match random.below(6) {
+                0 => data.truncate(at),
+                1 => data.insert(at, random.next() as u8),
+                2 if !data.is_empty() => data[at] = [0, 0xff, 0x7f, 0x80, 1][random.below(5)],
+                3 if !data.is_empty() => data[at] ^= 1 << random.below(8),
+                4 if !data.is_empty() => drop(data.remove(at)),
+                _ => {
+                    let other = &seeds[random.below(seeds.len())];
+                    let from = random.below(other.len());
+                    let to = (from + random.below(40)).min(other.len());
+                    data.splice(at..at, other[from..to].iter().copied());
+                }
+            }
+        }
+        data
+    }
+
+    #[test]
+    fn no_target_panics() {
+        let iterations = std::env::var("FUZZ_ITERATIONS").ok().and_then(|text| text.parse().ok());
+        let iterations: u64 = iterations.unwrap_or(ITERATIONS);
+        let seeds = valid();
+        for (name, target) in TARGETS {
+            for seed in &seeds {
+                target(seed);
+            }
+            for iteration in 1..=iterations {
+                let seed = iteration.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let data = mutated(&mut Xorshift(seed), &seeds);
+                let outcome = catch_unwind(|| target(&data));
+                assert!(outcome.is_ok(), "{name}: seed {seed:#x}, data {data:02x?}");
+            }
+        }
+    }
+}

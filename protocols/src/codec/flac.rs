@@ -23,6 +23,16 @@ pub fn parse_config(header: &[u8]) -> Result<AudioInfo, ConfigError> {
     Ok(AudioInfo { sample_rate, channels: small(channels), sample_bits: small(bits) })
 }
 
+/// Bytes of a STREAMINFO block without its header.
+const STREAMINFO_BYTES: usize = 34;
+
+/// The native stream header of a bare STREAMINFO block, which some encoders send in its place.
+/// `None` when `config` is not of that size.
+pub fn header_of_streaminfo(config: &[u8]) -> Option<Vec<u8>> {
+    let magic_and_block = [&b"fLaC\x80\0\0\x22"[..], config].concat();
+    (config.len() == STREAMINFO_BYTES).then_some(magic_and_block)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,6 +45,8 @@ mod tests {
         header[18..22].copy_from_slice(&(48_000u32 << 12 | 1 << 9 | 15 << 4).to_be_bytes());
         let expected = AudioInfo { sample_rate: 48_000, channels: 2, sample_bits: 16 };
         assert_eq!(parse_config(&header), Ok(expected));
+        assert_eq!(parse_config(&header_of_streaminfo(&header[8..]).unwrap()), Ok(expected));
+        assert_eq!(header_of_streaminfo(&header), None);
         assert_eq!(parse_config(&header[..41]), Err(ConfigError::Truncated));
         assert_eq!(parse_config(&[0; 42]), Err(ConfigError::Forbidden));
     }

@@ -1,1 +1,3 @@
-//! (in work)
+//! Containers: media in the forms files and byte streams carry it.
+
+pub mod flv;
