@@ -14,6 +14,8 @@ mod ingest;
 mod link;
 pub mod message;
 pub mod server;
+#[cfg(test)]
+mod simulation;
 pub mod status;
 pub mod timeline;
 pub mod url;
