@@ -4,6 +4,7 @@
 //! session's outputs, at message boundaries, on the chunk streams of [`super::egress`].
 
 mod connect;
+pub mod fuzzing;
 mod play;
 mod publish;
 #[cfg(test)]
