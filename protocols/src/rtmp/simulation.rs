@@ -10,7 +10,9 @@ use bytes::{Bytes, BytesMut};
 use crate::codec::h264;
 use crate::container::flv::{self, Dialect};
 use crate::media::{AudioInfo, Codec, Frame, FrameKind, Timestamp, Track, Tracks, VideoInfo};
-use crate::session::{Command as EngineCommand, Event, Input, Output, Session};
+use crate::session::{
+    Command as EngineCommand, ErrorClass, Event, Input, Output, Refusal, Session, SessionError,
+};
 
 use super::chunk::Limits;
 use super::client::{Client, ClientOptions, ClientState, Role};
@@ -115,19 +117,27 @@ impl Connection {
     }
 
     fn step(&mut self, now: Instant, random: &mut Random) {
+        self.try_step(now, random).unwrap();
+    }
+
+    /// An error is that of the client, or of the server while the client has none.
+    fn try_step(&mut self, now: Instant, random: &mut Random) -> Result<(), SessionError> {
+        let mut result = Ok(());
         if self.up.deliver(now, random) {
-            self.server.handle_input(now, Input::Stream(&mut self.up.inbox)).unwrap();
+            result = self.server.handle_input(now, Input::Stream(&mut self.up.inbox));
         }
         if self.decision_at.is_some_and(|at| at <= now) {
             self.decision_at = None;
-            self.server.handle_command(now, EngineCommand::Accept).unwrap();
+            self.server.handle_command(now, EngineCommand::Accept)?;
             self.drain(now, random);
-            self.server.handle_input(now, Input::Stream(&mut self.up.inbox)).unwrap();
+            result = self.server.handle_input(now, Input::Stream(&mut self.up.inbox));
         }
         if self.down.deliver(now, random) {
-            self.client.handle_input(now, Input::Stream(&mut self.down.inbox)).unwrap();
+            let client = self.client.handle_input(now, Input::Stream(&mut self.down.inbox));
+            result = client.and(result);
         }
         self.drain(now, random);
+        result
     }
 
     fn drain(&mut self, now: Instant, random: &mut Random) {
@@ -334,5 +344,43 @@ fn every_frame_arrives_as_sent() {
         let edge: i64 = starts[(seed % 4) as usize];
         let start_ms = (edge - 20 * (1 + seed as i64 / 4 % FRAMES as i64)).max(0);
         simulate(seed, start_ms, seed / 4 % 2 == 0);
+    }
+}
+
+/// Runs one connection until the client has ended or is ready.
+fn settle(app: &str, role: Role) -> (Connection, Result<(), SessionError>) {
+    let random = &mut Random(1);
+    let mut now = Instant::now();
+    let options = ServerOptions { live_apps: vec![app.to_owned()], ..ServerOptions::default() };
+    let mut connection = Connection::new(now, role, &Arc::new(options), random);
+    let mut result = Ok(());
+    while connection.client.state() == ClientState::Connecting {
+        now += Duration::from_millis(5);
+        result = connection.try_step(now, random);
+    }
+    (connection, result)
+}
+
+#[test]
+fn a_refused_client_learns_the_code() {
+    let (_, result) = settle("other", Role::Publish);
+    let error = result.unwrap_err();
+    assert_eq!((error.class, error.reason), (ErrorClass::Refused, "server_refused"));
+    assert!(error.detail.starts_with("NetConnection.Connect.Rejected: "), "{}", error.detail);
+}
+
+#[test]
+fn a_client_takes_leave() {
+    for role in [Role::Publish, Role::Play] {
+        let (mut connection, result) = settle("live", role);
+        assert_eq!(result, Ok(()));
+        let now = Instant::now() + Duration::from_secs(60);
+        connection.client.handle_command(now, EngineCommand::Close(Refusal::ShuttingDown)).unwrap();
+        let random = &mut Random(2);
+        for second in 0..100 {
+            connection.step(now + Duration::from_secs(second), random);
+        }
+        let ended = connection.from_server.last();
+        assert!(matches!(ended, Some(Event::PublishEnded | Event::PlayEnded)), "{ended:?}");
     }
 }

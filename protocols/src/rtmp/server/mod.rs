@@ -75,6 +75,9 @@ impl Default for ServerOptions {
 }
 
 /// The state machine of one RTMP client.
+///
+/// Commands that come in the wrong phase do nothing. [`EngineCommand::Reject`] ends the session
+/// with an error of class `Refused`; [`EngineCommand::Close`] ends it without one.
 #[derive(Debug)]
 pub struct Server {
     options: Arc<ServerOptions>,

@@ -61,6 +61,10 @@ impl Server {
             tracing::trace!(type_id = message.type_id, "media outside a publication dropped");
             return Ok(());
         };
-        publishing.ingest.handle(now, message, &mut self.link)
+        let message_stream_id = publishing.message_stream_id;
+        publishing.ingest.handle(now, message, &mut self.link).inspect_err(|error| {
+            let status = on_status(Level::Error, code::PUBLISH_FAILED, &error.detail);
+            self.link.send_command(message_stream_id, &status);
+        })
     }
 }

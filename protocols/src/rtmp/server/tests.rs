@@ -325,6 +325,17 @@ fn r2_silence_ends_at_the_deadline() {
     }
 }
 
+/// C2 is not compared with S1; a handshake in place of chunks is none.
+#[test]
+fn r3_handshake_oddities() {
+    let mut bench = fresh();
+    bench.feed(&[&[3][..], &[0xA5; 2 * 1536]].concat());
+    assert!(matches!(bench.server.phase, Phase::ExpectConnect));
+    let mut bench = connected();
+    bench.feed(&[&[3, 0xFF, 0xFF, 0xFF][..], &[0xFF; 1533]].concat());
+    assert!(bench.error.is_some());
+}
+
 #[test]
 fn r4_chunk_sizes() {
     for (size, ends) in
@@ -455,11 +466,52 @@ fn r12_odd_media() {
     let mut bench = created();
     bench.send_payload(type_id::VIDEO, 1, &[0x17, 0, 0, 0, 0]);
     assert_eq!((bench.events.len(), &bench.error), (0, &None));
+    let goes_on: &[(u8, &[u8])] = &[
+        (type_id::AUDIO, b""),
+        (type_id::VIDEO, b""),
+        (type_id::DATA_AMF0, b""),
+        (type_id::DATA_AMF0, b"\x02\x00\x0aonMetaData\x08\xff"),
+        (type_id::DATA_AMF3, b"\x00\x02\x00\x01x"),
+        (type_id::AUDIO, b"\xaf"),
+        (type_id::VIDEO, b"\x17"),
+        (type_id::VIDEO, b"\x27\x01\0\0\0\0\0\0\x01\x41"),
+        (type_id::AGGREGATE, b""),
+    ];
     let mut bench = publishing();
-    for type_id in [type_id::AUDIO, type_id::VIDEO, type_id::DATA_AMF0] {
-        bench.send_payload(type_id, 1, &[]);
+    for (type_id, payload) in goes_on {
+        bench.send_payload(*type_id, 1, payload);
+        assert_eq!(bench.error, None, "{type_id} {payload:x?}");
     }
-    assert_eq!(bench.error, None);
+    for (type_id, payload, expected) in [
+        (type_id::VIDEO, &b"\x90none\0"[..], "unsupported_codec"),
+        (type_id::AGGREGATE, b"\x08\0\0\x09", "aggregate_truncated"),
+    ] {
+        let mut bench = publishing();
+        bench.send_payload(type_id, 1, payload);
+        assert_eq!(reason(&bench), expected);
+        assert_eq!(bench.said(), ["onStatus NetStream.Publish.Failed"]);
+    }
+}
+
+#[test]
+fn aggregates_are_split() {
+    let mut bench = publishing();
+    let mut payload = Vec::new();
+    for at in [0, 26] {
+        payload.extend_from_slice(&[type_id::AUDIO, 0, 0, 3, 0, 0, at, 0, 0, 0, 0]);
+        payload.extend_from_slice(&[0x2F, 0xFF, 0xFB]);
+        payload.extend_from_slice(&[0, 0, 0, 14]);
+    }
+    bench.send_payload(type_id::AGGREGATE, 1, &payload);
+    let times: Vec<_> = bench
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Frame(frame) => Some(frame.dts.to_millis()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!((times, bench.error), (vec![0, 26], None));
 }
 
 #[test]
