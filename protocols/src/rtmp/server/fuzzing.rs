@@ -171,6 +171,10 @@ impl Run {
 /// # Panics
 /// When an invariant does not hold.
 pub fn command_sequence(data: &[u8]) {
+    drop(run(data));
+}
+
+fn run(data: &[u8]) -> Run {
     let mut choices = Choices(data);
     let mut run = Run::new();
     let mut writer = Writer::new();
@@ -237,6 +241,7 @@ pub fn command_sequence(data: &[u8]) {
         run.inbox.extend_from_slice(&bytes);
         run.feed();
     }
+    run
 }
 
 /// Chunks of a server against a client: the first byte is its role, the rest is cut by the second.
@@ -296,15 +301,36 @@ mod tests {
             super::client(&data);
         }
 
-        /// Connected, a stream created, a publish or play asked for: then anything.
         #[test]
         fn sessions_hold_behind_a_request(
             play in 2u8..4,
-            decision in 6u8..9,
+            decision in 7u8..9,
             data in prop::collection::vec(any::<u8>(), 0..600),
         ) {
-            let start = [4, 16, 1, 7, 7, 0, 0, play, 7, 3, 1, decision];
-            super::command_sequence(&[&start[..], &data].concat());
+            super::command_sequence(&[&requested(play), &[decision][..], &data].concat());
         }
+
+        #[test]
+        fn sessions_hold_on_odd_media(
+            data in prop::collection::vec((7u8..11, prop::collection::vec(any::<u8>(), 0..60)), 0..20),
+        ) {
+            let mut input = [&requested(2), &[7][..]].concat();
+            for (kind, payload) in data {
+                input.extend([5, kind, payload.len() as u8]);
+                input.extend(payload);
+            }
+            super::command_sequence(&input);
+        }
+    }
+
+    /// Connected, a stream created, a publish (2) or play (3) asked for.
+    fn requested(verb: u8) -> [u8; 11] {
+        [4, 20, 1, 7, 7, 0, 20, verb, 7, 3, 1]
+    }
+
+    #[test]
+    fn the_request_is_one() {
+        let accepted = |verb| super::run(&[&requested(verb), &[7][..]].concat()).server;
+        assert!(accepted(2).is_publishing() && accepted(3).is_playing());
     }
 }
