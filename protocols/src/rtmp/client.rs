@@ -64,6 +64,8 @@ pub struct ClientOptions {
     pub role: Role,
     /// Size of the chunks this client writes.
     pub chunk_size: u32,
+    /// Whether type 3 chunks repeat an extended timestamp (RTMP 1.0, 5.3.1.3); both habits exist.
+    pub type3_extended_timestamp: bool,
     /// Announces Enhanced RTMP and uses its forms for what has no other.
     pub enhanced: bool,
     /// What the client calls itself.
@@ -167,7 +169,14 @@ impl Client {
 
     fn write_tag(&mut self, message_stream_id: u32, tag: TagType, time: Timestamp, body: &[&[u8]]) {
         let route = (egress::chunk_stream_id(tag), tag as u8);
-        if !self.link.send_parts(route, message_stream_id, Timeline::wrap(time), body) {
+        let repeat_extended = self.options.type3_extended_timestamp;
+        if !self.link.send_parts(
+            repeat_extended,
+            route,
+            message_stream_id,
+            Timeline::wrap(time),
+            body,
+        ) {
             tracing::trace!(?tag, "message too long for RTMP");
         }
     }

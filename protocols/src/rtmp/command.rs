@@ -35,7 +35,7 @@ impl Command {
     }
 
     /// From a command message of type 20 or 17. The latter ("AMF3") carries AMF0 after one
-    /// format byte in every client in use; values that switch to AMF3 inside are refused.
+    /// format byte in every client in use; single values may switch to AMF3 inside either.
     ///
     /// # Errors
     /// The payload is not a command.

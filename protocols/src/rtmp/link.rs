@@ -182,6 +182,7 @@ impl Link {
     /// Queues a message whose payload is the concatenation of `parts`.
     pub(super) fn send_parts(
         &mut self,
+        repeat_extended: bool,
         (chunk_stream_id, type_id): (u32, u8),
         message_stream_id: u32,
         timestamp: u32,
@@ -190,7 +191,7 @@ impl Link {
         wire::write_message(
             &mut self.tail,
             self.writer.chunk_size(),
-            true,
+            repeat_extended,
             chunk_stream_id,
             type_id,
             message_stream_id,

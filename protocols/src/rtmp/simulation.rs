@@ -99,6 +99,7 @@ impl Connection {
             stream: "x?k=v".to_owned(),
             role,
             chunk_size: 1 + random.below(6000) as u32,
+            type3_extended_timestamp: options.type3_extended_timestamp,
             enhanced: random.below(2) == 0,
             flash_ver: "simulation".to_owned(),
             limits: options.limits,

@@ -256,6 +256,7 @@ pub fn client(data: &[u8]) {
         stream: "x".to_owned(),
         role: if role & 1 == 0 { Role::Publish } else { Role::Play },
         chunk_size: 128,
+        type3_extended_timestamp: true,
         enhanced: role & 2 == 0,
         flash_ver: "fuzz".to_owned(),
         limits: LIMITS,
