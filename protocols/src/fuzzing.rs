@@ -27,6 +27,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("aac_config", aac_config),
 ];
 
+/// Every target of the crate: [`TARGETS`] and those of the protocols.
+pub fn all() -> impl Iterator<Item = (&'static str, Target)> {
+    TARGETS.iter().chain(crate::rtmp::fuzzing::TARGETS).copied()
+}
+
 /// AMF: decode, and what decodes must survive encoding.
 pub fn amf(data: &[u8]) {
     let _ = amf::decode_prefix(data, 1);
@@ -227,7 +232,7 @@ mod tests {
         let iterations = std::env::var("FUZZ_ITERATIONS").ok().and_then(|text| text.parse().ok());
         let iterations: u64 = iterations.unwrap_or(ITERATIONS);
         let seeds = valid();
-        for (name, target) in TARGETS {
+        for (name, target) in all() {
             for seed in &seeds {
                 target(seed);
             }

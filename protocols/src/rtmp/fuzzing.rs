@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::chunk::{ChunkError, Limits, Reader, Writer};
 use super::handshake::{ClientHandshake, ServerHandshake};
 use super::message::{Message, split_aggregate, type_id};
-use super::{control as control_message, wire};
+use super::{control as control_message, server, wire};
 
 /// Name and body of one target.
 pub type Target = (&'static str, fn(&[u8]));
@@ -16,6 +16,8 @@ pub const TARGETS: &[Target] = &[
     ("rtmp_chunk", chunk),
     ("rtmp_control", control),
     ("rtmp_aggregate", aggregate),
+    ("rtmp_command_sequence", server::fuzzing::command_sequence),
+    ("rtmp_client", server::fuzzing::client),
 ];
 
 /// Small enough for a fuzzer to reach each of them.

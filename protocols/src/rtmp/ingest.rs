@@ -1,0 +1,131 @@
+//! Audio, video and data messages of a peer taken apart into tracks and frames.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::container::flv::{Demuxer, FlvError, Item, TagType};
+use crate::session::{ErrorClass, Event, SessionError};
+
+use super::command::without_format_byte;
+use super::link::{Link, Rate};
+use super::message::{Message, split_aggregate, type_id};
+use super::timeline::Timeline;
+
+/// Metadata messages looked at in one [`METADATA_WINDOW`]; the rest is dropped.
+const METADATA_MAX: u32 = 100;
+/// See [`METADATA_MAX`].
+const METADATA_WINDOW: Duration = Duration::from_secs(10);
+/// Largest data message looked at.
+const DATA_BYTES_MAX: usize = 64 << 10;
+/// How metadata messages begin: an AMF0 string marker, a length, a name.
+const METADATA_PREFIXES: [&[u8]; 2] = [b"\x02\x00\x0D@setDataFrame", b"\x02\x00\x0AonMetaData"];
+
+/// How data messages begin that speak of the connection and not of the stream.
+const TRANSPORT_PREFIXES: [&[u8]; 2] = [b"\x02\x00\x08onStatus", b"\x02\x00\x11|RtmpSampleAccess"];
+
+/// The receiving side of one publication.
+#[derive(Debug)]
+pub(super) struct Ingest {
+    timeline: Timeline,
+    demuxer: Demuxer,
+    items: VecDeque<Item>,
+    metadata: Rate,
+}
+
+impl Ingest {
+    pub(super) fn new(now: Instant, legacy_h265_id: u8) -> Self {
+        Self {
+            timeline: Timeline::default(),
+            demuxer: Demuxer::new(legacy_h265_id),
+            items: VecDeque::new(),
+            metadata: Rate::new(now, METADATA_WINDOW),
+        }
+    }
+
+    /// Bytes held on the heap, this struct included; what is shared with frames is not counted.
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + self.items.capacity() * size_of::<Item>()
+    }
+
+    /// Takes a media message apart and queues what it holds; other messages are dropped.
+    pub(super) fn handle(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        link: &mut Link,
+    ) -> Result<(), SessionError> {
+        let result = if message.type_id == type_id::AGGREGATE {
+            match split_aggregate(message) {
+                Ok(parts) => parts.iter().try_for_each(|part| self.push(now, part)),
+                Err(error) => {
+                    let class = if error.is_limit() {
+                        ErrorClass::LimitExceeded
+                    } else {
+                        ErrorClass::PeerMisbehaved
+                    };
+                    Err(SessionError::new(class, error.reason(), error.to_string()))
+                }
+            }
+        } else {
+            self.push(now, message)
+        };
+        // What came before a fault is good.
+        while let Some(item) = self.items.pop_front() {
+            link.event(match item {
+                Item::Tracks(tracks) => Event::Tracks(tracks),
+                Item::Frame(frame) => Event::Frame(frame),
+            });
+        }
+        result
+    }
+
+    fn push(&mut self, now: Instant, message: &Message) -> Result<(), SessionError> {
+        let (tag, payload) = match message.type_id {
+            type_id::AUDIO => (TagType::Audio, message.payload.clone()),
+            type_id::VIDEO => (TagType::Video, message.payload.clone()),
+            type_id::DATA_AMF0 => (TagType::Script, message.payload.clone()),
+            type_id::DATA_AMF3 => (TagType::Script, without_format_byte(&message.payload)),
+            _ => return Ok(()),
+        };
+        let time = if tag == TagType::Script {
+            // Encoders stamp metadata 0 at any time: it must not move the timeline.
+            self.timeline.nearest(message.timestamp)
+        } else {
+            self.timeline.unwrap(message.timestamp)
+        };
+        if tag == TagType::Script && !self.takes_data(now, &payload) {
+            tracing::trace!(bytes = payload.len(), "data message dropped");
+            return Ok(());
+        }
+        match self.demuxer.push(tag, time, payload, &mut self.items) {
+            Ok(()) => Ok(()),
+            Err(error) => end_of(error),
+        }
+    }
+
+    fn takes_data(&mut self, now: Instant, payload: &Bytes) -> bool {
+        let starts_with = |prefixes: [&[u8]; 2]| prefixes.iter().any(|it| payload.starts_with(it));
+        let is_metadata = starts_with(METADATA_PREFIXES);
+        payload.len() <= DATA_BYTES_MAX
+            && !starts_with(TRANSPORT_PREFIXES)
+            && (!is_metadata || self.metadata.count(now) <= METADATA_MAX)
+    }
+}
+
+/// Whether a fault of one message ends the session. What a peer may say without making its media
+/// unusable is passed over: script data that is no AMF, and packet types to come.
+fn end_of(error: FlvError) -> Result<(), SessionError> {
+    let (class, reason) = match error {
+        FlvError::BadScript(_) | FlvError::UnknownPacketType(_) => {
+            tracing::trace!(%error, "message dropped");
+            return Ok(());
+        }
+        FlvError::UnknownVideoCodec(_)
+        | FlvError::UnknownSoundFormat(_)
+        | FlvError::UnknownFourCc(_) => (ErrorClass::PeerUnsupported, "unsupported_codec"),
+        _ => (ErrorClass::PeerMisbehaved, "bad_media"),
+    };
+    Err(SessionError::new(class, reason, error.to_string()))
+}
