@@ -81,7 +81,7 @@ fn second_publisher_takes_over() {
 #[test]
 fn dead_publisher_is_replaced_within_a_second() {
     let config = Config::default().set("rtmp/publish_policy", "reject");
-    let server = Server::start(&config.set("rtmp/publisher_dead", 1));
+    let server = Server::start(&config.set("rtmp/publisher_dead", 1000));
     let Some(first) = Publisher::Ffmpeg.start(Clip::Canary, &server.rtmp_url("dead")) else {
         return;
     };

@@ -56,9 +56,17 @@ fn broken_files_are_refused_with_their_line() {
 }
 
 #[test]
-fn unknown_elements_are_told() {
-    let server = Server::start(&Config::default().set("rtmp/prot", "1935"));
-    assert!(server.log_count("prot") > 0, "a misspelt element passes silently: {}", server.log());
+fn unknown_elements_are_refused() {
+    let ended = Config::default().set("rtmp/prot", "1935").run(&[], BOUND);
+    assert_refused("a misspelt element", &ended, &["prot"]);
+}
+
+#[test]
+fn shipped_files_are_right() {
+    let read = |name| std::fs::read_to_string(tests::root().join(name)).expect("is shipped");
+    let config = Config::default().raw(&read("config.xml")).policy(&read("policy.xml"));
+    let ended = config.run(&["--check"], BOUND);
+    assert!(ended.status.success(), "{}", ended.stderr);
 }
 
 #[test]
@@ -104,8 +112,8 @@ fn second_server_on_the_same_port_is_refused() {
 
 #[test]
 fn missing_certificate() {
-    let config = Config::default().set("ssl/server_crt", "none.pem");
-    let ended = config.set("ssl/server_key", "none.key").run(&[], BOUND);
+    let config = Config::default().set("ssl/servercert", "none.pem");
+    let ended = config.set("ssl/serverkey", "none.key").run(&[], BOUND);
     assert_refused("certificate", &ended, &["none."]);
 }
 

@@ -106,7 +106,8 @@ pub struct Packet {
 /// The packets of the first `seconds` of a URL, by ffprobe.
 pub fn ffprobe_packets(url: &str, seconds: u32) -> Option<Vec<Packet>> {
     let mut command = Command::new(tool("ffprobe")?);
-    command.args(["-v", "error", "-read_intervals", &format!("%+{seconds}")]);
+    command.args(["-v", "error", "-analyzeduration", "1000000"]);
+    command.args(["-read_intervals", &format!("%+{seconds}")]);
     command.args(["-show_entries", "packet=codec_type,pts_time,dts_time,size,flags"]);
     command.args(["-of", "csv=p=0", url]);
     let bound = Duration::from_secs(u64::from(seconds) + 10);
