@@ -210,7 +210,7 @@ fn to_every_player(publisher: Publisher) {
     if let Some(seen) = clients::ffplay(&rtmp, SECONDS + 2) {
         assert!(seen.reports > 20, "ffplay: {seen:?}");
         assert!(seen.complaints.is_empty(), "ffplay: {:?}", seen.complaints);
-        assert!(seen.worst_offset < 0.1, "ffplay: A-V {}", seen.worst_offset);
+        assert!(seen.offset < 0.1, "ffplay: A-V {}", seen.offset);
     }
     if let Some(recorded) = clients::vlc(&rtmp, SECONDS) {
         assert_clean("VLC", &recorded, PICTURES);

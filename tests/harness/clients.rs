@@ -171,10 +171,10 @@ pub fn ffmpeg_record(url: &str, seconds: u32, to: &std::path::Path) -> Option<Fi
 /// What ffplay reported.
 #[derive(Debug, Clone, Default)]
 pub struct Ffplay {
-    /// Status lines with a running clock.
+    /// Status lines that show A-V.
     pub reports: usize,
-    /// Largest |A-V| it showed after its first second, in seconds.
-    pub worst_offset: f64,
+    /// Median |A-V| of the second half of its reports, in seconds: by then it has settled.
+    pub offset: f64,
     /// Everything it printed that is no status line.
     pub complaints: Vec<String>,
 }
@@ -186,33 +186,30 @@ pub fn ffplay(url: &str, seconds: u32) -> Option<Ffplay> {
     command.args(["-hide_banner", "-v", "warning", "-stats", "-autoexit", url]);
     let ran = Process::run("ffplay", command, Duration::from_secs(u64::from(seconds)));
     let mut seen = Ffplay::default();
-    let mut first = None;
+    let mut offsets = Vec::new();
     for line in ran.stderr.split(['\r', '\n']).map(str::trim).filter(|line| !line.is_empty()) {
-        let Some((clock, rest)) = line.split_once("A-V:") else {
-            if !line.contains("nan") {
-                seen.complaints.push(line.to_owned());
-            }
-            continue;
-        };
-        let Ok(clock) = clock.trim().parse::<f64>() else { continue };
-        let offset = rest.split("fd=").next().unwrap_or_default().trim().parse::<f64>();
-        seen.reports += 1;
-        let first = *first.get_or_insert(clock);
-        if clock - first > 1.0 {
-            seen.worst_offset = seen.worst_offset.max(offset.unwrap_or(0.0).abs());
+        if let Some((_, rest)) = line.split_once("A-V:") {
+            let offset = rest.split("fd=").next().unwrap_or_default().trim().parse::<f64>();
+            offsets.extend(offset.map(f64::abs));
+        } else if !line.contains("nan") && !line.contains("hardware accelerated renderer") {
+            seen.complaints.push(line.to_owned());
         }
     }
+    seen.reports = offsets.len();
+    let mut settled = offsets.split_off(offsets.len() / 2);
+    settled.sort_by(f64::total_cmp);
+    seen.offset = settled.get(settled.len() / 2).copied().unwrap_or(f64::INFINITY);
     Some(seen)
 }
 
 /// Records `seconds` with VLC into Matroska; pictures found in it by ffprobe.
 pub fn vlc(url: &str, seconds: u32) -> Option<Decoded> {
     let vlc = tool("cvlc")?;
-    let folder = std::env::temp_dir().join(format!("vlc-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("vlc-{:x}", now_nanos()));
     std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
     std::fs::set_permissions(&folder, open).expect("the folder is ours");
-    let file = folder.join(format!("{:x}.mkv", u128::from_le_bytes(unique())));
+    let file = folder.join("recorded.mkv");
     // VLC refuses to run as root.
     let mut command = if sys::is_root() {
         let mut command = Command::new(tool("setpriv")?);
@@ -233,7 +230,7 @@ pub fn vlc(url: &str, seconds: u32) -> Option<Decoded> {
     let complaints = complaints.filter(|line| !desktop.iter().any(|word| line.contains(word)));
     let complaints = complaints.map(str::to_owned).collect();
     let packets = ffprobe_packets(&file.to_string_lossy(), 1000)?;
-    let _ = std::fs::remove_file(&file);
+    let _ = std::fs::remove_dir_all(&folder);
     let pictures = packets.iter().filter(|packet| packet.stream == 'v').count() as u64;
     Some(Decoded { pictures, complaints })
 }
@@ -301,7 +298,7 @@ pub fn chromium(page: &str, seconds: u32, name: &str) -> Option<Browser> {
     })
 }
 
-fn unique() -> [u8; 16] {
+fn now_nanos() -> u128 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |now| now.as_nanos()).to_le_bytes()
+    now.map_or(0, |now| now.as_nanos())
 }

@@ -13,7 +13,12 @@ const context = await browser.newContext({ ignoreHTTPSErrors: true });
 const page = await context.newPage();
 const errors = [];
 page.on("pageerror", (error) => errors.push(String(error)));
-page.on("console", (line) => line.type() === "error" && errors.push(line.text()));
+page.on("console", (line) => {
+  const where = line.location().url;
+  if (line.type() === "error" && !where.endsWith("/favicon.ico")) {
+    errors.push(`${line.text()} ${where}`);
+  }
+});
 const result = { played: 0, frames: 0, dropped: 0, width: 0, startup_ms: null, errors };
 const probe = () => {
   const video = document.querySelector("#video");
