@@ -1,1 +1,8 @@
-fn main() {}
+//! End-to-end tests: the built server as a black box against real clients and hostile bytes.
+
+mod cores;
+mod hostile_http;
+mod hostile_rtmp;
+mod lifecycle;
+mod publish_play;
+mod start;

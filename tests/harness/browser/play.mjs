@@ -1,0 +1,53 @@
+// Opens a page in Chromium, waits until its <video> has advanced, prints one JSON line.
+// node play.mjs MODULES_DIR URL SECONDS SCREENSHOT
+import { createRequire } from "node:module";
+
+const [modules, url, seconds, screenshot] = process.argv.slice(2);
+const { chromium } = createRequire(modules + "/")("playwright-core");
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+  args: ["--no-sandbox", "--autoplay-policy=no-user-gesture-required",
+    "--ignore-certificate-errors", "--disable-dev-shm-usage", "--disable-gpu"],
+});
+const context = await browser.newContext({ ignoreHTTPSErrors: true });
+const page = await context.newPage();
+const errors = [];
+page.on("pageerror", (error) => errors.push(String(error)));
+page.on("console", (line) => {
+  const where = line.location().url;
+  if (line.type() === "error" && !where.endsWith("/favicon.ico")) {
+    errors.push(`${line.text()} ${where}`);
+  }
+});
+const result = { played: 0, frames: 0, dropped: 0, width: 0, startup_ms: null, errors };
+const probe = () => {
+  const video = document.querySelector("#video");
+  if (!video) return null;
+  const quality = video.getVideoPlaybackQuality?.();
+  return {
+    time: video.currentTime, width: video.videoWidth, error: video.error?.message ?? null,
+    frames: quality?.totalVideoFrames ?? 0, dropped: quality?.droppedVideoFrames ?? 0,
+  };
+};
+try {
+  const opened = Date.now();
+  await page.goto(url, { waitUntil: "domcontentloaded", timeout: 10000 });
+  let start = null;
+  while (Date.now() - opened < 10000 + 3000 * Number(seconds)) {
+    const now = await page.evaluate(probe);
+    if (now?.error) { errors.push(now.error); break; }
+    if (now && now.time > 0 && now.frames > 0) {
+      start ??= (result.startup_ms = Date.now() - opened, now.time);
+      Object.assign(result, { played: now.time - start, width: now.width,
+        frames: now.frames, dropped: now.dropped });
+      if (result.played >= Number(seconds)) break;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  if (screenshot) await page.screenshot({ path: screenshot });
+} catch (error) {
+  errors.push(String(error));
+} finally {
+  await browser.close();
+}
+console.log(JSON.stringify(result));

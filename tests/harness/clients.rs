@@ -1,0 +1,304 @@
+//! Real clients: the publishers and players people use, each behind one function. The exact
+//! command lines are the documentation of what is promised to work.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::flv::{self, Tag};
+use crate::media::Clip;
+use crate::process::{Finished, Process, find_program};
+use crate::{root, skip, sys};
+
+/// A program on the PATH; says so and gives `None` when it is missing.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let found = find_program(name);
+    if found.is_none() {
+        skip(&format!("{name} is not installed"));
+    }
+    found
+}
+
+/// The static ffmpeg 9 of the PyPI package `imageio-ffmpeg`, put there by `scripts/test`.
+pub fn ffmpeg9() -> Option<PathBuf> {
+    let folder = root().join("target/clients/py/imageio_ffmpeg/binaries");
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files = files.map(|entry| entry.path());
+    let found = files.find(|path| path.to_string_lossy().contains("/ffmpeg-linux-"));
+    if found.is_none() {
+        skip("target/clients/py has no imageio-ffmpeg (scripts/test installs it)");
+    }
+    found
+}
+
+/// Who publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publisher {
+    /// The distribution's ffmpeg.
+    Ffmpeg,
+    /// ffmpeg 9, enhanced RTMP.
+    Ffmpeg9,
+    /// GStreamer's own RTMP implementation.
+    GstRtmp2sink,
+    /// librtmp, through GStreamer's `rtmpsink`.
+    Librtmp,
+}
+
+impl Publisher {
+    /// Starts publishing `clip` in a loop (GStreamer: once) at its own pace.
+    pub fn start(self, clip: Clip, url: &str) -> Option<Process> {
+        let name = format!("{self:?} publisher");
+        let command = match self {
+            Publisher::Ffmpeg => ffmpeg_publish(tool("ffmpeg")?, clip.file()?, url),
+            Publisher::Ffmpeg9 => ffmpeg_publish(ffmpeg9()?, clip.file()?, url),
+            Publisher::GstRtmp2sink => {
+                gst_publish(clip, &["rtmp2sink", &format!("location={url}")])?
+            }
+            // In librtmp's grammar options follow the URL after a space.
+            Publisher::Librtmp => {
+                gst_publish(clip, &["rtmpsink", &format!("location={url} live=1")])?
+            }
+        };
+        Some(Process::spawn(&name, command))
+    }
+}
+
+fn ffmpeg_publish(ffmpeg: PathBuf, clip: PathBuf, url: &str) -> Command {
+    let mut command = Command::new(ffmpeg);
+    command.args(["-hide_banner", "-v", "warning", "-re", "-stream_loop", "-1", "-i"]).arg(clip);
+    command.args(["-c", "copy", "-flvflags", "no_duration_filesize", "-f", "flv", url]);
+    command
+}
+
+fn gst_publish(clip: Clip, sink: &[&str]) -> Option<Command> {
+    let mut command = Command::new(tool("gst-launch-1.0")?);
+    let location = format!("location={}", clip.file()?.display());
+    let mut line = vec!["-q", "filesrc", &location, "!", "qtdemux", "name=d"];
+    line.extend(["flvmux", "name=m", "streamable=true", "!"]);
+    line.extend(sink);
+    if clip != Clip::AudioOnly {
+        line.extend("d. ! video/x-h264 ! queue ! h264parse ! identity sync=true ! m.".split(' '));
+    }
+    if clip != Clip::VideoOnly {
+        line.extend("d. ! audio/mpeg ! queue ! aacparse ! identity sync=true ! m.".split(' '));
+    }
+    command.args(line);
+    Some(command)
+}
+
+/// One packet as ffprobe lists it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Packet {
+    /// `v` or `a`.
+    pub stream: char,
+    /// Presentation time in seconds.
+    pub pts: f64,
+    /// Decoding time in seconds.
+    pub dts: f64,
+    /// Whether it is a keyframe.
+    pub keyframe: bool,
+    /// Bytes.
+    pub size: usize,
+}
+
+/// The packets of the first `seconds` of a URL, by ffprobe.
+pub fn ffprobe_packets(url: &str, seconds: u32) -> Option<Vec<Packet>> {
+    let mut command = Command::new(tool("ffprobe")?);
+    command.args(["-v", "error", "-analyzeduration", "1000000"]);
+    command.args(["-read_intervals", &format!("%+{seconds}")]);
+    command.args(["-show_entries", "packet=codec_type,pts_time,dts_time,size,flags"]);
+    command.args(["-of", "csv=p=0", url]);
+    let bound = Duration::from_secs(u64::from(seconds) + 10);
+    let listed = Process::run("ffprobe", command, bound);
+    let packets = listed.stdout_text().lines().filter_map(parse_packet).collect();
+    Some(packets)
+}
+
+fn parse_packet(line: &str) -> Option<Packet> {
+    let mut fields = line.split(',');
+    let stream = fields.next()?.chars().next()?;
+    let pts = fields.next()?.parse().ok()?;
+    let dts = fields.next()?.parse().ok()?;
+    let size = fields.next()?.parse().ok()?;
+    let keyframe = fields.next()?.starts_with('K');
+    Some(Packet { stream, pts, dts, keyframe, size })
+}
+
+/// What a decoding player saw.
+#[derive(Debug, Clone, Default)]
+pub struct Decoded {
+    /// Pictures decoded.
+    pub pictures: u64,
+    /// Lines of complaint.
+    pub complaints: Vec<String>,
+}
+
+/// Decodes the first `seconds` with the distribution's ffmpeg; every line on stderr is a complaint.
+pub fn ffmpeg_decode(url: &str, seconds: u32) -> Option<Decoded> {
+    decode(tool("ffmpeg")?, url, seconds)
+}
+
+/// Decodes the first `seconds` with ffmpeg 9.
+pub fn ffmpeg9_decode(url: &str, seconds: u32) -> Option<Decoded> {
+    decode(ffmpeg9()?, url, seconds)
+}
+
+fn decode(ffmpeg: PathBuf, url: &str, seconds: u32) -> Option<Decoded> {
+    let mut command = Command::new(ffmpeg);
+    command.args(["-hide_banner", "-nostats", "-v", "warning", "-progress", "pipe:1"]);
+    command.args(["-i", url, "-t", &seconds.to_string(), "-f", "null", "-"]);
+    let ran = Process::run("ffmpeg player", command, Duration::from_secs(15 + u64::from(seconds)));
+    let stdout = ran.stdout_text();
+    let mut counts =
+        stdout.lines().filter_map(|line| line.strip_prefix("frame=")?.trim().parse().ok());
+    let complaints = ran.stderr.lines().filter(|line| !line.trim().is_empty());
+    Some(Decoded {
+        pictures: counts.next_back().unwrap_or(0),
+        complaints: complaints.map(str::to_owned).collect(),
+    })
+}
+
+/// Records the first `seconds` with ffmpeg 9, without touching the packets, into an FLV file.
+pub fn ffmpeg_record(url: &str, seconds: u32, to: &std::path::Path) -> Option<Finished> {
+    let mut command = Command::new(ffmpeg9()?);
+    command.args(["-hide_banner", "-v", "warning", "-y", "-i", url]);
+    command.args(["-t", &seconds.to_string(), "-c", "copy", "-f", "flv"]).arg(to);
+    Some(Process::run("ffmpeg recorder", command, Duration::from_secs(15 + u64::from(seconds))))
+}
+
+/// What ffplay reported.
+#[derive(Debug, Clone, Default)]
+pub struct Ffplay {
+    /// Status lines that show A-V.
+    pub reports: usize,
+    /// Median |A-V| of the second half of its reports, in seconds: by then it has settled.
+    pub offset: f64,
+    /// Everything it printed that is no status line.
+    pub complaints: Vec<String>,
+}
+
+/// Plays with ffplay, without screen and loudspeaker, for `seconds`.
+pub fn ffplay(url: &str, seconds: u32) -> Option<Ffplay> {
+    let mut command = Command::new(tool("ffplay")?);
+    command.env("SDL_VIDEODRIVER", "dummy").env("SDL_AUDIODRIVER", "dummy");
+    command.args(["-hide_banner", "-v", "warning", "-stats", "-autoexit", url]);
+    let ran = Process::run("ffplay", command, Duration::from_secs(u64::from(seconds)));
+    let mut seen = Ffplay::default();
+    let mut offsets = Vec::new();
+    for line in ran.stderr.split(['\r', '\n']).map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some((_, rest)) = line.split_once("A-V:") {
+            let offset = rest.split("fd=").next().unwrap_or_default().trim().parse::<f64>();
+            offsets.extend(offset.map(f64::abs));
+        } else if !line.contains("nan") && !line.contains("hardware accelerated renderer") {
+            seen.complaints.push(line.to_owned());
+        }
+    }
+    seen.reports = offsets.len();
+    let mut settled = offsets.split_off(offsets.len() / 2);
+    settled.sort_by(f64::total_cmp);
+    seen.offset = settled.get(settled.len() / 2).copied().unwrap_or(f64::INFINITY);
+    Some(seen)
+}
+
+/// Records `seconds` with VLC into Matroska; pictures found in it by ffprobe.
+pub fn vlc(url: &str, seconds: u32) -> Option<Decoded> {
+    let vlc = tool("cvlc")?;
+    let folder = std::env::temp_dir().join(format!("vlc-{:x}", now_nanos()));
+    std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(&folder, open).expect("the folder is ours");
+    let file = folder.join("recorded.mkv");
+    // VLC refuses to run as root.
+    let mut command = if sys::is_root() {
+        let mut command = Command::new(tool("setpriv")?);
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(vlc);
+        command
+    } else {
+        Command::new(vlc)
+    };
+    command.env("HOME", &folder).args(["-I", "dummy", &format!("--run-time={seconds}")]);
+    command.args(["--play-and-exit", url]);
+    let file_text = file.display();
+    command.arg(format!("--sout=#std{{access=file,mux=avformat{{mux=matroska}},dst={file_text}}}"));
+    command.args(["--sout-all", "vlc://quit"]);
+    let ran = Process::run("VLC", command, Duration::from_secs(u64::from(seconds) + 15));
+    // Without desktop VLC complains about interfaces and sound servers; only media counts.
+    let desktop = ["interface", "audio output", "libvlc"];
+    let complaints = ran.stderr.lines().filter(|line| line.contains(" error"));
+    let complaints = complaints.filter(|line| !desktop.iter().any(|word| line.contains(word)));
+    let complaints = complaints.map(str::to_owned).collect();
+    let packets = ffprobe_packets(&file.to_string_lossy(), 1000)?;
+    let _ = std::fs::remove_dir_all(&folder);
+    let pictures = packets.iter().filter(|packet| packet.stream == 'v').count() as u64;
+    Some(Decoded { pictures, complaints })
+}
+
+/// Records `seconds` with rtmpdump (librtmp as a player).
+pub fn rtmpdump(url: &str, seconds: u32) -> Option<Vec<Tag>> {
+    let mut command = Command::new(tool("rtmpdump")?);
+    command.args(["--live", "-q", "-r", url, "-o", "-"]);
+    let ran = Process::run("rtmpdump", command, Duration::from_secs(u64::from(seconds)));
+    Some(
+        flv::parse(&ran.stdout).unwrap_or_else(|error| panic!("rtmpdump: {error}: {}", ran.stderr)),
+    )
+}
+
+/// Receives `seconds` with GStreamer's `rtmp2src` into FLV.
+pub fn gst_rtmp2src(url: &str, seconds: u32) -> Option<Vec<Tag>> {
+    let mut command = Command::new(tool("gst-launch-1.0")?);
+    let location = format!("location={url}");
+    command.args(["-q", "rtmp2src", &location, "!", "fdsink", "fd=1"]);
+    let ran = Process::run("rtmp2src", command, Duration::from_secs(u64::from(seconds)));
+    Some(
+        flv::parse(&ran.stdout).unwrap_or_else(|error| panic!("rtmp2src: {error}: {}", ran.stderr)),
+    )
+}
+
+/// What Chromium reports about the `<video id="video">` of a page.
+#[derive(Debug, Clone)]
+pub struct Browser {
+    /// Seconds of media played since the first picture.
+    pub played: f64,
+    /// Pictures shown.
+    pub frames: u64,
+    /// Page load to first picture, in milliseconds.
+    pub startup_ms: Option<u64>,
+    /// Console and page errors.
+    pub errors: Vec<String>,
+}
+
+/// Opens `page` in Chromium and lets its video play for `seconds`; a screenshot is left in
+/// `target/screens/NAME.png`.
+pub fn chromium(page: &str, seconds: u32, name: &str) -> Option<Browser> {
+    let (node, chromium) = (tool("node")?, tool("chromium")?);
+    let modules = root().join("target/clients/npm");
+    if !modules.join("node_modules/playwright-core").is_dir() {
+        skip("target/clients/npm has no playwright-core (scripts/test installs it)");
+        return None;
+    }
+    let screens = root().join("target/screens");
+    std::fs::create_dir_all(&screens).expect("target/ is writable");
+    let mut command = Command::new(node);
+    command.env("CHROMIUM", chromium).arg(root().join("tests/harness/browser/play.mjs"));
+    command.arg(modules).args([page, &seconds.to_string()]);
+    command.arg(screens.join(format!("{name}.png")));
+    let bound = Duration::from_secs(45 + 3 * u64::from(seconds));
+    let ran = Process::run("Chromium", command, bound);
+    let line = ran.stdout_text();
+    let value: Value = serde_json::from_str(line.trim())
+        .unwrap_or_else(|error| panic!("Chromium: {error}: {line} {}", ran.stderr));
+    let errors = value["errors"].as_array().cloned().unwrap_or_default();
+    Some(Browser {
+        played: value["played"].as_f64().unwrap_or(0.0),
+        frames: value["frames"].as_u64().unwrap_or(0),
+        startup_ms: value["startup_ms"].as_u64(),
+        errors: errors.iter().map(|error| error.as_str().unwrap_or_default().to_owned()).collect(),
+    })
+}
+
+fn now_nanos() -> u128 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_nanos())
+}
