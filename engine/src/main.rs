@@ -1,1 +1,161 @@
-fn main() {}
+//! `smart-rtmpd`: arguments → configuration → shards → wait for signals → stop.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use engine::net::preflight::{self, StartError};
+use engine::net::sys_signal::{Signal, Signals};
+use engine::server::{Ended, Server};
+use engine::{clock, config, observe, policy};
+
+/// All of a stop, peers' farewells included.
+const STOP_MAX: Duration = Duration::from_secs(8);
+/// How often the shards' heartbeats are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+
+const USAGE: &str = "\
+usage: smart-rtmpd [--config FILE] [--policy FILE] [--check]
+
+  --config FILE   configuration (default: config.xml)
+  --policy FILE   distribution rules (default: policy.xml beside the configuration)
+  --check         check both files, say what is wrong, start nothing
+  --version       print the version
+";
+
+#[derive(Debug)]
+struct Arguments {
+    config: PathBuf,
+    policy: Option<PathBuf>,
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = match parse() {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => {
+            say_error(&format!("{error}\n{USAGE}"));
+            return ExitCode::from(64);
+        }
+    };
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            say_error(&format!("smart-rtmpd: {error}"));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn parse() -> Result<Option<Arguments>, lexopt::Error> {
+    use lexopt::prelude::{Long, Short};
+    let mut parsed = Arguments { config: "config.xml".into(), policy: None, check: false };
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("config") | Short('c') => parsed.config = parser.value()?.into(),
+            Long("policy") => parsed.policy = Some(parser.value()?.into()),
+            Long("check") => parsed.check = true,
+            Long("help") | Short('h') => {
+                say(USAGE);
+                return Ok(None);
+            }
+            Long("version") | Short('V') => {
+                say(&format!("smart-rtmpd {}\n", env!("CARGO_PKG_VERSION")));
+                return Ok(None);
+            }
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Some(parsed))
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode, StartError> {
+    let config = config::load(&arguments.config)?;
+    let beside = config.base_dir.join("policy.xml");
+    let policy = policy::load(arguments.policy.as_ref().unwrap_or(&beside))?;
+    if let Some(sentence) = policy.unsupported() {
+        return Err(StartError::Policy(sentence));
+    }
+    let cpus = preflight::place(&config.engine.cores)?;
+    if arguments.check {
+        say(&format!("{}: ok\n", arguments.config.display()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let signals = Signals::block().map_err(StartError::Signals)?;
+    let _log = observe::log::init(&config.log_level);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    preflight::run(cpus.len())?;
+    let server = Server::start(config.clone(), &cpus)?;
+    announce(&server, &config);
+    Ok(supervise(server, &signals))
+}
+
+/// Waits for signals, and for a shard that dies or stalls.
+fn supervise(mut server: Server, signals: &Signals) -> ExitCode {
+    loop {
+        match signals.wait(WATCH_INTERVAL) {
+            Some(Signal::Stop) => {
+                tracing::info!("stopping");
+                return match server.stop(clock::now() + STOP_MAX) {
+                    Ended::Stopped => ExitCode::SUCCESS,
+                    Ended::ShardDied { shard, cause } => die(shard, &cause),
+                };
+            }
+            Some(Signal::Reload) => server.reload_certificates(),
+            None => {}
+        }
+        if let Some(Ended::ShardDied { shard, cause }) = server.watch() {
+            return die(shard, &cause);
+        }
+    }
+}
+
+/// A shard is gone and its streams with it: better a restart than half a server.
+fn die(shard: usize, cause: &str) -> ExitCode {
+    tracing::error!(shard, "shard failed: {cause}; ending the process");
+    ExitCode::from(70)
+}
+
+/// Prints where the server listens and lines to paste.
+fn announce(server: &Server, config: &config::Config) {
+    let mut text = String::new();
+    for (service, addr) in server.addresses() {
+        let scheme = if *service == "rtmp" { "rtmp" } else { service };
+        // Dual-stack sockets take IPv4 too; 0.0.0.0 is what people recognise.
+        let host = if addr.ip().is_unspecified() { "0.0.0.0".into() } else { bracket(addr.ip()) };
+        text += &format!("listening {service} {scheme}://{host}:{}\n", addr.port());
+    }
+    let ports = server.ports();
+    let live = &config.rtmp.live_app;
+    if let Some(port) = ports.rtmp {
+        text += &format!(
+            "push   ffmpeg -re -stream_loop -1 -i FILE.mp4 -c copy -f flv \
+             rtmp://127.0.0.1:{port}/{live}/stream\n\
+             play   ffplay rtmp://127.0.0.1:{port}/{live}/stream\n"
+        );
+    }
+    if let Some(port) = ports.http {
+        text += &format!("play   ffplay http://127.0.0.1:{port}/{live}/stream.flv\n");
+        text += &format!("watch  http://127.0.0.1:{port}/\n");
+    }
+    say(&(text + "ready\n"));
+}
+
+fn bracket(ip: std::net::IpAddr) -> String {
+    if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() }
+}
+
+/// Prints to standard output; a closed one is no reason to end.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn say_error(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

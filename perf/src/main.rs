@@ -1,1 +1,2 @@
+//! Load generator, floor programs and benches.
 fn main() {}

@@ -154,8 +154,8 @@ const ENGINE: &[Opt] = &[
     .restart(),
     opt(
         "engine/viewer_pending_kb",
-        Int(16, 16_384),
-        "64",
+        Int(16, 65_536),
+        "2048",
         "Bytes that may wait in user space for one viewer.",
     )
     .unit("KiB")

@@ -65,12 +65,12 @@ fn values_arrive_typed() {
          <nat><rtmp>cdn.example:1936</rtmp></nat>",
     )
     .expect("valid");
-    assert_eq!(config.elapse, model::MergeWindow::Fixed(Duration::from_millis(20)));
+    assert_eq!(config.elapse, MergeWindow::Fixed(Duration::from_millis(20)));
     assert_eq!(config.engine.cores, model::Cores::List(vec![0, 1]));
     assert_eq!(config.vhosts, ["a.example", "b.example"]);
     assert_eq!(config.rtmp.play_wait, Duration::from_millis(250));
     assert_eq!(config.rtmp.port, 19_350);
-    assert_eq!(config.rtmp.second_publisher, model::SecondPublisher::Takeover);
+    assert_eq!(config.rtmp.second_publisher, SecondPublisher::Takeover);
     assert_eq!(config.http.deny_extensions, ["php"]);
     assert!(!config.http.flv);
     assert!(config.http.api_allows("10.1.2.3".parse().expect("address")));

@@ -149,7 +149,7 @@ impl Session for LiveSession {
                                 ClientEvent::Ping(payload) => {
                                     self.transmit(websocket::pong_frame(&payload));
                                 }
-                                ClientEvent::Close => {
+                                ClientEvent::Close(_) => {
                                     self.transmit(websocket::close_frame(1000));
                                     let class = ErrorClass::Refused;
                                     return Err(Self::end("peer_closed", class, "close frame"));

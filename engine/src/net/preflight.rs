@@ -110,6 +110,12 @@ pub enum StartError {
         /// Who, if known.
         owner: Option<String>,
     },
+    /// A certificate or key cannot be used.
+    #[error("{0}; correct ssl/servercert and ssl/serverkey, or switch rtmp/ssl and http/ssl off")]
+    Certificate(String),
+    /// Signals cannot be taken.
+    #[error("signals cannot be blocked: {0}")]
+    Signals(io::Error),
     /// A shard did not come up.
     #[error(
         "shard {shard} did not start: {cause}; check ulimit -l and ulimit -n, or lower engine/cores"
@@ -126,8 +132,12 @@ impl StartError {
     /// Exit code by sysexits: 78 configuration, 71 operating system, 69 unavailable.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Policy(_) | Self::CpuNotAllowed { .. } => 78,
+            Self::Config(_)
+            | Self::Policy(_)
+            | Self::Certificate(_)
+            | Self::CpuNotAllowed { .. } => 78,
             Self::NoCpu
+            | Self::Signals(_)
             | Self::IoUring(_)
             | Self::Memlock { .. }
             | Self::OpenFiles { .. }

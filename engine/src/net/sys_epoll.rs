@@ -18,7 +18,8 @@ pub struct Ready {
     pub readable: bool,
     /// The socket takes bytes again.
     pub writable: bool,
-    /// The connection is broken or fully closed.
+    /// The peer has ended its direction, or the connection is broken: read to the end, no further
+    /// report will come.
     pub hung_up: bool,
 }
 
@@ -87,20 +88,19 @@ impl Epoll {
     pub fn poll(&mut self, ready: &mut Vec<Ready>) -> bool {
         let capacity = i32::try_from(EVENTS_MAX).unwrap_or(i32::MAX);
         // SAFETY: the vector has room for EVENTS_MAX events; the kernel writes at most that many.
-        let count = unsafe {
-            libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), capacity, 0)
-        };
+        let count =
+            unsafe { libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), capacity, 0) };
         let count = usize::try_from(count).unwrap_or(0);
         // SAFETY: the kernel has initialised `count` events, `count` ≤ EVENTS_MAX = capacity.
         unsafe { self.events.set_len(count) };
         for event in &self.events {
             let bits = event.events.cast_signed();
-            let broken = bits & (libc::EPOLLERR | libc::EPOLLHUP) != 0;
+            let hung_up = bits & (libc::EPOLLERR | libc::EPOLLHUP | libc::EPOLLRDHUP) != 0;
             ready.push(Ready {
                 token: event.u64,
-                readable: broken || bits & (libc::EPOLLIN | libc::EPOLLRDHUP) != 0,
+                readable: hung_up || bits & libc::EPOLLIN != 0,
                 writable: bits & libc::EPOLLOUT != 0,
-                hung_up: broken,
+                hung_up,
             });
         }
         count == EVENTS_MAX

@@ -70,12 +70,7 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: storage and length live for the call and describe each other.
     let fd = check(unsafe {
-        libc::accept4(
-            listener.as_raw_fd(),
-            (&raw mut storage).cast(),
-            &raw mut length,
-            flags,
-        )
+        libc::accept4(listener.as_raw_fd(), (&raw mut storage).cast(), &raw mut length, flags)
     })?;
     // SAFETY: the descriptor is new and nobody else's.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -162,10 +157,8 @@ pub fn sendmsg_raw(fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
 
 fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     // SAFETY: the value lives for the call and its size is given.
-    check(unsafe {
-        libc::setsockopt(fd, level, name, (&raw const value).cast(), socklen::<i32>())
-    })
-    .map(drop)
+    check(unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), socklen::<i32>()) })
+        .map(drop)
 }
 
 fn check(rc: libc::c_int) -> io::Result<libc::c_int> {

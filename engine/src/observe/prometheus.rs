@@ -12,7 +12,8 @@ struct Text(String);
 impl Text {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a String cannot fail.
-        let _ = write!(self.0, "# HELP smart_rtmpd_{name} {help}\n# TYPE smart_rtmpd_{name} {kind}\n");
+        let _ =
+            write!(self.0, "# HELP smart_rtmpd_{name} {help}\n# TYPE smart_rtmpd_{name} {kind}\n");
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {

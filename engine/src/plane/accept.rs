@@ -83,11 +83,8 @@ impl Admission {
                 return Err("address_table_full");
             }
         }
-        let entry = self.addresses.entry(ip).or_insert(Address {
-            connections: 0,
-            second: now,
-            fresh: 0,
-        });
+        let entry =
+            self.addresses.entry(ip).or_insert(Address { connections: 0, second: now, fresh: 0 });
         if now.saturating_duration_since(entry.second) >= Duration::from_secs(1) {
             entry.second = now;
             entry.fresh = 0;
@@ -96,8 +93,7 @@ impl Admission {
         if limits.connects_per_second > 0 && entry.fresh > limits.connects_per_second {
             return Err("connect_rate");
         }
-        if limits.connections_per_address > 0
-            && entry.connections >= limits.connections_per_address
+        if limits.connections_per_address > 0 && entry.connections >= limits.connections_per_address
         {
             return Err("connections_per_address");
         }
@@ -174,13 +170,22 @@ impl Shard {
             return;
         }
         let sock = self.config.sock;
-        sys_socket::tune(fd.as_fd(), sock.recv_buffer_kib, sock.send_buffer_kib, UNACKNOWLEDGED_MAX);
+        sys_socket::tune(
+            fd.as_fd(),
+            sock.recv_buffer_kib,
+            sock.send_buffer_kib,
+            UNACKNOWLEDGED_MAX,
+        );
         let id = self.plane.next_id();
         let mut conn = Conn::new(id, fd, peer, service.protocol(), now);
-        if service == Service::Rtmp {
-            conn.session = Some(service::rtmp::session(&self.rtmp_options, self.next_seed(), now));
+        match service {
+            Service::Rtmp => {
+                let seed = self.next_seed();
+                conn.session = Some(service::rtmp::session(&self.rtmp_options, seed, now));
+                conn.timeout = Some(now + self.config.rtmp.handshake_timeout);
+            }
+            Service::Http => conn.timeout = Some(now + self.config.http.head_timeout),
         }
-        conn.timeout = Some(now + self.config.rtmp.handshake_timeout);
         match self.plane.insert(conn) {
             Ok(_) => tracing::info!(conn = %id, %peer, proto = service.protocol().name(), "opened"),
             Err(error) => {

@@ -57,8 +57,7 @@ impl Shard {
             self.close(slot as usize, CloseReason::Socket(kind), now);
         }
         if let Some(at) = ingested_at {
-            self.counters
-                .note_ingest_to_socket(crate::clock::now().saturating_duration_since(at));
+            self.counters.note_ingest_to_socket(crate::clock::now().saturating_duration_since(at));
         }
     }
 
@@ -109,9 +108,10 @@ impl Shard {
                     token: poll_token(token),
                     readable: true,
                     writable: true,
-                    hung_up: false,
+                    // It may have been the reason; reading once more costs little.
+                    hung_up: true,
                 };
-                let _ = slot;
+                debug_assert_eq!(shard.plane.token(slot), token);
                 shard.on_ready(ready, now);
             });
         }

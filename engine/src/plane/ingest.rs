@@ -42,8 +42,8 @@ impl Shard {
         #[expect(clippy::cast_possible_truncation, reason = "the token is two 32-bit halves")]
         let token = Token { index: ready.token as u32, generation: (ready.token >> 32) as u32 };
         self.guarded(token, now, |shard, slot| {
-            if ready.readable || ready.hung_up {
-                shard.read_ready(slot, now);
+            if ready.readable {
+                shard.read_ready(slot, ready.hung_up, now);
             }
             if ready.writable && shard.plane.slot(token).is_some() {
                 shard.pump(slot, now);
@@ -71,7 +71,9 @@ impl Shard {
         }
     }
 
-    fn read_ready(&mut self, slot: usize, now: Instant) {
+    /// Reads until the socket is empty, or to the peer's end when it is known to have come. A read
+    /// that does not fill its buffer has emptied the socket, but does not show the end.
+    fn read_ready(&mut self, slot: usize, to_end: bool, now: Instant) {
         let token = self.plane.token(slot);
         for _ in 0..READS_PER_TURN {
             let Some(conn) = self.plane.conns.get(slot) else { return };
@@ -83,8 +85,8 @@ impl Shard {
                 return;
             }
             match self.read_once(slot, now) {
-                Read::Bytes { more: true } => {}
-                Read::Bytes { more: false } | Read::Nothing => return,
+                Read::Bytes { more } if more || to_end => {}
+                Read::Bytes { .. } | Read::Nothing => return,
                 Read::End => {
                     if self.plane.slot(token).is_some() {
                         self.close(slot, CloseReason::PeerClosed, now);
@@ -105,7 +107,8 @@ impl Shard {
     fn read_once(&mut self, slot: usize, now: Instant) -> Read {
         let conn = &mut self.plane.conns[slot];
         let own = matches!(conn.role, Role::Publisher(_)) && conn.tls.is_none();
-        let mut buffer = std::mem::take(if own { &mut conn.input } else { &mut self.plane.scratch });
+        let mut buffer =
+            std::mem::take(if own { &mut conn.input } else { &mut self.plane.scratch });
         if !own {
             buffer.clear();
         }
@@ -209,13 +212,12 @@ impl Shard {
         let token = self.plane.token(slot);
         self.drive(slot, now, |session| session.handle_input(now, Input::Stream(&mut input)));
         if let Some(slot) = self.plane.slot(token) {
-            self.plane.conns[slot].input = if input.is_empty()
-                && !matches!(self.plane.conns[slot].role, Role::Publisher(_))
-            {
-                BytesMut::new()
-            } else {
-                input
-            };
+            self.plane.conns[slot].input =
+                if input.is_empty() && !matches!(self.plane.conns[slot].role, Role::Publisher(_)) {
+                    BytesMut::new()
+                } else {
+                    input
+                };
             self.bound_input(slot, now);
         }
     }

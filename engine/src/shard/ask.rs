@@ -35,10 +35,10 @@ pub struct Asks {
 
 impl Asks {
     /// A shard has answered.
-    pub(super) fn answer(&mut self, question: u64, report: Box<ShardReport>) {
+    pub(super) fn answer(&mut self, question: u64, report: ShardReport) {
         // Late answers find no question and are dropped.
         let Some(ask) = self.open.get_mut(&question) else { return };
-        ask.reports.push(*report);
+        ask.reports.push(report);
         if ask.reports.len() >= ask.expected
             && let Some(waker) = ask.waker.take()
         {

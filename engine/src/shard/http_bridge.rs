@@ -10,13 +10,14 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use futures_lite::future::BoxedLocal;
 
 use super::{Ports, ask_all};
 use crate::clock;
 use crate::config::Config;
 use crate::conn::{CloseReason, Conn, ConnId, Protocol};
 use crate::http::HttpContext;
-use crate::http::api::{Backend, BoxedLocal, ServiceState, StatusInfo, StreamInfo, Viewers};
+use crate::http::api::{Backend, ServiceState, StatusInfo, StreamInfo, Viewers};
 use crate::http::io::Io;
 use crate::http::live::LiveSession;
 use crate::http::server::{MediaHandoff, MediaKind, Outcome, serve};
@@ -140,7 +141,8 @@ impl Shard {
         self.plane.epoll.remove(std::os::fd::AsFd::as_fd(&conn.fd));
         self.plane.http_tasks += 1;
         let Conn { id, peer, opened_at, fd, .. } = conn;
-        let task = async move {
+        // The executor polls a new task at once, and this shard is borrowed: the loop spawns it.
+        self.leaving.push(Box::pin(async move {
             let served = match Io::new(fd, codec, plain) {
                 Ok(io) => Guarded(Box::pin(serve(io, peer, context))).await,
                 Err(error) => {
@@ -149,8 +151,7 @@ impl Shard {
                 }
             };
             shard.borrow_mut().return_from_http(id, peer, opened_at, served);
-        };
-        glommio::spawn_local(task).detach();
+        }));
     }
 
     fn return_from_http(

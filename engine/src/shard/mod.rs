@@ -11,10 +11,11 @@ mod play;
 mod publish;
 mod run;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
+use std::pin::Pin;
 use std::rc::Weak;
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -34,6 +35,8 @@ use crate::stream::{Container, Mirror, PackagerOptions, Stream, StreamSnapshot};
 pub use ask::{Asks, ask_all};
 pub use owner::owner_of;
 pub use run::run;
+
+type LocalBoxFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What every shard of the process shares: immutable, or atomics nobody waits on.
 #[derive(Clone)]
@@ -93,6 +96,8 @@ pub struct Shard {
     pub stopping: Option<Instant>,
     /// What HTTP tasks work with; made by the loop.
     pub http: Option<std::rc::Rc<HttpContext>>,
+    /// HTTP connections that wait to be spawned as tasks.
+    leaving: Vec<LocalBoxFuture>,
     stream_index: HashMap<StreamKey, usize>,
     mirror_index: HashMap<StreamKey, usize>,
     this: Weak<RefCell<Shard>>,
@@ -132,6 +137,7 @@ impl Shard {
             asks: Asks::default(),
             stopping: None,
             http: None,
+            leaving: Vec::new(),
             stream_index: HashMap::new(),
             mirror_index: HashMap::new(),
             this: Weak::new(),
@@ -203,15 +209,15 @@ impl Shard {
             match wire.format.container {
                 Container::Rtmp { .. } => audience.rtmp += wire.viewers.len(),
                 Container::Flv => {
-                    let ws = wire
-                        .viewers
-                        .iter()
-                        .filter(|viewer| {
-                            self.plane.conns.get(viewer.conn as usize).is_some_and(|conn| {
-                                conn.protocol == crate::conn::Protocol::WsFlv
+                    let ws =
+                        wire.viewers
+                            .iter()
+                            .filter(|viewer| {
+                                self.plane.conns.get(viewer.conn as usize).is_some_and(|conn| {
+                                    conn.protocol == crate::conn::Protocol::WsFlv
+                                })
                             })
-                        })
-                        .count();
+                            .count();
                     audience.ws += ws;
                     audience.flv += wire.viewers.len() - ws;
                 }

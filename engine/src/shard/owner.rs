@@ -7,9 +7,7 @@ use protocols::media::StreamKey;
 use protocols::session::Refusal;
 
 use crate::observe::DropReason;
-use crate::ring::{
-    ControlMessage, Grant, MediaItem, MediaMessage, MediaTarget, ShardId, Token,
-};
+use crate::ring::{ControlMessage, Grant, MediaItem, MediaMessage, MediaTarget, ShardId, Token};
 use crate::shard::Shard;
 use crate::stream::{Claim, Mirror, Stream, SubscriberShard, Verdict};
 
@@ -63,8 +61,7 @@ impl Shard {
             self.answer_claim(&claim, Err(Refusal::Overloaded));
             return;
         };
-        let (policy, dead) =
-            (self.config.rtmp.second_publisher, self.config.rtmp.publisher_dead);
+        let (policy, dead) = (self.config.rtmp.second_publisher, self.config.rtmp.publisher_dead);
         let claimant = claim.clone();
         match self.streams[index].claim(claim, policy, dead) {
             Verdict::Granted { deposed } => self.grant(index, &claimant, deposed, now),
@@ -76,8 +73,7 @@ impl Shard {
     fn grant(&mut self, index: usize, claim: &Claim, deposed: Option<Claim>, now: Instant) {
         if let Some(deposed) = deposed {
             tracing::warn!(key = %self.streams[index].key, "publisher replaced by a newcomer");
-            let kick =
-                ControlMessage::Kick { conn: deposed.conn, refusal: Refusal::Superseded };
+            let kick = ControlMessage::Kick { conn: deposed.conn, refusal: Refusal::Superseded };
             self.mesh.send(deposed.from, kick);
             self.distribute(index, MediaItem::Offline, now);
         }
@@ -103,7 +99,13 @@ impl Shard {
     }
 
     /// A claim is withdrawn before it was granted.
-    pub(super) fn on_withdraw(&mut self, key: &StreamKey, from: ShardId, conn: Token, now: Instant) {
+    pub(super) fn on_withdraw(
+        &mut self,
+        key: &StreamKey,
+        from: ShardId,
+        conn: Token,
+        now: Instant,
+    ) {
         if let Some(&index) = self.stream_index.get(key) {
             self.on_unpublish(self.stream_token(index), from, conn, now);
         }

@@ -24,9 +24,7 @@ impl Shard {
         };
         let conn = &self.plane.conns[slot];
         let container = match conn.protocol {
-            Protocol::Rtmp => {
-                Container::Rtmp { message_stream_id: request.message_stream_id }
-            }
+            Protocol::Rtmp => Container::Rtmp { message_stream_id: request.message_stream_id },
             Protocol::Http | Protocol::HttpFlv | Protocol::WsFlv => Container::Flv,
         };
         let format = Format { container, enhanced: request.enhanced, video: true, audio: true };
@@ -209,6 +207,9 @@ impl Shard {
     /// The peer wants or refuses a kind of track: it moves to the wire of another format.
     pub(crate) fn select_tracks(&mut self, slot: usize, video: bool, wanted: bool, now: Instant) {
         let conn = &mut self.plane.conns[slot];
+        if let Role::Waiting { format, .. } = &mut conn.role {
+            *(if video { &mut format.video } else { &mut format.audio }) = wanted;
+        }
         let Role::Viewer { mirror, wire: wire_index, index } = conn.role else { return };
         let wire = &mut self.mirrors[mirror].wires[wire_index];
         let mut format = wire.format;

@@ -9,9 +9,7 @@ use protocols::session::{AccessRequest, Command, Refusal};
 use super::owner_of;
 use crate::conn::{CloseReason, Publishing, Role, escape};
 use crate::observe::DropReason;
-use crate::ring::{
-    ControlMessage, Grant, Ingested, MediaItem, MediaMessage, MediaTarget, Token,
-};
+use crate::ring::{ControlMessage, Grant, Ingested, MediaItem, MediaMessage, MediaTarget, Token};
 use crate::shard::Shard;
 use crate::stream::{Adjusted, PublisherInfo, Timeline};
 
@@ -69,11 +67,9 @@ impl Shard {
         answer: Result<Grant, Refusal>,
         now: Instant,
     ) {
-        let claimed = self.plane.slot(token).and_then(|slot| {
-            match &self.plane.conns[slot].role {
-                Role::Claiming { key } => Some((slot, key.clone())),
-                Role::Idle | Role::Publisher(_) | Role::Waiting { .. } | Role::Viewer { .. } => None,
-            }
+        let claimed = self.plane.slot(token).and_then(|slot| match &self.plane.conns[slot].role {
+            Role::Claiming { key } => Some((slot, key.clone())),
+            Role::Idle | Role::Publisher(_) | Role::Waiting { .. } | Role::Viewer { .. } => None,
         });
         let Some((slot, key)) = claimed else {
             // The connection has ended meanwhile; it has withdrawn its claim by key.

@@ -43,6 +43,10 @@ pub async fn run(shard: Rc<RefCell<Shard>>) -> io::Result<()> {
     let mut armed = PollState::new();
     loop {
         let next = shard.borrow_mut().turn();
+        let leaving = std::mem::take(&mut shard.borrow_mut().leaving);
+        for task in leaving {
+            glommio::spawn_local(task).detach();
+        }
         match next {
             Next::Now => glommio::yield_if_needed().await,
             Next::At(when) => sleep(&shard, &poller, &mut armed, when).await?,

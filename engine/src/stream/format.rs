@@ -100,7 +100,9 @@ impl Format {
                 TagType::Script => true,
             };
             if wanted {
-                self.write(tag, timestamp_ms, &[&body], options, out);
+                // Metadata has no time: players take a later one for a text track.
+                let at = if tag == TagType::Script { 0 } else { timestamp_ms };
+                self.write(tag, at, &[&body], options, out);
             }
         }
     }

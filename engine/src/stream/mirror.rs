@@ -11,7 +11,7 @@ use slab::Slab;
 use super::format::{Format, PackagerOptions};
 use super::log::{FrameLog, LogLimits};
 use super::wire::{Wire, WireLimits};
-use crate::ring::{Ingested, MediaItem};
+use crate::ring::MediaItem;
 
 /// What an appended item asks of the shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

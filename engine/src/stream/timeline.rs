@@ -1,14 +1,14 @@
 //! The timeline of one publisher: monotonic, joined to what viewers saw before, jumps bridged.
 //!
 //! Runs on the publisher's shard before a frame is shared; everything behind it may rely on
-//! decode times that grow strictly per track and never jump by more than [`JUMP_MAX`].
+//! decode times that grow strictly per track and never jump by more than ten seconds.
 
 use std::time::Duration;
 
 use protocols::media::{Frame, FrameKind, Timestamp};
 
 /// A larger step between two frames is a break in the publisher's clock, not media time.
-pub const JUMP_MAX: Duration = Duration::from_secs(10);
+const JUMP_MAX: Duration = Duration::from_secs(10);
 /// A frame this far behind its own track is nudged forward; further behind it is dropped.
 const NUDGE_MAX: Duration = Duration::from_secs(1);
 /// The step that replaces a jump, and the smallest step of a track: RTMP counts milliseconds.

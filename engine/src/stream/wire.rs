@@ -321,9 +321,7 @@ impl Wire {
             return Duration::ZERO;
         }
         let index = self.marks.partition_point(|mark| mark.offset <= offset).saturating_sub(1);
-        self.marks
-            .get(index)
-            .map_or(Duration::MAX, |mark| self.newest.saturating_since(mark.dts))
+        self.marks.get(index).map_or(Duration::MAX, |mark| self.newest.saturating_since(mark.dts))
     }
 
     /// Whole messages per second and bytes are plain sums elsewhere; this checks what must hold.

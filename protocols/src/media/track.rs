@@ -123,6 +123,9 @@ pub struct Tracks {
     pub audio: Option<Track<AudioInfo>>,
     /// The publisher's own metadata.
     pub metadata: Metadata,
+    /// The publisher wrote its H.265 as a legacy FLV codec id. Players of its kind understand that
+    /// form and perhaps no other, so FLV outputs keep it unless a viewer says it knows better.
+    pub legacy_flv: bool,
 }
 
 impl Tracks {

@@ -237,6 +237,7 @@ fn tracks() -> Tracks {
             info: AudioInfo { sample_rate: 44_100, channels: 2, sample_bits: 16 },
         }),
         metadata: Vec::new(),
+        legacy_flv: false,
     }
 }
 

@@ -66,8 +66,6 @@ pub mod code {
     pub const UNPAUSE_NOTIFY: &str = "NetStream.Unpause.Notify";
     /// A live stream cannot be sought in.
     pub const SEEK_FAILED: &str = "NetStream.Seek.Failed";
-    /// Data follows.
-    pub const DATA_START: &str = "NetStream.Data.Start";
 }
 
 /// An information object.

@@ -56,6 +56,8 @@ pub struct Demuxer {
     audio: Option<Track<AudioInfo>>,
     metadata: Metadata,
     nal_form: NalForm,
+    /// The video codec is written as a legacy codec id rather than a FourCC.
+    legacy_video: bool,
     /// Something was set since the tracks were announced last.
     dirty: bool,
     announced: Option<Arc<Tracks>>,
@@ -74,6 +76,7 @@ impl Demuxer {
             audio: None,
             metadata: Metadata::new(),
             nal_form: NalForm::default(),
+            legacy_video: false,
             dirty: false,
             announced: None,
             ignored: Ignored::default(),
@@ -108,6 +111,10 @@ impl Demuxer {
                 if self.video_selection.moved_since(before) {
                     self.video = None;
                     self.dirty = true;
+                }
+                if let Packet::Config(..) = parsed.as_ref().map_or(&Packet::Nothing, |p| &p.packet)
+                {
+                    self.legacy_video = body[0] & video::EXTENDED == 0;
                 }
                 match self.note(parsed?) {
                     Packet::Config(codec, config) => self.on_video_config(codec, config, out),
@@ -302,6 +309,8 @@ impl Demuxer {
             video: self.video.clone().map(|track| complete_video(track, seen)),
             audio: self.audio.clone().map(|track| complete_audio(track, heard)),
             metadata: self.metadata.clone(),
+            legacy_flv: self.legacy_video
+                && self.video.as_ref().is_some_and(|track| track.codec == Codec::H265),
         }
         .shared();
         if self.announced.as_ref() == Some(&tracks) {

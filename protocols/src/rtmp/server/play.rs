@@ -2,15 +2,11 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
-
-use crate::amf::{self, Value};
+use crate::amf::Value;
 use crate::session::{Event, Refusal, SessionError};
 
 use super::super::command::{self, Command};
 use super::super::control::{self, UserControl};
-use super::super::egress::STATUS_CHUNK_STREAM;
-use super::super::message::{Message, type_id};
 use super::super::status::{Level, code, on_status};
 use super::{PING_INTERVAL, Pending, Phase, Server};
 
@@ -48,7 +44,9 @@ impl Server {
         Ok(())
     }
 
-    /// `StreamBegin`, the statuses and the data messages players wait for before they read media.
+    /// `StreamBegin` and the statuses players wait for before they read media. The data messages
+    /// Flash Player wanted besides (`|RtmpSampleAccess`, `NetStream.Data.Start`) are left out:
+    /// players of today show them as a data track of their own.
     pub(super) fn accept_play(&mut self, pending: Pending) {
         let Pending { message_stream_id, name } = pending;
         self.link.send(&control::user_control(UserControl::StreamBegin(message_stream_id)));
@@ -56,28 +54,12 @@ impl Server {
         self.link.send_command(message_stream_id, &reset);
         let start = on_status(Level::Status, code::PLAY_START, "playing");
         self.link.send_command(message_stream_id, &start);
-        let access = [command::text("|RtmpSampleAccess"), Value::Bool(true), Value::Bool(true)];
-        self.send_data(message_stream_id, &access);
-        let data_start = command::object([("code", command::text(code::DATA_START))]);
-        self.send_data(message_stream_id, &[command::text("onStatus"), data_start]);
         for (video, wanted) in [(false, self.wants_audio), (true, self.wants_video)] {
             if !wanted {
                 self.link.event(Event::Receive { video, wanted });
             }
         }
         self.phase = Phase::Playing(Playing { message_stream_id, name, paused: false });
-    }
-
-    fn send_data(&mut self, message_stream_id: u32, values: &[Value]) {
-        let mut payload = Vec::with_capacity(64);
-        amf::encode(values, &mut payload);
-        self.link.send(&Message {
-            chunk_stream_id: STATUS_CHUNK_STREAM,
-            timestamp: 0,
-            type_id: type_id::DATA_AMF0,
-            message_stream_id,
-            payload: Bytes::from(payload),
-        });
     }
 
     /// `play2` (RTMP 1.0, 7.2.2.2): there is no other rendition to switch to.

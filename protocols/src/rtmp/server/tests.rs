@@ -8,13 +8,8 @@ use crate::rtmp::control;
 const CONNECTED: [&str; 4] =
     ["WindowAckSize", "SetPeerBandwidth", "SetChunkSize", "_result NetConnection.Connect.Success"];
 const PUBLISHING: [&str; 2] = ["StreamBegin(1)", "onStatus NetStream.Publish.Start"];
-const PLAYING: [&str; 5] = [
-    "StreamBegin(1)",
-    "onStatus NetStream.Play.Reset",
-    "onStatus NetStream.Play.Start",
-    "|RtmpSampleAccess",
-    "onStatus NetStream.Data.Start",
-];
+const PLAYING: [&str; 3] =
+    ["StreamBegin(1)", "onStatus NetStream.Play.Reset", "onStatus NetStream.Play.Start"];
 
 fn fresh() -> Bench {
     Bench::new(Instant::now(), ServerOptions::default())

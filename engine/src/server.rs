@@ -1,0 +1,321 @@
+//! The process: listeners, one pinned executor per CPU, the watchdog, the end.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use crate::clock;
+use crate::config::Config;
+use crate::net::preflight::StartError;
+use crate::net::sys_socket;
+use crate::net::tls::TlsContext;
+use crate::plane::{Listener, Service};
+use crate::ring::{ControlMessage, Mesh, Remote};
+use crate::shard::{self, Ports, Shard, Shared};
+
+/// Longest time all shards may take to come up.
+const START_MAX: Duration = Duration::from_secs(10);
+/// A shard that has not turned for so long is taken for dead.
+const STALL_MAX: Duration = Duration::from_secs(10);
+/// Memory each executor registers with the kernel; files of ours are few and buffered.
+const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
+const EXECUTOR_RING_DEPTH: usize = 256;
+/// Timers and completions are looked at this often while a shard is busy.
+const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+
+/// A running server.
+pub struct Server {
+    handles: Vec<ExecutorJoinHandle<io::Result<()>>>,
+    ended: Receiver<usize>,
+    remote: Remote,
+    shared: Shared,
+    addresses: Vec<(&'static str, SocketAddr)>,
+    beats: Vec<(u64, Instant)>,
+}
+
+/// How a server ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// All shards have stopped as asked.
+    Stopped,
+    /// A shard ended or stalls: the process must go, so that its supervisor restarts it.
+    ShardDied {
+        /// Its index.
+        shard: usize,
+        /// What is known.
+        cause: String,
+    },
+}
+
+impl Server {
+    /// Binds the ports and brings every shard up, or none.
+    ///
+    /// # Errors
+    /// What prevents it, with the remedy; see [`StartError`].
+    pub fn start(config: Config, cpus: &[usize]) -> Result<Self, StartError> {
+        let tls = load_tls(&config)?;
+        let shards = cpus.len();
+        let mut bound = Bound::default();
+        bind_all(&config, shards, &mut bound)?;
+        let (ends, remote) =
+            Mesh::new(shards, config.engine.ring_depth, config.engine.control_depth).into_ends();
+        let beats: Arc<[AtomicU64]> = (0..shards).map(|_| AtomicU64::new(0)).collect();
+        let shared = Shared {
+            config: Arc::new(config),
+            tls,
+            beats,
+            started: clock::now(),
+            started_unix_ms: clock::unix_millis(),
+            ports: Arc::new(bound.ports),
+        };
+        let (ready, started) = crossbeam_channel::bounded(shards);
+        let (over, ended) = crossbeam_channel::bounded(shards);
+        let mut handles = Vec::with_capacity(shards);
+        for ((index, end), listeners) in ends.into_iter().enumerate().zip(bound.per_shard) {
+            let start = Start {
+                shared: shared.clone(),
+                listeners,
+                seed: secret_seed(index)?,
+                ready: ready.clone(),
+            };
+            let over = OnDrop { index, over: over.clone() };
+            let spawned = LocalExecutorBuilder::new(Placement::Fixed(cpus[index]))
+                .name(&format!("shard-{index}"))
+                .io_memory(EXECUTOR_IO_MEMORY)
+                .ring_depth(EXECUTOR_RING_DEPTH)
+                .preempt_timer(PREEMPT_TIMER)
+                .spawn(move || async move {
+                    let _over = over;
+                    start.run(end).await
+                });
+            handles.push(spawned.map_err(|error| failed(index, &error.to_string()))?);
+        }
+        drop((ready, over));
+        let now = clock::now();
+        let beats = vec![(0, now); shards];
+        let mut server = Self { handles, ended, remote, shared, addresses: bound.addresses, beats };
+        server.await_shards(&started)?;
+        Ok(server)
+    }
+
+    fn await_shards(&mut self, started: &Receiver<usize>) -> Result<(), StartError> {
+        let deadline = clock::now() + START_MAX;
+        for _ in 0..self.handles.len() {
+            match started.recv_deadline(deadline) {
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(failed(0, "it did not report within 10 s"));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let dead = self.ended.try_recv().unwrap_or(0);
+                    return Err(failed(dead, &self.join_cause(dead)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a shard that has ended said last.
+    fn join_cause(&mut self, index: usize) -> String {
+        if index >= self.handles.len() {
+            return "it ended".to_owned();
+        }
+        match self.handles.remove(index).join() {
+            Ok(Ok(())) => "it ended".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Where the server listens, by service name.
+    #[must_use]
+    pub fn addresses(&self) -> &[(&'static str, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// The ports in use.
+    #[must_use]
+    pub fn ports(&self) -> Ports {
+        *self.shared.ports
+    }
+
+    /// A way to send to the shards from any thread.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
+    /// Reads the certificate files again; a bad one changes nothing.
+    pub fn reload_certificates(&self) {
+        let Some(tls) = &self.shared.tls else { return };
+        match tls.reload() {
+            Ok(()) => tracing::info!("certificates reloaded"),
+            Err(error) => tracing::warn!(%error, "certificates not reloaded: the old ones stay"),
+        }
+    }
+
+    /// Looks whether all shards live; `Some` when the process must end.
+    pub fn watch(&mut self) -> Option<Ended> {
+        if let Ok(shard) = self.ended.try_recv() {
+            let cause = "it ended without being asked to".to_owned();
+            return Some(Ended::ShardDied { shard, cause });
+        }
+        let now = clock::now();
+        for (index, (seen, at)) in self.beats.iter_mut().enumerate() {
+            let beat = self.shared.beats[index].load(Ordering::Relaxed);
+            if beat != *seen {
+                (*seen, *at) = (beat, now);
+            } else if now.saturating_duration_since(*at) > STALL_MAX {
+                let cause = format!("it has not turned for {} s", STALL_MAX.as_secs());
+                return Some(Ended::ShardDied { shard: index, cause });
+            }
+        }
+        None
+    }
+
+    /// Stops all shards and waits for them, up to the deadline.
+    #[must_use]
+    pub fn stop(self, deadline: Instant) -> Ended {
+        // A full control queue is tried again: shards drain theirs on every turn.
+        while !self.remote.broadcast(|| ControlMessage::Stop) {
+            if clock::now() >= deadline {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        for _ in 0..self.handles.len() {
+            if self.ended.recv_deadline(deadline).is_err() {
+                let cause = "it did not stop in time".to_owned();
+                return Ended::ShardDied { shard: 0, cause };
+            }
+        }
+        Ended::Stopped
+    }
+}
+
+/// Reports the end of a shard's future, however it comes: a return, an error or a panic.
+struct OnDrop {
+    index: usize,
+    over: Sender<usize>,
+}
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        // Holds as many messages as there are shards: never full.
+        let _ = self.over.try_send(self.index);
+    }
+}
+
+struct Start {
+    shared: Shared,
+    listeners: Vec<Listener>,
+    seed: u64,
+    ready: Sender<usize>,
+}
+
+impl Start {
+    async fn run(self, end: crate::ring::MeshEnd) -> io::Result<()> {
+        let id = end.id();
+        let shard = Shard::new(end, self.shared, self.listeners, self.seed, clock::now())?;
+        let shard = Rc::new(RefCell::new(shard));
+        // As many places as shards: never full. The receiver may have given up; then so do we.
+        let _ = self.ready.try_send(id.index());
+        drop(self.ready);
+        shard::run(shard).await
+    }
+}
+
+fn failed(shard: usize, cause: &str) -> StartError {
+    StartError::ShardFailed { shard, cause: cause.to_owned() }
+}
+
+fn secret_seed(shard: usize) -> Result<u64, StartError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| failed(shard, &error.to_string()))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+fn load_tls(config: &Config) -> Result<Option<Arc<TlsContext>>, StartError> {
+    if !config.rtmp.ssl && !config.http.ssl {
+        return Ok(None);
+    }
+    match TlsContext::load(&config.ssl, &config.base_dir) {
+        Ok(tls) => Ok(Some(Arc::new(tls))),
+        Err(error) => Err(StartError::Certificate(error.to_string())),
+    }
+}
+
+#[derive(Default)]
+struct Bound {
+    per_shard: Vec<Vec<Listener>>,
+    addresses: Vec<(&'static str, SocketAddr)>,
+    ports: Ports,
+}
+
+fn bind_all(config: &Config, shards: usize, bound: &mut Bound) -> Result<(), StartError> {
+    bound.per_shard = (0..shards).map(|_| Vec::new()).collect();
+    let (rtmp, http) = (&config.rtmp, &config.http);
+    if rtmp.enable {
+        let port = bind("rtmp", rtmp.ip, rtmp.port, Service::Rtmp, bound)?;
+        bound.ports.rtmp = Some(port);
+    }
+    if http.enable {
+        bound.ports.http = Some(bind("http", http.ip, http.port, Service::Http, bound)?);
+        if http.ssl {
+            let port = bind("https", http.ip, http.tls_port, Service::Http, bound)?;
+            bound.ports.https = Some(port);
+        }
+    }
+    Ok(())
+}
+
+/// One listener per shard on the same port; gives the port.
+fn bind(
+    service: &'static str,
+    ip: Option<IpAddr>,
+    port: u16,
+    kind: Service,
+    bound: &mut Bound,
+) -> Result<u16, StartError> {
+    let wanted = SocketAddr::new(ip.unwrap_or(Ipv6Addr::UNSPECIFIED.into()), port);
+    let (first, addr) = match bind_first(wanted) {
+        // A host without IPv6 has no dual-stack socket.
+        Err(error) if ip.is_none() && error.kind() != io::ErrorKind::AddrInUse => {
+            let v4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+            bind_first(v4).map_err(|error| refused(service, v4, error))?
+        }
+        other => other.map_err(|error| refused(service, wanted, error))?,
+    };
+    let mut fds = vec![first];
+    for _ in 1..bound.per_shard.len() {
+        fds.push(sys_socket::listen(addr).map_err(|error| refused(service, addr, error))?);
+    }
+    for (listeners, fd) in bound.per_shard.iter_mut().zip(fds) {
+        listeners.push(Listener { fd, service: kind });
+    }
+    bound.addresses.push((service, addr));
+    Ok(addr.port())
+}
+
+fn bind_first(addr: SocketAddr) -> io::Result<(OwnedFd, SocketAddr)> {
+    sys_socket::probe_free(addr)?;
+    let fd = sys_socket::listen(addr)?;
+    let addr = sys_socket::local_addr(fd.as_fd())?;
+    Ok((fd, addr))
+}
+
+fn refused(service: &'static str, addr: SocketAddr, source: io::Error) -> StartError {
+    if source.kind() == io::ErrorKind::AddrInUse {
+        StartError::PortTaken { service, addr, owner: None }
+    } else {
+        StartError::Bind { service, addr, source }
+    }
+}
