@@ -212,14 +212,18 @@ mod tests {
         }
     }
 
-    fn text(session: &mut LiveSession) -> String {
+    fn sent(session: &mut LiveSession) -> Vec<u8> {
         let mut all = Vec::new();
         while let Some(output) = session.poll_output() {
             if let Output::Transmit(bytes) = output {
                 all.extend_from_slice(&bytes);
             }
         }
-        String::from_utf8_lossy(&all).into_owned()
+        all
+    }
+
+    fn text(session: &mut LiveSession) -> String {
+        String::from_utf8(sent(session)).unwrap()
     }
 
     #[test]
@@ -246,6 +250,6 @@ mod tests {
         session.handle_command(now, Command::Accept).unwrap();
         assert!(text(&mut session).contains("Sec-WebSocket-Accept: abc=\r\n"));
         session.handle_command(now, Command::Close(Refusal::PublisherGone)).unwrap_err();
-        assert_eq!(text(&mut session).as_bytes().first(), Some(&0x88));
+        assert_eq!(sent(&mut session).first(), Some(&0x88));
     }
 }

@@ -324,9 +324,9 @@ impl Wire {
         self.marks.get(index).map_or(Duration::MAX, |mark| self.newest.saturating_since(mark.dts))
     }
 
-    /// Whole messages per second and bytes are plain sums elsewhere; this checks what must hold.
+    /// Checks what must always hold.
     #[cfg(test)]
-    pub fn check_invariants(&self) {
+    fn check_invariants(&self) {
         let mut at = self.tail();
         for block in &self.blocks {
             assert_eq!(block.start, at);
@@ -337,3 +337,7 @@ impl Wire {
         assert!(self.join.is_none_or(|join| join >= self.tail() && join <= self.head));
     }
 }
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;
