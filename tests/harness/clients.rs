@@ -120,7 +120,8 @@ fn parse_packet(line: &str) -> Option<Packet> {
     let mut fields = line.split(',');
     let stream = fields.next()?.chars().next()?;
     let pts = fields.next()?.parse().ok()?;
-    let dts = fields.next()?.parse().ok()?;
+    // Matroska stores no decode times.
+    let dts = fields.next()?.parse().unwrap_or(pts);
     let size = fields.next()?.parse().ok()?;
     let keyframe = fields.next()?.starts_with('K');
     Some(Packet { stream, pts, dts, keyframe, size })

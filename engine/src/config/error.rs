@@ -53,6 +53,9 @@ pub enum Problem {
     /// Bytes that are not UTF-8.
     #[error("is not UTF-8 text; save it as UTF-8")]
     NotUtf8,
+    /// A control character.
+    #[error("holds a control character, which XML does not allow")]
+    ControlCharacter,
     /// Another encoding is declared.
     #[error("is declared as {0}; save it as UTF-8 and declare encoding=\"UTF-8\"")]
     Encoding(String),

@@ -64,7 +64,13 @@ pub fn decode<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, ConfigError> {
         return Err(ConfigError::new(name, 1, "", Problem::Encoding("UTF-16".to_owned())));
     }
     let problem = match std::str::from_utf8(bytes) {
-        Ok(text) => return Ok(text),
+        Ok(text) => match text.find(is_forbidden) {
+            None => return Ok(text),
+            Some(at) => {
+                let line = 1 + text[..at].matches('\n').count();
+                ConfigError::new(name, line, "", Problem::ControlCharacter)
+            }
+        },
         // A declared encoding explains foreign bytes better than their position does.
         Err(error) => match declared_encoding(bytes) {
             Some(encoding) => ConfigError::new(name, 1, "", Problem::Encoding(encoding)),
@@ -76,6 +82,11 @@ pub fn decode<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, ConfigError> {
         },
     };
     Err(problem)
+}
+
+/// Characters no document may hold (XML 1.0, 2.2).
+fn is_forbidden(c: char) -> bool {
+    c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r' | '\x7f')
 }
 
 /// The encoding that a document which is not UTF-8 declares in its first line.

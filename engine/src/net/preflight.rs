@@ -10,8 +10,9 @@ use crate::config::model::Cores;
 
 /// Locked memory one shard needs for its rings.
 const MEMLOCK_PER_SHARD: u64 = 512 << 10;
-/// Open files below which a server is of no use.
-const OPEN_FILES_MIN: u64 = 256;
+/// Descriptors of the process itself, and of each shard: rings, poller, listeners, reserve.
+const OPEN_FILES_BASE: u64 = 32;
+const OPEN_FILES_PER_SHARD: u64 = 24;
 /// `MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED`.
 const MEMBARRIER_REGISTER: libc::c_int = 16;
 /// `CAP_IPC_LOCK` as a bit of the capability mask.
@@ -99,7 +100,7 @@ pub enum StartError {
     },
     /// Somebody listens there already.
     #[error(
-        "{service} cannot listen on {addr}, the port is taken{}; stop the other process \
+        "{service} cannot listen on {addr}, the port is in use{}; stop the other process \
          (ss -ltnp names it) or change {service}/port", taken_by(.owner)
     )]
     PortTaken {
@@ -129,24 +130,21 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// Exit code by sysexits: 78 configuration, 71 operating system, 69 unavailable.
+    /// Exit code by sysexits: 78 for what the operator can set right in a file or an environment,
+    /// 71 for what failed in the system, 69 for a port that is not to be had.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_)
             | Self::Policy(_)
             | Self::Certificate(_)
-            | Self::CpuNotAllowed { .. } => 78,
-            Self::NoCpu
-            | Self::Signals(_)
-            | Self::IoUring(_)
+            | Self::CpuNotAllowed { .. }
             | Self::Memlock { .. }
             | Self::OpenFiles { .. }
-            | Self::ShardFailed { .. } => 71,
-            Self::IoUringDisabled(_)
+            | Self::IoUringDisabled(_)
             | Self::IoUringBlocked
-            | Self::IoUringMissing
-            | Self::Bind { .. }
-            | Self::PortTaken { .. } => 69,
+            | Self::IoUringMissing => 78,
+            Self::NoCpu | Self::Signals(_) | Self::IoUring(_) | Self::ShardFailed { .. } => 71,
+            Self::Bind { .. } | Self::PortTaken { .. } => 69,
         }
     }
 }
@@ -158,8 +156,9 @@ pub fn run(cores_needed: usize) -> Result<(), StartError> {
     register_membarrier();
     probe_io_uring(memlock, cores_needed)?;
     check_memlock(memlock, cores_needed, may_lock_memory())?;
-    if open_files < OPEN_FILES_MIN {
-        return Err(StartError::OpenFiles { have: open_files, need: OPEN_FILES_MIN });
+    let need = OPEN_FILES_BASE + OPEN_FILES_PER_SHARD * cores_needed as u64;
+    if open_files < need {
+        return Err(StartError::OpenFiles { have: open_files, need });
     }
     Ok(())
 }
@@ -308,10 +307,10 @@ mod tests {
     #[test]
     fn each_errno_names_its_cause_and_remedy() {
         for (errno, disabled, words, code) in [
-            (libc::EPERM, 0, "seccomp=scripts/seccomp.json", 69),
-            (libc::EPERM, 2, "sysctl kernel.io_uring_disabled=0", 69),
-            (libc::ENOSYS, 0, "kernel has no io_uring", 69),
-            (libc::ENOMEM, 0, "64 KiB, 2 shards need 1024 KiB", 71),
+            (libc::EPERM, 0, "seccomp=scripts/seccomp.json", 78),
+            (libc::EPERM, 2, "sysctl kernel.io_uring_disabled=0", 78),
+            (libc::ENOSYS, 0, "kernel has no io_uring", 78),
+            (libc::ENOMEM, 0, "64 KiB, 2 shards need 1024 KiB", 78),
             (libc::EINVAL, 0, "cannot be set up", 71),
         ] {
             let error = explain(io::Error::from_raw_os_error(errno), disabled, 64 << 10, 2);
@@ -353,6 +352,6 @@ mod tests {
         let text = StartError::Bind { service: "http", addr, source }.to_string();
         assert!(text.contains("http/port, ports below 1024"), "{text}");
         let taken = StartError::PortTaken { service: "rtmp", addr, owner: Some("x (1)".into()) };
-        assert!(taken.to_string().contains("the port is taken by x (1); stop"), "{taken}");
+        assert!(taken.to_string().contains("the port is in use by x (1); stop"), "{taken}");
     }
 }

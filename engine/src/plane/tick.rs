@@ -13,6 +13,11 @@ use crate::shard::Shard;
 /// How often deadlines are looked at: their resolution.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
+/// How long a viewer of a live stream waits for a keyframe, whatever `rtmp/play_wait` says.
+const KEYFRAME_WAIT: Duration = Duration::from_secs(30);
+/// How long it waits for the owner of the stream to say whether there is one.
+const OWNER_WAIT: Duration = Duration::from_millis(500);
+
 /// What a deadline that has passed asks for.
 enum Due {
     Wake,
@@ -67,8 +72,12 @@ impl Shard {
                 let limit = rtmp.publisher_idle;
                 (!limit.is_zero() && idle > limit).then_some(Due::Close(CloseReason::PublisherIdle))
             }
-            Role::Waiting { since, .. } => {
-                let over = now.saturating_duration_since(*since) > rtmp.play_wait;
+            Role::Waiting { since, mirror, .. } => {
+                // With a publisher there it is only the next keyframe that is waited for; and
+                // the owner of the stream must have had time to answer.
+                let online = self.mirrors.get(*mirror).is_some_and(|mirror| mirror.online);
+                let least = if online { KEYFRAME_WAIT } else { OWNER_WAIT };
+                let over = now.saturating_duration_since(*since) > rtmp.play_wait.max(least);
                 over.then_some(Due::Reject(Refusal::StreamNotFound))
             }
             Role::Idle | Role::Claiming { .. } => {

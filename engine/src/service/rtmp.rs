@@ -21,9 +21,9 @@ const WINDOW_ACK_SIZE: u32 = 2_500_000;
 pub struct RtmpOptions(Arc<ServerOptions>);
 
 impl RtmpOptions {
-    /// From the configuration.
+    /// From the configuration, and the port HTTP was bound to.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, http_port: Option<u16>) -> Self {
         let rtmp = &config.rtmp;
         Self(Arc::new(ServerOptions {
             chunk_size: rtmp.chunk_size,
@@ -37,6 +37,7 @@ impl RtmpOptions {
             handshake_timeout: rtmp.handshake_timeout,
             window_ack_size: WINDOW_ACK_SIZE,
             type3_extended_timestamp: rtmp.type3_extended_timestamp,
+            http_port,
         }))
     }
 }

@@ -127,7 +127,7 @@ impl Shard {
                 type3_extended_timestamp: config.rtmp.type3_extended_timestamp,
                 legacy_h265_id: config.rtmp.legacy_h265_id,
             },
-            rtmp_options: RtmpOptions::new(&config),
+            rtmp_options: RtmpOptions::new(&config, shared.ports.http),
             tls: shared.tls.clone(),
             mesh,
             plane,

@@ -75,9 +75,10 @@ impl Timeline {
             if last.saturating_since(time) > NUDGE_MAX {
                 return Adjusted::Dropped;
             }
-            // The presentation time stays where it was.
+            // The presentation time stays where it was, but never comes before the decode time.
             let nudged = last + STEP;
-            frame.composition_offset = frame.composition_offset.saturating_sub(nudged - time);
+            let offset = frame.composition_offset;
+            frame.composition_offset = offset.saturating_sub(nudged - time).max(offset.min(0));
             time = nudged;
             verdict = Adjusted::Nudged;
         }
@@ -132,6 +133,9 @@ mod tests {
         equal.composition_offset = 80_000_000;
         assert_eq!(timeline.adjust(&mut equal), Adjusted::Nudged);
         assert_eq!((equal.dts.to_millis(), equal.pts().to_millis()), (41, 120));
+        let mut tight = frame(FrameKind::Inter, 41);
+        assert_eq!(timeline.adjust(&mut tight), Adjusted::Nudged);
+        assert_eq!((tight.dts.to_millis(), tight.pts().to_millis()), (42, 42));
         assert_eq!(run(&mut timeline, FrameKind::Audio, 0), (Adjusted::Kept, 0));
         run(&mut timeline, FrameKind::Inter, 3000);
         assert_eq!(run(&mut timeline, FrameKind::Inter, 1000).0, Adjusted::Dropped);

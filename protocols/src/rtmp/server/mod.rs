@@ -38,8 +38,16 @@ const STREAMS_MAX: u32 = 16;
 /// How long a player may be silent before it is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// What a browser or a monitor reads that asks this port for a page.
-const HTTP_REPLY: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
-    Connection: close\r\n\r\nThis port speaks RTMP. Pages and HTTP streams are on the HTTP port.\n";
+fn http_reply(http_port: Option<u16>) -> String {
+    let elsewhere = match http_port {
+        Some(port) => format!("Pages and HTTP streams are on port {port}."),
+        None => "HTTP is switched off on this server.".to_owned(),
+    };
+    format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
+         This port speaks RTMP. {elsewhere}\n"
+    )
+}
 
 /// What all server sessions of a listener share.
 #[derive(Debug, Clone)]
@@ -58,6 +66,8 @@ pub struct ServerOptions {
     pub window_ack_size: u32,
     /// Whether type 3 chunks written by the engine repeat an extended timestamp.
     pub type3_extended_timestamp: bool,
+    /// Where HTTP is served, for those who ask this port for a page.
+    pub http_port: Option<u16>,
 }
 
 impl Default for ServerOptions {
@@ -70,6 +80,7 @@ impl Default for ServerOptions {
             handshake_timeout: Duration::from_secs(10),
             window_ack_size: 5_000_000,
             type3_extended_timestamp: true,
+            http_port: None,
         }
     }
 }
@@ -184,7 +195,7 @@ impl Server {
                 Ok(false) => return Ok(()),
                 Err(error) => {
                     if error == HandshakeError::LooksLikeHttp {
-                        self.link.send_raw(HTTP_REPLY);
+                        self.link.send_raw(http_reply(self.options.http_port).as_bytes());
                     }
                     return Err(SessionError::new(
                         ErrorClass::PeerMisbehaved,
