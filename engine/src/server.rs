@@ -319,3 +319,55 @@ fn refused(service: &'static str, addr: SocketAddr, source: io::Error) -> StartE
         StartError::Bind { service, addr, source }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_str;
+    use crate::net::preflight;
+    use crate::ring::{Fault, ShardId};
+
+    fn start(shards: usize) -> Server {
+        let text = format!(
+            "<config><engine><cores>{shards}</cores></engine>\
+             <rtmp><ip>127.0.0.1</ip><port>0</port><ssl>false</ssl></rtmp>\
+             <http><ip>127.0.0.1</ip><port>0</port><ssl>false</ssl></http></config>"
+        );
+        let config = load_str("test", &text, std::path::Path::new(".")).unwrap();
+        let cpus = preflight::place(&config.engine.cores).unwrap();
+        Server::start(config, &cpus).unwrap()
+    }
+
+    fn await_death(server: &mut Server) -> Ended {
+        let deadline = clock::now() + STALL_MAX * 2;
+        while clock::now() < deadline {
+            if let Some(ended) = server.watch() {
+                return ended;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+        panic!("nothing was noticed");
+    }
+
+    #[test]
+    fn stops_when_asked() {
+        let server = start(3);
+        assert_eq!(server.addresses().len(), 2);
+        assert_eq!(server.stop(clock::now() + Duration::from_secs(5)), Ended::Stopped);
+    }
+
+    #[test]
+    fn a_shard_that_panics_or_hangs_is_noticed() {
+        for (fault, word) in
+            [(Fault::ShardPanic, "without being asked"), (Fault::ShardHang, "not turned")]
+        {
+            let mut server = start(2);
+            assert_eq!(server.watch(), None);
+            assert!(server.remote().send(ShardId(1), ControlMessage::Fault(fault)));
+            match await_death(&mut server) {
+                Ended::ShardDied { shard: 1, cause } => assert!(cause.contains(word), "{cause}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

@@ -10,6 +10,8 @@ mod owner;
 mod play;
 mod publish;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -86,15 +86,25 @@ async fn sleep(
 }
 
 impl Shard {
+    /// One turn at a time of the test's choosing.
+    #[cfg(test)]
+    pub(super) fn turn_for_test(&mut self, now: Instant) {
+        self.turn_at(|| now);
+    }
+
     fn turn(&mut self) -> Next {
-        let start = clock::now();
+        self.turn_at(clock::now)
+    }
+
+    fn turn_at(&mut self, clock: impl Fn() -> Instant) -> Next {
+        let start = clock();
         self.beat();
         let mut more = self.drain_inbox(start);
         let mut ready = std::mem::take(&mut self.plane.ready);
         for _ in 0..POLLS_PER_TURN {
             let full = self.plane.epoll.poll(&mut ready);
             // One clock read per batch: frames of a batch share their ingest time.
-            let now = clock::now();
+            let now = clock();
             for report in ready.drain(..) {
                 self.on_ready(report, now);
             }
@@ -105,16 +115,16 @@ impl Shard {
         }
         self.plane.ready = ready;
         self.run_again(start);
-        let now = clock::now();
+        let now = clock();
         self.settle(now);
         if !self.plane.dirty.is_empty() && now >= self.plane.window.next_flush() {
             self.flush(now);
-            self.plane.window.flushed(clock::now());
+            self.plane.window.flushed(clock());
         }
         self.tick(now);
         self.settle(now);
         self.mesh.kick();
-        self.finish_turn(start, more)
+        self.finish_turn(start, clock(), more)
     }
 
     /// Commands lead to attachments and attachments to commands: until neither is left.
@@ -125,8 +135,7 @@ impl Shard {
         }
     }
 
-    fn finish_turn(&mut self, start: Instant, more: bool) -> Next {
-        let end = clock::now();
+    fn finish_turn(&mut self, start: Instant, end: Instant, more: bool) -> Next {
         let length = end.saturating_duration_since(start);
         self.counters.note_turn(length);
         self.plane.window.note_turn(length, end);

@@ -1,0 +1,324 @@
+//! Whole shards on one thread, turned by hand: publishers are scripted, viewers are sockets.
+
+use std::collections::VecDeque;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use protocols::container::flv::{TagReader, TagType};
+use protocols::media::{Codec, Frame, FrameKind, Timestamp, Track, Tracks, VideoInfo};
+use protocols::session::{AccessRequest, Command, Event, Input, Output, Session, SessionError};
+
+use super::*;
+use crate::clock;
+use crate::conn::{Conn, Protocol};
+use crate::http::live::LiveSession;
+use crate::http::server::{MediaKind, MediaRequest};
+use crate::observe::DropReason;
+use crate::ring::{Mesh, Token};
+
+/// Several shards without executors.
+struct World {
+    shards: Vec<Shard>,
+    now: Instant,
+}
+
+/// What a scripted session says next, shared with the test.
+type Script = Arc<Mutex<VecDeque<Output>>>;
+
+struct Scripted(Script);
+
+impl Session for Scripted {
+    fn handle_input(&mut self, _: Instant, _: Input<'_>) -> Result<(), SessionError> {
+        Ok(())
+    }
+    fn handle_command(&mut self, _: Instant, _: Command) -> Result<(), SessionError> {
+        Ok(())
+    }
+    fn poll_output(&mut self) -> Option<Output> {
+        self.0.lock().unwrap().pop_front()
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+}
+
+struct Panicking;
+
+impl Session for Panicking {
+    fn handle_input(&mut self, _: Instant, _: Input<'_>) -> Result<(), SessionError> {
+        panic!("on purpose")
+    }
+    fn handle_command(&mut self, _: Instant, _: Command) -> Result<(), SessionError> {
+        Ok(())
+    }
+    fn poll_output(&mut self) -> Option<Output> {
+        None
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+}
+
+impl World {
+    fn new(shards: usize, ring_depth: usize, change: impl Fn(&mut Config)) -> Self {
+        let now = clock::now();
+        let mut config = Config::default();
+        change(&mut config);
+        let (ends, _) = Mesh::new(shards, ring_depth, 64).into_ends();
+        let shared = Shared {
+            config: Arc::new(config),
+            tls: None,
+            beats: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            started: now,
+            started_unix_ms: 0,
+            ports: Arc::default(),
+        };
+        let shards = ends
+            .into_iter()
+            .map(|end| Shard::new(end, shared.clone(), Vec::new(), 1, now).unwrap())
+            .collect();
+        Self { shards, now }
+    }
+
+    /// Turns every shard until all queues are empty.
+    fn settle(&mut self) {
+        for _ in 0..6 {
+            for shard in &mut self.shards {
+                shard.turn_for_test(self.now);
+            }
+        }
+    }
+
+    fn connect(
+        &mut self,
+        shard: usize,
+        protocol: Protocol,
+        session: Box<dyn Session>,
+    ) -> (Token, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let peer = ([127, 0, 0, 1], 9).into();
+        let shard = &mut self.shards[shard];
+        let id = shard.plane.next_id();
+        let mut conn = Conn::new(id, OwnedFd::from(ours), peer, protocol, self.now);
+        conn.session = Some(session);
+        let slot = shard.plane.insert(conn).unwrap();
+        let token = shard.plane.token(slot);
+        let now = self.now;
+        shard.guarded(token, now, |shard, slot| shard.feed(slot, BytesMut::new(), now));
+        (token, theirs)
+    }
+
+    fn publish(&mut self, shard: usize, name: &str) -> (Token, Script, UnixStream) {
+        let request =
+            AccessRequest { app: "live".into(), name: name.into(), ..AccessRequest::default() };
+        let script = Script::default();
+        script.lock().unwrap().push_back(Output::Event(Event::PublishRequested(request)));
+        let session = Box::new(Scripted(Arc::clone(&script)));
+        let (token, socket) = self.connect(shard, Protocol::Rtmp, session);
+        self.settle();
+        self.say(shard, token, &script, Output::Event(Event::Tracks(tracks())));
+        (token, script, socket)
+    }
+
+    fn say(&mut self, shard: usize, token: Token, script: &Script, output: Output) {
+        script.lock().unwrap().push_back(output);
+        let now = self.now;
+        self.shards[shard]
+            .guarded(token, now, |shard, slot| shard.feed(slot, BytesMut::new(), now));
+        self.settle();
+    }
+
+    fn watch(&mut self, shard: usize, name: &str, kind: MediaKind) -> (Token, UnixStream) {
+        let request = MediaRequest {
+            host: String::new(),
+            port: None,
+            app: "live".into(),
+            name: name.into(),
+            query: String::new(),
+            agent: String::new(),
+            kind,
+            websocket_accept: None,
+            keep_http11: true,
+            peer: ([127, 0, 0, 1], 9).into(),
+        };
+        let seen = self.connect(shard, Protocol::HttpFlv, Box::new(LiveSession::new(request)));
+        self.settle();
+        seen
+    }
+}
+
+fn tracks() -> Arc<Tracks> {
+    let config = Bytes::from_static(&[1, 0x42, 0, 0x1e, 0xff, 0xe0, 0]);
+    let info = VideoInfo::default();
+    let video = Some(Track { codec: Codec::H264, config, info });
+    Tracks { video, ..Tracks::default() }.shared()
+}
+
+fn frame(n: i64, gop: i64, size: usize) -> Output {
+    let kind = if n % gop == 0 { FrameKind::Keyframe } else { FrameKind::Inter };
+    let dts = Timestamp::from_millis(n * 40);
+    let payload = Bytes::from(vec![u8::try_from(n % 251).unwrap(); size]);
+    Output::Event(Event::Frame(Frame { kind, dts, composition_offset: 0, payload }))
+}
+
+/// Everything a viewer has been sent: the video tags after the HTTP head.
+fn received(socket: &mut UnixStream, buffer: &mut BytesMut) {
+    let mut chunk = [0; 65536];
+    while let Ok(count) = socket.read(&mut chunk) {
+        if count == 0 {
+            break;
+        }
+        buffer.extend_from_slice(&chunk[..count]);
+    }
+}
+
+fn video_tags(buffer: &BytesMut) -> Vec<(u32, bool, usize)> {
+    let head = buffer.windows(4).position(|w| w == b"\r\n\r\n").expect("an HTTP head") + 4;
+    let mut body = BytesMut::from(&buffer[head..]);
+    let mut reader = TagReader::new(1 << 24);
+    let mut tags = Vec::new();
+    while let Some((tag, at, bytes)) = reader.next_tag(&mut body).expect("whole tags") {
+        // Not the sequence header: AVC packet type 1.
+        if tag == TagType::Video && bytes[1] == 1 {
+            assert!(bytes[5..].iter().all(|byte| *byte == bytes[5]), "a torn picture");
+            tags.push((at, bytes[0] >> 4 == 1, bytes.len()));
+        }
+    }
+    tags
+}
+
+#[test]
+fn a_panic_in_one_session_ends_that_session_alone() {
+    let mut world = World::new(1, 64, |_| {});
+    let (token, script, _publisher) = world.publish(0, "x");
+    let (_, mut viewer) = world.watch(0, "x", MediaKind::HttpFlv);
+    let (victim, _socket) = world.connect(0, Protocol::Rtmp, Box::new(Panicking));
+    let shard = &world.shards[0];
+    assert_eq!(shard.counters.panics, 1);
+    assert_eq!(shard.plane.slot(victim), None);
+    assert_eq!(shard.counters.closed.get(&("rtmp", "panic")), Some(&1));
+    for n in 0..10 {
+        world.say(0, token, &script, frame(n, 5, 100));
+    }
+    let mut seen = BytesMut::new();
+    received(&mut viewer, &mut seen);
+    assert_eq!(video_tags(&seen).len(), 10);
+}
+
+#[test]
+fn a_frame_crosses_once_to_each_shard_with_viewers() {
+    // The owner is fixed by the name: find names whose owner is not the publisher's shard.
+    let shards = 4;
+    let owner_is = |owner: usize| {
+        (0..).map(|n| format!("s{n}")).find(|name| {
+            let key = StreamKey::new("", "live", name).unwrap();
+            owner_of(&key, shards).index() == owner
+        })
+    };
+    for (owner, viewers, per_frame) in
+        [(0, vec![0, 0], 0), (0, vec![1, 1, 1], 1), (1, vec![2, 2, 3], 3)]
+    {
+        let name = owner_is(owner).unwrap();
+        let mut world = World::new(shards, 1024, |_| {});
+        let (token, script, _publisher) = world.publish(0, &name);
+        let mut sockets: Vec<_> =
+            viewers.iter().map(|shard| world.watch(*shard, &name, MediaKind::HttpFlv).1).collect();
+        world.say(0, token, &script, frame(0, 50, 100));
+        let sent = |world: &World| {
+            world.shards.iter().flat_map(|shard| &shard.mesh.media_sent).sum::<u64>()
+        };
+        let before = sent(&world);
+        for n in 1..=40 {
+            world.say(0, token, &script, frame(n, 50, 100));
+        }
+        assert_eq!(sent(&world) - before, 40 * per_frame, "owner {owner}, viewers {viewers:?}");
+        for socket in &mut sockets {
+            let mut seen = BytesMut::new();
+            received(socket, &mut seen);
+            let tags = video_tags(&seen);
+            assert_eq!((tags.len(), tags[0].1), (41, true));
+        }
+    }
+}
+
+#[test]
+fn a_full_ring_skips_to_the_next_keyframe() {
+    let shards = 2;
+    let name = (0..)
+        .map(|n| format!("s{n}"))
+        .find(|name| owner_of(&StreamKey::new("", "live", name).unwrap(), shards).index() == 0)
+        .unwrap();
+    let mut world = World::new(shards, 16, |_| {});
+    let (token, script, _publisher) = world.publish(0, &name);
+    let (_, mut viewer) = world.watch(1, &name, MediaKind::HttpFlv);
+    for n in 0..30 {
+        // The viewers' shard does not turn: its ring fills.
+        script.lock().unwrap().push_back(frame(n, 10, 100));
+        let now = world.now;
+        world.shards[0].guarded(token, now, |shard, slot| shard.feed(slot, BytesMut::new(), now));
+    }
+    assert!(world.shards[0].counters.drops(DropReason::RingFull) > 0);
+    for n in 30..60 {
+        world.say(0, token, &script, frame(n, 10, 100));
+    }
+    let mut seen = BytesMut::new();
+    received(&mut viewer, &mut seen);
+    let tags = video_tags(&seen);
+    for pair in tags.windows(2) {
+        let gap = pair[1].0 - pair[0].0;
+        assert!(gap == 40 || pair[1].1, "a gap of {gap} ms that does not end at a keyframe");
+    }
+    assert_eq!(tags.last().map(|tag| tag.0), Some(59 * 40));
+}
+
+#[test]
+fn a_slow_viewer_lands_on_keyframes_and_others_lose_nothing() {
+    let mut world = World::new(1, 64, |config| {
+        config.limits.viewer_lag = Duration::from_secs(2);
+        config.limits.viewer_jumps_max = 1000;
+    });
+    let (token, script, _publisher) = world.publish(0, "x");
+    let (slow, mut slow_socket) = world.watch(0, "x", MediaKind::HttpFlv);
+    let (_, mut fast_socket) = world.watch(0, "x", MediaKind::HttpFlv);
+    let (mut slow_seen, mut fast_seen) = (BytesMut::new(), BytesMut::new());
+    for n in 0..1000 {
+        world.now += Duration::from_millis(40);
+        world.say(0, token, &script, frame(n, 25, 30_000));
+        received(&mut fast_socket, &mut fast_seen);
+        // Half the rate, in small bites.
+        let mut bite = [0; 15_000];
+        if let Ok(count) = slow_socket.read(&mut bite) {
+            slow_seen.extend_from_slice(&bite[..count]);
+        }
+    }
+    assert!(world.shards[0].plane.slot(slow).is_some(), "still served");
+    assert!(world.shards[0].counters.drops(DropReason::LagSkip) > 3);
+    let fast = video_tags(&fast_seen);
+    assert_eq!(fast.len(), 1000);
+    let slow = video_tags(&slow_seen);
+    assert!(slow.len() > 300 && slow.len() < 700, "{}", slow.len());
+    for pair in slow.windows(2) {
+        let gap = pair[1].0 - pair[0].0;
+        assert!(gap == 40 || pair[1].1, "a gap of {gap} ms that does not end at a keyframe");
+    }
+}
+
+#[test]
+fn a_viewer_that_takes_nothing_is_closed() {
+    let mut world = World::new(1, 64, |_| {});
+    let (token, script, _publisher) = world.publish(0, "x");
+    let (stuck, _socket) = world.watch(0, "x", MediaKind::HttpFlv);
+    for n in 0..600 {
+        world.now += Duration::from_millis(100);
+        world.say(0, token, &script, frame(n, 25, 30_000));
+    }
+    assert_eq!(world.shards[0].plane.slot(stuck), None);
+    let closed = &world.shards[0].counters.closed;
+    assert_eq!(closed.get(&("http-flv", "slow_viewer")), Some(&1), "{closed:?}");
+}
