@@ -69,9 +69,9 @@ fn no_file_is_too_long() {
 fn raw_code_stays_where_it_is_reviewed() {
     let may = |path: &str| {
         let egress = path.starts_with("engine/src/plane/") && path.contains("egress");
-        let listed =
-            ["engine/src/net/sys.rs", "engine/src/net/preflight.rs", "tests/harness/sys.rs"];
-        egress || listed.contains(&path)
+        let calls = path.starts_with("engine/src/net/sys");
+        let listed = ["engine/src/net/preflight.rs", "tests/harness/sys.rs", "perf/src/sys.rs"];
+        egress || calls || listed.contains(&path)
     };
     let word = |code: &str| {
         let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_');
@@ -97,7 +97,10 @@ fn protocols_know_no_clock_and_no_io() {
         let code = allowed.iter().fold(code.to_owned(), |code, name| code.replace(name, ""));
         banned.iter().any(|word| code.contains(word))
     };
-    let files = rust_files().into_iter().filter(|file| file.path.starts_with("protocols/src/"));
+    // The one base of virtual time is made there.
+    let base = "protocols/src/fuzzing.rs";
+    let files = rust_files().into_iter();
+    let files = files.filter(|file| file.path.starts_with("protocols/src/") && file.path != base);
     report("a protocol with clock or IO", files.flat_map(|file| find(&file, hits)));
 }
 
@@ -112,12 +115,13 @@ fn no_file_name_says_nothing() {
 
 #[test]
 fn the_top_folder_is_as_documented() {
-    let entries = std::fs::read_dir(root()).expect("the root is readable").flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    // Tracked names only: a server that ran here leaves folders of its own.
+    let top = |path: String| path.split('/').next().unwrap_or_default().to_owned();
+    let names: std::collections::BTreeSet<_> = tracked().into_iter().map(top).collect();
     let known = |name: &String| {
         name.starts_with('.') || name.starts_with("LICENSE") || TOP.contains(&name.as_str())
     };
-    report("not part of the layout", names.filter(|name| !known(name)));
+    report("not part of the layout", names.into_iter().filter(|name| !known(name)));
     let missing = |name: &&str| *name != "target" && !root().join(name).exists();
     report("missing in the top folder", TOP.into_iter().filter(missing).map(str::to_owned));
 }

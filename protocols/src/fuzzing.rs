@@ -27,6 +27,16 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("aac_config", aac_config),
 ];
 
+/// Where virtual time begins. An `Instant` can only be made by asking for one; tests and fuzz bodies
+/// do so once and count on from there.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a base for virtual time, never compared with another"
+)]
+pub(crate) fn virtual_epoch() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 /// Every target of the crate: [`TARGETS`] and those of the protocols.
 pub fn all() -> impl Iterator<Item = (&'static str, Target)> {
     TARGETS.iter().chain(crate::rtmp::fuzzing::TARGETS).copied()

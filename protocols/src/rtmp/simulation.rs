@@ -285,7 +285,7 @@ fn simulate(seed: u64, start_ms: i64, type3_extended_timestamp: bool) {
         limits: Limits { reassembly_bytes: 1 << 20, chunk_streams: 16, message_bytes: 1 << 20 },
         ..ServerOptions::default()
     });
-    let mut now = Instant::now();
+    let mut now = crate::fuzzing::virtual_epoch();
     let mut publisher = Connection::new(now, Role::Publish, &options, random);
     let mut player = Connection::new(now, Role::Play, &options, random);
     let tracks = tracks();
@@ -352,7 +352,7 @@ fn every_frame_arrives_as_sent() {
 /// Runs one connection until the client has ended or is ready.
 fn settle(app: &str, role: Role) -> (Connection, Result<(), SessionError>) {
     let random = &mut Random(1);
-    let mut now = Instant::now();
+    let mut now = crate::fuzzing::virtual_epoch();
     let options = ServerOptions { live_apps: vec![app.to_owned()], ..ServerOptions::default() };
     let mut connection = Connection::new(now, role, &Arc::new(options), random);
     let mut result = Ok(());
@@ -376,7 +376,7 @@ fn a_client_takes_leave() {
     for role in [Role::Publish, Role::Play] {
         let (mut connection, result) = settle("live", role);
         assert_eq!(result, Ok(()));
-        let now = Instant::now() + Duration::from_secs(60);
+        let now = crate::fuzzing::virtual_epoch() + Duration::from_secs(60);
         connection.client.handle_command(now, EngineCommand::Close(Refusal::ShuttingDown)).unwrap();
         let random = &mut Random(2);
         for second in 0..100 {

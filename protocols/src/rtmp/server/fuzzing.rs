@@ -102,7 +102,7 @@ impl Run {
     fn new() -> Self {
         let options = ServerOptions { limits: LIMITS, ..ServerOptions::default() };
         // Only differences to this time matter.
-        let now = Instant::now();
+        let now = crate::fuzzing::virtual_epoch();
         let mut server = Server::new(now, 1, Arc::new(options));
         let mut hello = BytesMut::from(&[3][..]);
         hello.resize(1 + 2 * 1536, 0);
@@ -262,7 +262,7 @@ pub fn client(data: &[u8]) {
         limits: LIMITS,
         legacy_h265_id: 12,
     };
-    let now = Instant::now();
+    let now = crate::fuzzing::virtual_epoch();
     let mut client = Client::new(now, 1, Arc::new(options));
     let mut inbox = BytesMut::new();
     let mut handshake = ServerHandshake::new(1);

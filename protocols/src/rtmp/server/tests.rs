@@ -12,7 +12,7 @@ const PLAYING: [&str; 3] =
     ["StreamBegin(1)", "onStatus NetStream.Play.Reset", "onStatus NetStream.Play.Start"];
 
 fn fresh() -> Bench {
-    Bench::new(Instant::now(), ServerOptions::default())
+    Bench::new(crate::fuzzing::virtual_epoch(), ServerOptions::default())
 }
 
 /// Connected to `live`, its answers read.
@@ -295,9 +295,11 @@ fn r1_other_protocols() {
         (b"\x16\x03\x01", "tls_on_rtmp_port"),
         (b"GET / HTTP/1.1\r\n\r\n", "http_on_rtmp_port"),
     ] {
-        let mut server = Server::new(Instant::now(), 1, Arc::default());
+        let mut server = Server::new(crate::fuzzing::virtual_epoch(), 1, Arc::default());
         let mut inbox = BytesMut::from(bytes);
-        let error = server.handle_input(Instant::now(), Input::Stream(&mut inbox)).unwrap_err();
+        let error = server
+            .handle_input(crate::fuzzing::virtual_epoch(), Input::Stream(&mut inbox))
+            .unwrap_err();
         assert_eq!(error.reason, expected);
         let is_http = matches!(server.poll_output(), Some(Output::Transmit(reply)) if reply.starts_with(b"HTTP/1.1 400"));
         assert_eq!(is_http, bytes.starts_with(b"GET"));
