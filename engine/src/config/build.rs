@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Problem};
 use super::model::{
-    Config, Cores, Engine, HostPort, Http, Limits, MergeWindow, Nat, Rtmp, SecondPublisher, Sock,
-    Ssl,
+    Config, Cores, EgressMode, Engine, HostPort, Http, Limits, MergeWindow, Nat, Rtmp,
+    SecondPublisher, Sock, Ssl,
 };
 use super::options::Value;
 use super::read::Values;
@@ -50,6 +50,11 @@ pub(super) fn build(file: &str, values: &Values, base_dir: &Path) -> Result<Conf
 fn engine(values: &Values) -> Engine {
     Engine {
         cores: values.cores("engine/cores"),
+        egress: match values.text("engine/egress").as_str() {
+            "ring" => EgressMode::Ring,
+            "direct" => EgressMode::Direct,
+            _ => EgressMode::Auto,
+        },
         ring_depth: values.size("engine/ring_depth"),
         control_depth: values.size("engine/control_depth"),
         stream_log_bytes: values.size("engine/stream_log_kb") << 10,
@@ -69,6 +74,7 @@ fn rtmp(values: &Values) -> Rtmp {
         rec_app: values.text("rtmp/rec"),
         legacy_h265_id: values.int("rtmp/codech265") as u8,
         gop_enable: values.bool("rtmp/gopenable"),
+        start_rate: u32::try_from(values.size("rtmp/start_rate")).unwrap_or(u32::MAX),
         publisher_idle: values.time("rtmp/maxidle"),
         chunk_size: values.int("rtmp/chunksize") as u32,
         publisher_dead: values.time("rtmp/publisher_dead"),

@@ -9,11 +9,12 @@ pub fn diff_reloadable(old: &Config, new: &Config) -> Vec<&'static str> {
 }
 
 /// Every option that needs a restart, and whether it differs.
-fn changes(old: &Config, new: &Config) -> [(&'static str, bool); 16] {
+fn changes(old: &Config, new: &Config) -> [(&'static str, bool); 17] {
     let (engine, other) = (&old.engine, &new.engine);
     let (rtmp, http) = (&old.rtmp, &old.http);
     [
         ("engine/cores", engine.cores != other.cores),
+        ("engine/egress", engine.egress != other.egress),
         ("engine/ring_depth", engine.ring_depth != other.ring_depth),
         ("engine/control_depth", engine.control_depth != other.control_depth),
         ("engine/stream_log_kb", engine.stream_log_bytes != other.stream_log_bytes),

@@ -23,7 +23,7 @@ use std::path::Path;
 pub use diff::diff_reloadable;
 pub(crate) use error::shorten;
 pub use error::{ConfigError, Problem};
-pub use model::{Config, Limits, MergeWindow, SecondPublisher};
+pub use model::{Config, EgressMode, Limits, MergeWindow, SecondPublisher};
 pub use reference::reference_text;
 
 /// Reads and checks the configuration file; relative paths in it start at its directory.

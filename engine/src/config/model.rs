@@ -44,6 +44,8 @@ pub struct Config {
 pub struct Engine {
     /// Which CPUs get a shard.
     pub cores: Cores,
+    /// How batches of sends reach the kernel.
+    pub egress: EgressMode,
     /// Messages a media ring between two shards holds.
     pub ring_depth: usize,
     /// Messages the control queue of a shard holds.
@@ -56,6 +58,17 @@ pub struct Engine {
     pub shard_log_bytes: usize,
     /// Bytes that may wait in user space for one viewer (handshake, control, TLS records).
     pub viewer_pending_bytes: usize,
+}
+
+/// `engine/egress`: how a batch of sends reaches the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EgressMode {
+    /// The ring where the kernel offers it, else directly.
+    Auto,
+    /// One submission to an io_uring ring per batch.
+    Ring,
+    /// One `sendmsg` per viewer.
+    Direct,
 }
 
 /// Which CPUs get a shard.
@@ -138,6 +151,8 @@ pub struct Rtmp {
     pub legacy_h265_id: u8,
     /// Start viewers at the last keyframe in the log rather than at the next one.
     pub gop_enable: bool,
+    /// A joining viewer catches up with live at this multiple of real time.
+    pub start_rate: u32,
     /// A publisher that sends nothing for so long is closed; zero = never.
     pub publisher_idle: Duration,
     /// Outgoing chunk size.

@@ -117,9 +117,17 @@ const ENGINE: &[Opt] = &[
     )
     .restart(),
     opt(
+        "engine/egress",
+        OneOf(&["auto", "ring", "direct"]),
+        "auto",
+        "How batches of sends reach the kernel: one submission to an io_uring ring, one sendmsg \
+         per viewer, or the ring where the kernel offers it.",
+    )
+    .restart(),
+    opt(
         "engine/ring_depth",
         Int(64, 65_536),
-        "1024",
+        "4096",
         "Messages a media ring between two shards holds; a full ring drops that stream there \
          up to its next keyframe.",
     )
@@ -229,6 +237,12 @@ const RTMP: &[Opt] = &[
     opt("rtmp/hdr3exttime", Bool, "true", "Type-3 chunk headers repeat the extended timestamp."),
     opt("rtmp/hasflv", Bool, "true", "Offer streams as HTTP-FLV and WS-FLV.")
         .aliases(&["http/flv"]),
+    opt(
+        "rtmp/start_rate",
+        Int(2, 1000),
+        "10",
+        "A joining viewer is brought up to live at this multiple of real time.",
+    ),
     opt(
         "rtmp/publish_policy",
         OneOf(&["reject", "takeover"]),

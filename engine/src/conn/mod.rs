@@ -16,6 +16,7 @@ use protocols::session::Session;
 
 use crate::http::websocket;
 use crate::net::tls::TlsCodec;
+use crate::plane::Pace;
 use crate::ring::{ShardId, Token};
 use crate::stream::{Format, Timeline};
 
@@ -144,6 +145,10 @@ pub struct Conn {
     pub frame_left: u64,
     /// When it was accepted.
     pub opened_at: Instant,
+    /// Set while the viewer is brought up to live at a bounded rate.
+    pub pace: Option<Pace>,
+    /// The viewer lags: pictures nobody depends on are left out for it.
+    pub thin: bool,
     /// Bytes from the socket.
     pub bytes_in: u64,
     /// Bytes to the socket.
@@ -196,6 +201,8 @@ impl Conn {
             wire_sent: 0,
             frame_left: 0,
             opened_at: now,
+            pace: None,
+            thin: false,
             bytes_in: 0,
             bytes_out: 0,
             timeout: None,
@@ -212,6 +219,8 @@ impl Conn {
     pub fn is_special(&self) -> bool {
         self.tls.is_some()
             || self.protocol == Protocol::WsFlv
+            || self.pace.is_some()
+            || self.thin
             || !self.out.is_empty()
             || !self.wire_out.is_empty()
     }

@@ -41,6 +41,10 @@ pub struct Place<'a> {
     pub wire: &'a Wire,
     /// The viewer's next byte; moved on.
     pub offset: &'a mut u64,
+    /// Where it may go now: the head, or less while it is paced. A message boundary.
+    pub limit: u64,
+    /// Pictures left out for it.
+    pub left_out: &'a mut u64,
 }
 
 impl Conn {
@@ -65,7 +69,7 @@ impl Conn {
             }
             let at_boundary = self.frame_left == 0
                 && place.as_ref().is_none_or(|place| {
-                    *place.offset >= place.wire.head()
+                    *place.offset >= place.limit
                         || place.wire.boundary_at_or_after(*place.offset) == *place.offset
                 });
             if at_boundary && !self.out.is_empty() {
@@ -74,7 +78,11 @@ impl Conn {
                 continue;
             }
             let Some(place) = &mut place else { return Pumped::Idle };
-            if *place.offset >= place.wire.head() {
+            if self.thin && at_boundary {
+                *place.offset = place.wire.skip_disposable(*place.offset, place.left_out);
+            }
+            if *place.offset >= place.limit {
+                self.thin &= *place.offset < place.wire.head();
                 return Pumped::Idle;
             }
             if let Some(done) = self.pump_media(place) {
@@ -86,17 +94,19 @@ impl Conn {
 
     /// One step of media: a WebSocket frame head, a TLS batch, or a vectored send.
     fn pump_media(&mut self, place: &mut Place<'_>) -> Option<Pumped> {
-        let head = place.wire.head();
-        let mut end = head;
+        let mut end = place.limit;
+        if self.thin {
+            end = end.min(place.wire.next_disposable(*place.offset));
+        }
         if self.protocol == Protocol::WsFlv {
             if self.frame_left == 0 {
-                let length = (head - *place.offset).min(WS_MESSAGE_BYTES);
+                let length = (end - *place.offset).min(WS_MESSAGE_BYTES);
                 let frame_head = websocket::frame_header(usize::try_from(length).unwrap_or(0));
                 self.stage(frame_head.as_slice());
                 self.frame_left = length;
                 return None;
             }
-            end = end.min(*place.offset + self.frame_left);
+            end = *place.offset + self.frame_left;
         } else if !self.out.is_empty() {
             // Control bytes wait for the next boundary: do not send past it.
             end = place.wire.boundary_at_or_after(*place.offset);

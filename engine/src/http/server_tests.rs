@@ -1,7 +1,8 @@
 //! The driver against real sockets: curl over plain, TLS and HTTP/2, and raw bytes.
 
 use super::*;
-use crate::config::model::*;
+use crate::config::Config;
+use crate::config::model::Ssl;
 use crate::http::api::{Backend, ServiceState, StatusInfo, StreamInfo, Viewers};
 use crate::net::tls::{Purpose, TlsContext};
 use futures_lite::future::BoxedLocal;
@@ -56,70 +57,14 @@ impl Backend for Fake {
 }
 
 fn config(base: PathBuf) -> Config {
-    let second = Duration::from_secs(1);
-    Config {
-        engine: Engine {
-            cores: Cores::Auto,
-            ring_depth: 1,
-            control_depth: 1,
-            stream_log_bytes: 1,
-            stream_log_ms: 1,
-            shard_log_bytes: 1,
-            viewer_pending_bytes: 1,
-        },
-        elapse: MergeWindow::Fixed(second),
-        sock: Sock { recv_buffer_kib: 0, send_buffer_kib: 0 },
-        ssl: Ssl::default(),
-        nat: Nat::default(),
-        rtmp: Rtmp {
-            enable: true,
-            ip: None,
-            port: 1935,
-            ssl: false,
-            live_app: "live".into(),
-            rec_app: "rec".into(),
-            legacy_h265_id: 12,
-            gop_enable: true,
-            publisher_idle: second,
-            chunk_size: 1,
-            publisher_dead: second,
-            second_publisher: SecondPublisher::Reject,
-            play_wait: second,
-            publisher_grace: second,
-            handshake_timeout: second,
-            type3_extended_timestamp: true,
-        },
-        http: Http {
-            enable: true,
-            ip: None,
-            port: 0,
-            tls_port: 0,
-            ssl: true,
-            flv: true,
-            html_dir: "html".into(),
-            deny_extensions: Vec::new(),
-            deny_paths: Vec::new(),
-            body_bytes_max: 1000,
-            head_timeout: Duration::from_secs(20),
-            keepalive_timeout: Duration::from_secs(20),
-            api_allow: Vec::new(),
-        },
-        limits: Limits {
-            connections: 1,
-            connections_per_address: 0,
-            connects_per_second: 0,
-            streams: 1,
-            viewers_per_stream: 1,
-            rtmp_reassembly_bytes: 1,
-            viewer_lag: second,
-            viewer_jumps_max: 1,
-            viewer_stall: second,
-        },
-        vhosts: vec!["v.example".into()],
-        base_dir: base,
-        log_level: String::new(),
-        warnings: Vec::new(),
-    }
+    let mut config = Config { base_dir: base, ..Config::default() };
+    config.vhosts = vec!["v.example".into()];
+    config.http.html_dir = "html".into();
+    config.http.body_bytes_max = 1000;
+    config.http.head_timeout = Duration::from_secs(20);
+    config.http.keepalive_timeout = Duration::from_secs(20);
+    config.http.api_allow = Vec::new();
+    config
 }
 
 /// One server for all tests: first byte 0x16 means TLS, as on the real port.

@@ -22,12 +22,20 @@ pub enum DropReason {
     LagSkip,
     /// A GOP outgrew the budget of the log.
     LogEvicted,
+    /// Pictures nobody depends on, left out for a viewer that lags.
+    Disposable,
 }
 
 impl DropReason {
     /// All of them, in order.
-    pub const ALL: [Self; 5] =
-        [Self::BeforeKeyframe, Self::RingFull, Self::Late, Self::LagSkip, Self::LogEvicted];
+    pub const ALL: [Self; 6] = [
+        Self::BeforeKeyframe,
+        Self::RingFull,
+        Self::Late,
+        Self::LagSkip,
+        Self::LogEvicted,
+        Self::Disposable,
+    ];
 
     /// Metric label.
     #[must_use]
@@ -38,6 +46,7 @@ impl DropReason {
             Self::Late => "late",
             Self::LagSkip => "lag_skip",
             Self::LogEvicted => "log_evicted",
+            Self::Disposable => "disposable",
         }
     }
 }
@@ -105,6 +114,11 @@ impl Counters {
     /// Counts what was not passed on.
     pub fn dropped(&mut self, reason: DropReason) {
         self.drops[reason as usize] += 1;
+    }
+
+    /// Counts several at once.
+    pub fn dropped_many(&mut self, reason: DropReason, count: u64) {
+        self.drops[reason as usize] += count;
     }
 
     /// How often that happened.

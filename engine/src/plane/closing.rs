@@ -45,13 +45,13 @@ impl Shard {
         let token = self.plane.token(slot);
         self.pump(slot, now);
         if self.plane.slot(token).is_some() && self.plane.conns[slot].pending_bytes() == 0 {
-            self.finish_draining(slot, now);
+            self.finish_draining(slot);
         }
     }
 
     /// The last words are with the kernel: end our direction, then wait for the peer's end, so
     /// that unread input does not turn them into a reset.
-    pub(crate) fn finish_draining(&mut self, slot: usize, _now: Instant) {
+    pub(crate) fn finish_draining(&mut self, slot: usize) {
         let Some(conn) = self.plane.conns.get_mut(slot) else { return };
         if let Some(tls) = &mut conn.tls
             && !tls.is_handshaking()

@@ -1,25 +1,98 @@
 //! The fan-out: every viewer behind the head of its wire gets one vectored send per batch.
 //!
 //! Viewers at the same offset share one array of slices over the same bytes. A viewer costs one
-//! system call per batch and touches nothing but its own 48 bytes.
+//! send per batch and touches nothing but its own 48 bytes. Two ways to send a batch: one system
+//! call per viewer ([`super::direct_egress`]), or one for all of them ([`super::ring_egress`]).
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::time::Instant;
 
+use super::direct_egress::DirectEgress;
+use super::ring_egress::RingEgress;
+use crate::config::EgressMode;
 use crate::conn::{CloseReason, Place, Pumped, Role};
-use crate::net::sys_socket;
+use crate::net::sys_epoll::Ready;
+use crate::observe::DropReason;
 use crate::ring::Token;
 use crate::shard::Shard;
 use crate::stream::{Viewer, Wire};
 
 /// Blocks one send of the fan-out may span; more than that goes the long way.
-const SLICES_MAX: usize = 64;
+pub(super) const SLICES_MAX: usize = 16;
 
-/// What the loop over one wire leaves to be done with the whole shard at hand.
+/// One way to send a batch. A send never waits: what the socket does not take stays with the
+/// viewer, whose poller edge resumes it.
+pub trait Egress {
+    /// Sends each eligible viewer everything from its offset to the head of the wire, and notes
+    /// what remains to be done with the whole shard at hand.
+    fn send_batch(&mut self, wire: &Wire, viewers: &mut [Viewer], after: &mut Batch);
+
+    /// Name in the log and the metrics.
+    fn name(&self) -> &'static str;
+}
+
+/// What a batch did, and what it leaves to be done.
 #[derive(Debug, Default)]
-struct Leftovers {
-    special: Vec<u32>,
-    failed: Vec<(u32, io::ErrorKind)>,
+pub struct Batch {
+    /// Sends made.
+    pub sends: u64,
+    /// Sends the socket did not take whole.
+    pub cut: u64,
+    /// Viewers that became blocked.
+    pub blocked: usize,
+    /// Connections that go the long way.
+    pub special: Vec<u32>,
+    /// Connections whose socket failed.
+    pub failed: Vec<(u32, io::ErrorKind)>,
+}
+
+impl Batch {
+    /// A viewer that is due but cannot be served from shared slices.
+    pub(super) fn defer(&mut self, viewer: &Viewer) {
+        self.special.push(viewer.conn);
+    }
+
+    /// The outcome of one send of `offered` bytes.
+    pub(super) fn note(&mut self, viewer: &mut Viewer, offered: usize, sent: io::Result<usize>) {
+        self.sends += 1;
+        match sent {
+            Ok(sent) => {
+                viewer.offset += sent as u64;
+                viewer.sent += sent as u64;
+                if sent < offered {
+                    // The edge of the poller comes only after a send that takes nothing.
+                    self.cut += 1;
+                    self.special.push(viewer.conn);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.cut += 1;
+                self.blocked += 1;
+                viewer.blocked = true;
+                self.special.push(viewer.conn);
+            }
+            Err(error) => self.failed.push((viewer.conn, error.kind())),
+        }
+    }
+}
+
+/// A viewer to be served in this batch, or not (`None`), or by the long way.
+pub(super) fn eligible(viewer: &Viewer, head: u64) -> Option<bool> {
+    if viewer.blocked || !viewer.is_behind(head) { None } else { Some(!viewer.special) }
+}
+
+/// The way the configuration asks for, or the best that works here.
+pub(super) fn choose(mode: EgressMode) -> Box<dyn Egress> {
+    if mode != EgressMode::Direct {
+        match RingEgress::new() {
+            Ok(ring) => return Box::new(ring),
+            Err(error) if mode == EgressMode::Ring => {
+                tracing::warn!(%error, "no egress ring: sending directly");
+            }
+            Err(error) => tracing::info!(%error, "no egress ring: sending directly"),
+        }
+    }
+    Box::new(DirectEgress)
 }
 
 impl Shard {
@@ -44,20 +117,25 @@ impl Shard {
         wire.dirty = false;
         wire.queued = false;
         let ingested_at = wire.unflushed_since.take();
-        let mut leftovers = Leftovers::default();
-        let (sends, blocked) = fan_out(wire, &mut leftovers);
-        self.counters.sends += sends;
-        self.counters.sends_blocked += blocked;
+        // The viewers move while the bytes stay: taken out, so that both can be borrowed.
+        let mut viewers = std::mem::take(&mut wire.viewers);
+        let mut batch = Batch::default();
+        self.plane.egress.send_batch(wire, &mut viewers, &mut batch);
+        wire.viewers = viewers;
+        wire.blocked += batch.blocked;
+        self.counters.sends += batch.sends;
+        self.counters.sends_blocked += batch.cut;
         self.counters.flushes += 1;
-        for slot in leftovers.special {
+        for slot in batch.special {
             let token = self.plane.token(slot as usize);
             self.guarded(token, now, |shard, slot| shard.pump(slot, now));
         }
-        for (slot, kind) in leftovers.failed {
+        for (slot, kind) in batch.failed {
             self.close(slot as usize, CloseReason::Socket(kind), now);
         }
         if let Some(at) = ingested_at {
-            self.counters.note_ingest_to_socket(crate::clock::now().saturating_duration_since(at));
+            let delay = crate::clock::now().saturating_duration_since(at);
+            self.counters.note_ingest_to_socket(delay);
         }
     }
 
@@ -68,7 +146,15 @@ impl Shard {
         let outcome = if let Role::Viewer { mirror, wire, index } = conn.role {
             let wire = &mut self.mirrors[mirror].wires[wire];
             let mut offset = wire.viewers[index].offset;
-            let outcome = conn.pump(Some(Place { wire, offset: &mut offset }));
+            let limit = conn.reach(wire, now);
+            let mut left_out = 0;
+            let outcome = conn.pump(Some(Place {
+                wire,
+                offset: &mut offset,
+                limit,
+                left_out: &mut left_out,
+            }));
+            self.counters.dropped_many(DropReason::Disposable, left_out);
             let blocked = outcome == Pumped::Blocked;
             let viewer = &mut wire.viewers[index];
             viewer.offset = offset;
@@ -86,7 +172,7 @@ impl Shard {
             Pumped::Idle => {
                 conn.blocked_since = None;
                 if conn.draining.is_some() {
-                    self.finish_draining(slot, now);
+                    self.finish_draining(slot);
                 }
             }
             Pumped::Blocked => {
@@ -103,77 +189,13 @@ impl Shard {
     /// Goes on with connections that used up their budget.
     pub(crate) fn run_again(&mut self, now: Instant) {
         for token in std::mem::take(&mut self.plane.again) {
-            self.guarded(token, now, |shard, slot| {
-                let ready = crate::net::sys_epoll::Ready {
-                    token: poll_token(token),
-                    readable: true,
-                    writable: true,
-                    // It may have been the reason; reading once more costs little.
-                    hung_up: true,
-                };
-                debug_assert_eq!(shard.plane.token(slot), token);
-                shard.on_ready(ready, now);
-            });
+            // The end may have been the reason; reading once more costs little.
+            let token = poll_token(token);
+            self.on_ready(Ready { token, readable: true, writable: true, hung_up: true }, now);
         }
     }
 }
 
 fn poll_token(token: Token) -> u64 {
     u64::from(token.generation) << 32 | u64::from(token.index)
-}
-
-/// The loop over all viewers of a wire: sends made, and how many of them were cut short.
-fn fan_out(wire: &mut Wire, leftovers: &mut Leftovers) -> (u64, u64) {
-    let head = wire.head();
-    // The viewers move while the bytes stay: taken out, so that both can be borrowed.
-    let mut viewers = std::mem::take(&mut wire.viewers);
-    let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(16);
-    let (mut slices_of, mut slices_bytes) = (u64::MAX, 0);
-    let (mut sends, mut cut, mut newly_blocked) = (0u64, 0u64, 0usize);
-    for viewer in &mut viewers {
-        if viewer.blocked || !viewer.is_behind(head) {
-            continue;
-        }
-        if viewer.special {
-            leftovers.special.push(viewer.conn);
-            continue;
-        }
-        if slices_of != viewer.offset {
-            slices.clear();
-            slices_bytes = wire.slices(viewer.offset, head, &mut slices, SLICES_MAX);
-            slices_of = viewer.offset;
-        }
-        if slices_bytes as u64 != head - viewer.offset {
-            // Evicted in part, or in more pieces than one send takes.
-            leftovers.special.push(viewer.conn);
-            continue;
-        }
-        sends += 1;
-        match sys_socket::sendmsg_raw(viewer.fd, &slices) {
-            Ok(sent) => {
-                note_sent(viewer, sent);
-                if sent < slices_bytes {
-                    // The edge of the poller comes only after a send that takes nothing.
-                    cut += 1;
-                    leftovers.special.push(viewer.conn);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                cut += 1;
-                newly_blocked += 1;
-                viewer.blocked = true;
-                leftovers.special.push(viewer.conn);
-            }
-            Err(error) => leftovers.failed.push((viewer.conn, error.kind())),
-        }
-    }
-    drop(slices);
-    wire.viewers = viewers;
-    wire.blocked += newly_blocked;
-    (sends, cut)
-}
-
-fn note_sent(viewer: &mut Viewer, sent: usize) {
-    viewer.offset += sent as u64;
-    viewer.sent += sent as u64;
 }

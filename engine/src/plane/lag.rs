@@ -78,7 +78,17 @@ fn tend(
     if offset >= wire.head() {
         return Step::Stay;
     }
-    if offset >= wire.tail() && wire.lag(offset) <= lag_max {
+    if conn.pace.is_some() && offset >= wire.tail() {
+        // Behind by our own doing.
+        return Step::Stay;
+    }
+    let lag = if offset >= wire.tail() { wire.lag(offset) } else { Duration::MAX };
+    if lag > lag_max / 2 {
+        // First rung: leave out what nobody depends on.
+        conn.thin = true;
+        wire.viewers[index].special = true;
+    }
+    if lag <= lag_max {
         return Step::Stay;
     }
     let Some(end) = finish_message(conn, wire, index, pending_max) else { return Step::Close };

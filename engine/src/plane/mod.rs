@@ -5,9 +5,12 @@
 
 mod accept;
 mod closing;
+mod direct_egress;
 mod egress;
 mod ingest;
 mod lag;
+mod pace;
+mod ring_egress;
 mod tick;
 mod window;
 
@@ -20,13 +23,15 @@ use bytes::BytesMut;
 use protocols::session::Command;
 use slab::Slab;
 
-use crate::config::MergeWindow;
+use crate::config::{EgressMode, MergeWindow};
 use crate::conn::{Conn, ConnId};
 use crate::net::sys_epoll::{Epoll, Ready};
 use crate::ring::{ShardId, Token};
 
 pub use accept::{Admission, Listener, Service};
+pub use egress::{Batch, Egress};
 pub(crate) use lag::finish_message;
+pub use pace::Pace;
 pub use window::Window;
 
 /// Marks a poller token as a listener's.
@@ -54,6 +59,12 @@ pub struct Plane {
     pub again: Vec<Token>,
     /// Readiness reports being worked through.
     pub ready: Vec<Ready>,
+    /// How batches are sent.
+    pub egress: Box<dyn Egress>,
+    /// Viewers that are being brought up to live.
+    pub pacing: Vec<Token>,
+    /// When they get their next share.
+    pub next_pace: Instant,
     /// HTTP connections that live as tasks of the executor.
     pub http_tasks: usize,
     scratch: BytesMut,
@@ -68,7 +79,12 @@ impl Plane {
     ///
     /// # Errors
     /// The poller cannot be made.
-    pub fn new(shard: ShardId, window: MergeWindow, now: Instant) -> io::Result<Self> {
+    pub fn new(
+        shard: ShardId,
+        window: MergeWindow,
+        mode: EgressMode,
+        now: Instant,
+    ) -> io::Result<Self> {
         Ok(Self {
             conns: Slab::new(),
             epoll: Epoll::new()?,
@@ -80,6 +96,9 @@ impl Plane {
             accepted: Vec::new(),
             again: Vec::new(),
             ready: Vec::new(),
+            egress: egress::choose(mode),
+            pacing: Vec::new(),
+            next_pace: now,
             http_tasks: 0,
             scratch: BytesMut::new(),
             generation: 0,

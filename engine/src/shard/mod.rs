@@ -120,7 +120,7 @@ impl Shard {
         now: Instant,
     ) -> io::Result<Self> {
         let config = Arc::clone(&shared.config);
-        let mut plane = Plane::new(mesh.id(), config.elapse, now)?;
+        let mut plane = Plane::new(mesh.id(), config.elapse, config.engine.egress, now)?;
         plane.listeners = listeners;
         Ok(Self {
             id: mesh.id(),

@@ -7,7 +7,7 @@ use protocols::session::{AccessRequest, Command, Refusal};
 
 use super::owner_of;
 use crate::conn::{CloseReason, Protocol, Role};
-use crate::plane::finish_message;
+use crate::plane::{Pace, finish_message};
 use crate::ring::{ControlMessage, MediaItem, ShardId, Token};
 use crate::shard::Shard;
 use crate::stream::{
@@ -148,6 +148,11 @@ impl Shard {
         let conn = &mut self.plane.conns[slot];
         conn.stage_out(&bytes);
         tracing::info!(conn = %conn.id, peer = %conn.peer, "playing {}", mirror.key);
+        if let (Some(_), Some(from)) = (join, start) {
+            conn.pace = Some(Pace::new(now, from, self.config.rtmp.start_rate));
+            let token = self.plane.token(slot);
+            self.plane.pacing.push(token);
+        }
         self.put_on_wire(slot, mirror_index, wire_index, join.unwrap_or(AWAIT_KEYFRAME));
         self.pump(slot, now);
     }

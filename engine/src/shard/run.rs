@@ -121,6 +121,7 @@ impl Shard {
             self.flush(now);
             self.plane.window.flushed(clock());
         }
+        self.pace(now);
         self.tick(now);
         self.settle(now);
         self.mesh.kick();
@@ -148,6 +149,9 @@ impl Shard {
             return Next::Now;
         }
         let mut when = self.next_tick();
+        if !self.plane.pacing.is_empty() {
+            when = when.min(self.plane.next_pace);
+        }
         if !self.plane.dirty.is_empty() {
             when = when.min(self.plane.window.next_flush());
         }

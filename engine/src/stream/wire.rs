@@ -55,6 +55,7 @@ impl Viewer {
 struct Mark {
     offset: u64,
     dts: Timestamp,
+    disposable: bool,
 }
 
 #[derive(Debug)]
@@ -178,7 +179,7 @@ impl Wire {
         }
         let at = self.newest;
         let millis = wire_millis(at);
-        self.append_with(at, BLOCK_BYTES / 16, |format, out| {
+        self.append_with(at, false, BLOCK_BYTES / 16, |format, out| {
             format.write_configuration(tracks, millis, options, out);
             true
         });
@@ -210,7 +211,9 @@ impl Wire {
         let offset = self.head;
         let payload = frame.payload.len();
         let chunk_heads = payload / options.chunk_size.max(1) as usize * 8;
-        let wrote = self.append_with(frame.dts, payload + chunk_heads + 64, |format, out| {
+        let disposable = frame.kind == FrameKind::Disposable;
+        let room = payload + chunk_heads + 64;
+        let wrote = self.append_with(frame.dts, disposable, room, |format, out| {
             format.write_frame(tracks, frame, options, out)
         });
         if !wrote {
@@ -231,6 +234,7 @@ impl Wire {
     fn append_with(
         &mut self,
         dts: Timestamp,
+        disposable: bool,
         bytes_hint: usize,
         write: impl FnOnce(Format, &mut Vec<u8>) -> bool,
     ) -> bool {
@@ -249,7 +253,7 @@ impl Wire {
         if grown == 0 {
             return written;
         }
-        self.marks.push_back(Mark { offset: self.head, dts });
+        self.marks.push_back(Mark { offset: self.head, dts, disposable });
         self.head += grown as u64;
         self.dirty = true;
         written
@@ -311,6 +315,35 @@ impl Wire {
     #[must_use]
     pub fn boundary_at_or_after(&self, offset: u64) -> u64 {
         let index = self.marks.partition_point(|mark| mark.offset < offset);
+        self.marks.get(index).map_or(self.head, |mark| mark.offset)
+    }
+
+    /// From a message boundary past the pictures that nobody depends on.
+    #[must_use]
+    pub fn skip_disposable(&self, offset: u64, left_out: &mut u64) -> u64 {
+        let first = self.marks.partition_point(|mark| mark.offset < offset);
+        let skipped = self.marks.range(first..).take_while(|mark| mark.disposable).count();
+        *left_out += skipped as u64;
+        if skipped == 0 {
+            return offset;
+        }
+        self.marks.get(first + skipped).map_or(self.head, |mark| mark.offset)
+    }
+
+    /// Where the next picture begins, after an offset, that nobody depends on.
+    #[must_use]
+    pub fn next_disposable(&self, offset: u64) -> u64 {
+        let first = self.marks.partition_point(|mark| mark.offset <= offset);
+        let next = self.marks.range(first..).find(|mark| mark.disposable);
+        next.map_or(self.head, |mark| mark.offset)
+    }
+
+    /// The boundary behind the messages up to a decode time.
+    #[must_use]
+    pub fn offset_after(&self, time: Timestamp) -> u64 {
+        // Tracks interleave within a few frames of each other: sorted well enough, and any mark
+        // is a boundary.
+        let index = self.marks.partition_point(|mark| mark.dts <= time);
         self.marks.get(index).map_or(self.head, |mark| mark.offset)
     }
 

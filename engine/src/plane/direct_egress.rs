@@ -1,0 +1,45 @@
+//! A batch as one `sendmsg` per viewer: works everywhere.
+
+use std::io::IoSlice;
+
+use super::egress::{Batch, Egress, SLICES_MAX, eligible};
+use crate::net::sys_socket;
+use crate::stream::{Viewer, Wire};
+
+/// See the module text.
+#[derive(Debug)]
+pub(super) struct DirectEgress;
+
+impl Egress for DirectEgress {
+    fn send_batch(&mut self, wire: &Wire, viewers: &mut [Viewer], after: &mut Batch) {
+        let head = wire.head();
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(SLICES_MAX);
+        let (mut slices_of, mut slices_bytes) = (u64::MAX, 0);
+        for viewer in viewers {
+            match eligible(viewer, head) {
+                None => continue,
+                Some(false) => {
+                    after.defer(viewer);
+                    continue;
+                }
+                Some(true) => {}
+            }
+            if slices_of != viewer.offset {
+                slices.clear();
+                slices_bytes = wire.slices(viewer.offset, head, &mut slices, SLICES_MAX);
+                slices_of = viewer.offset;
+            }
+            if slices_bytes as u64 != head - viewer.offset {
+                // Evicted in part, or in more pieces than one send takes.
+                after.defer(viewer);
+                continue;
+            }
+            let sent = sys_socket::sendmsg_raw(viewer.fd, &slices);
+            after.note(viewer, slices_bytes, sent);
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "direct"
+    }
+}

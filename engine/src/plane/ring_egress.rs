@@ -1,0 +1,179 @@
+//! A batch as entries of a second io_uring ring, submitted by one system call.
+//!
+//! Every send carries `MSG_DONTWAIT`, so it is over when the submission returns: the bytes it
+//! points at need to live no longer than the call, nothing is ever in flight, and a full socket is
+//! an error like any other. What is saved is the system call per viewer.
+
+// The ring's memory and the submission of raw pointers; each block says why it is sound.
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSlice};
+
+use io_uring::squeue::Entry;
+use io_uring::{IoUring, opcode, types};
+
+use super::egress::{Batch, Egress, SLICES_MAX, eligible};
+use crate::stream::{Viewer, Wire};
+
+/// Sends submitted at a time.
+const ENTRIES: u32 = 512;
+const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// See the module text.
+pub(super) struct RingEgress {
+    ring: IoUring,
+    /// Bytes offered per entry of the round being submitted.
+    offered: Vec<usize>,
+    /// Viewer index per entry of the round.
+    indices: Vec<usize>,
+}
+
+/// The slices of all viewers at one offset, as the kernel wants them.
+struct Round {
+    offset: u64,
+    bytes: usize,
+    // Boxed: the header points at the slices, and the entries at the header.
+    slices: Box<[libc::iovec]>,
+    header: Box<libc::msghdr>,
+}
+
+impl RingEgress {
+    /// A ring of its own.
+    ///
+    /// # Errors
+    /// The kernel refuses one, or does not know `SENDMSG`.
+    pub(super) fn new() -> io::Result<Self> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_coop_taskrun()
+            .dontfork()
+            .build(ENTRIES)
+            .or_else(|_| IoUring::new(ENTRIES))?;
+        let mut probe = io_uring::Probe::new();
+        ring.submitter().register_probe(&mut probe)?;
+        if !probe.is_supported(opcode::SendMsg::CODE) || !probe.is_supported(opcode::Send::CODE) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let offered = Vec::with_capacity(ENTRIES as usize);
+        Ok(Self { ring, offered, indices: Vec::with_capacity(ENTRIES as usize) })
+    }
+
+    fn push(&mut self, entry: &Entry, index: usize, bytes: usize) {
+        let entry = entry.clone().user_data(self.indices.len() as u64);
+        // SAFETY: the entry points at a round and wire bytes that outlive `submit`, which runs
+        // before either can change; the descriptor belongs to a connection that is not closed
+        // during a batch. The queue is never full: `submit` runs when it would be.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        debug_assert!(pushed.is_ok(), "the queue was emptied when it was full");
+        self.indices.push(index);
+        self.offered.push(bytes);
+    }
+
+    /// Submits the round and takes all its completions.
+    fn submit(&mut self, viewers: &mut [Viewer], after: &mut Batch) {
+        let mut left = self.indices.len();
+        while left > 0 {
+            if let Err(error) = self.ring.submit_and_wait(left) {
+                if error.kind() == io::ErrorKind::Interrupted {
+                    continue;
+                }
+                // Entries that were not taken stay queued and would run with stale pointers: a
+                // ring that fails like this cannot be used again, nor the shard without it.
+                panic!("egress ring: {error}");
+            }
+            for completion in self.ring.completion() {
+                left -= 1;
+                let entry = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
+                let (Some(index), Some(offered)) =
+                    (self.indices.get(entry), self.offered.get(entry))
+                else {
+                    continue;
+                };
+                let result = completion.result();
+                let sent = usize::try_from(result)
+                    .map_err(|_| io::Error::from_raw_os_error(result.saturating_neg()));
+                after.note(&mut viewers[*index], *offered, sent);
+            }
+        }
+        self.indices.clear();
+        self.offered.clear();
+    }
+}
+
+impl Round {
+    fn new(wire: &Wire, offset: u64, head: u64) -> Self {
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(SLICES_MAX);
+        let bytes = wire.slices(offset, head, &mut slices, SLICES_MAX);
+        let slices: Box<[libc::iovec]> = slices
+            .iter()
+            .map(|slice| libc::iovec {
+                iov_base: slice.as_ptr().cast_mut().cast(),
+                iov_len: slice.len(),
+            })
+            .collect();
+        // SAFETY: all-zero is a valid msghdr (no name, no control data, no slices).
+        let mut header: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
+        header.msg_iov = slices.as_ptr().cast_mut();
+        header.msg_iovlen = slices.len();
+        Self { offset, bytes, slices, header }
+    }
+
+    /// One contiguous piece needs no header.
+    fn entry(&self, fd: i32) -> Entry {
+        let fd = types::Fd(fd);
+        match &*self.slices {
+            [one] => {
+                let length = u32::try_from(one.iov_len).unwrap_or(u32::MAX);
+                opcode::Send::new(fd, one.iov_base.cast(), length).flags(FLAGS).build()
+            }
+            _ => opcode::SendMsg::new(fd, &raw const *self.header)
+                .flags(FLAGS.cast_unsigned())
+                .build(),
+        }
+    }
+}
+
+impl Egress for RingEgress {
+    fn send_batch(&mut self, wire: &Wire, viewers: &mut [Viewer], after: &mut Batch) {
+        let head = wire.head();
+        // Few offsets are in use at a time: most viewers stand where the last batch ended.
+        let mut rounds: Vec<Round> = Vec::new();
+        for index in 0..viewers.len() {
+            let viewer = &viewers[index];
+            match eligible(viewer, head) {
+                None => continue,
+                Some(false) => {
+                    after.defer(viewer);
+                    continue;
+                }
+                Some(true) => {}
+            }
+            if rounds.last().is_none_or(|round| round.offset != viewer.offset) {
+                if rounds.len() >= ENTRIES as usize {
+                    self.submit(viewers, after);
+                    rounds.clear();
+                }
+                rounds.push(Round::new(wire, viewers[index].offset, head));
+            }
+            let viewer = &viewers[index];
+            let Some(round) = rounds.last() else { continue };
+            if round.bytes as u64 != head - viewer.offset {
+                // Evicted in part, or in more pieces than one send takes.
+                after.defer(viewer);
+                continue;
+            }
+            let entry = round.entry(viewer.fd);
+            self.push(&entry, index, round.bytes);
+            if self.indices.len() >= ENTRIES as usize {
+                self.submit(viewers, after);
+                // The last round may go on being used.
+                rounds.drain(..rounds.len() - 1);
+            }
+        }
+        self.submit(viewers, after);
+    }
+
+    fn name(&self) -> &'static str {
+        "ring"
+    }
+}
