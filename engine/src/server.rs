@@ -15,8 +15,8 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use crate::clock;
 use crate::config::Config;
 use crate::net::preflight::StartError;
-use crate::net::sys_socket;
 use crate::net::tls::TlsContext;
+use crate::net::{sys, sys_socket};
 use crate::plane::{Listener, Service};
 use crate::ring::{ControlMessage, Mesh, Remote};
 use crate::shard::{self, Ports, Shard, Shared};
@@ -75,6 +75,7 @@ impl Server {
             started: clock::now(),
             started_unix_ms: clock::unix_millis(),
             ports: Arc::new(bound.ports),
+            base_bytes: Arc::default(),
         };
         let (ready, started) = crossbeam_channel::bounded(shards);
         let (over, ended) = crossbeam_channel::bounded(shards);
@@ -103,6 +104,7 @@ impl Server {
         let beats = vec![(0, now); shards];
         let mut server = Self { handles, ended, remote, shared, addresses: bound.addresses, beats };
         server.await_shards(&started)?;
+        server.shared.base_bytes.store(sys::resident_bytes(), Ordering::Relaxed);
         Ok(server)
     }
 

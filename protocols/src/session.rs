@@ -34,6 +34,9 @@ pub trait Session {
 
     /// When [`Input::Timeout`] is due, if ever.
     fn poll_timeout(&self) -> Option<Instant>;
+
+    /// Bytes the session holds on the heap, itself included; an estimate for the accounts.
+    fn memory_bytes(&self) -> usize;
 }
 
 /// What comes in from outside.

@@ -234,6 +234,12 @@ impl Conn {
         self.out.extend_from_slice(bytes);
     }
 
+    /// Bytes of its buffers, used or not.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.input.capacity() + self.out.capacity() + self.wire_out.capacity()
+    }
+
     /// Bytes waiting in user space for this peer.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {

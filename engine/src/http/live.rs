@@ -190,6 +190,12 @@ impl Session for LiveSession {
     fn poll_timeout(&self) -> Option<Instant> {
         self.ping_at
     }
+
+    fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.accept.as_ref().map_or(0, String::capacity)
+            + self.output.capacity() * size_of::<Output>()
+    }
 }
 
 #[cfg(test)]

@@ -191,6 +191,27 @@ pub struct Audience {
     pub ws: usize,
 }
 
+/// Where the memory of a shard is, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Payloads in stream logs.
+    pub logs: usize,
+    /// Packaged streams.
+    pub wires: usize,
+    /// Connections: table, sessions, TLS states.
+    pub connections: usize,
+    /// Bytes waiting for or from single peers.
+    pub pending: usize,
+}
+
+impl Memory {
+    /// Everything.
+    #[must_use]
+    pub fn total(self) -> usize {
+        self.logs + self.wires + self.connections + self.pending
+    }
+}
+
 /// What one shard reports of itself.
 #[derive(Debug)]
 pub struct ShardReport {
@@ -206,10 +227,8 @@ pub struct ShardReport {
     pub connections: usize,
     /// Media messages it pushed, per receiving shard.
     pub ring_messages: Vec<u64>,
-    /// Bytes of payload in its logs.
-    pub log_bytes: usize,
-    /// Bytes of its wires.
-    pub wire_bytes: usize,
+    /// Where its memory is.
+    pub memory: Memory,
     /// Its merge window in microseconds.
     pub window_us: u64,
 }

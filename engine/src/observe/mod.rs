@@ -4,5 +4,5 @@ mod counters;
 pub mod log;
 mod prometheus;
 
-pub use counters::{Audience, Counters, DropReason, ShardReport};
-pub use prometheus::render;
+pub use counters::{Audience, Counters, DropReason, Memory, ShardReport};
+pub use prometheus::{Process, render};

@@ -47,9 +47,23 @@ impl Text {
     }
 }
 
+/// What the process as a whole adds to the reports.
+#[derive(Debug, Clone, Copy)]
+pub struct Process {
+    /// Number of shards.
+    pub shards: usize,
+    /// Time since start.
+    pub uptime: Duration,
+    /// Resident bytes when the last shard had come up.
+    pub base_bytes: u64,
+    /// Resident bytes now.
+    pub resident_bytes: u64,
+}
+
 /// Renders the reports of all shards that answered.
 #[must_use]
-pub fn render(reports: &[ShardReport], shards: usize, uptime: Duration) -> String {
+pub fn render(reports: &[ShardReport], process: &Process) -> String {
+    let Process { shards, uptime, .. } = *process;
     let mut sum = Counters::default();
     for counters in reports.iter().filter_map(|report| report.counters.as_deref()) {
         sum.merge(counters);
@@ -59,6 +73,7 @@ pub fn render(reports: &[ShardReport], shards: usize, uptime: Duration) -> Strin
     out.one("shards", "gauge", "Shards of this process.", shards);
     out.one("shards_answered", "gauge", "Shards in this answer.", reports.len());
     per_shard(&mut out, reports);
+    memory(&mut out, reports, process);
     let streams: usize = reports.iter().map(|report| report.streams.len()).sum();
     out.one("streams", "gauge", "Streams with a publisher.", streams);
     out.family("viewers", "gauge", "Viewers by protocol.");
@@ -80,11 +95,9 @@ pub fn render(reports: &[ShardReport], shards: usize, uptime: Duration) -> Strin
 
 fn per_shard(out: &mut Text, reports: &[ShardReport]) {
     type Pick = fn(&ShardReport) -> u64;
-    let gauges: [(&str, &str, Pick); 4] = [
+    let gauges: [(&str, &str, Pick); 2] = [
         ("connections", "Open connections.", |report| report.connections as u64),
         ("merge_window_microseconds", "Merge window in force.", |report| report.window_us),
-        ("log_bytes", "Payload bytes in stream logs.", |report| report.log_bytes as u64),
-        ("wire_bytes", "Bytes of packaged streams.", |report| report.wire_bytes as u64),
     ];
     for (name, help, pick) in gauges {
         out.family(name, "gauge", help);
@@ -101,6 +114,24 @@ fn per_shard(out: &mut Text, reports: &[ShardReport]) {
             }
         }
     }
+}
+
+fn memory(out: &mut Text, reports: &[ShardReport], process: &Process) {
+    out.family("mem_bytes", "gauge", "Where the memory is; adds up to about the resident size.");
+    let sum = |pick: fn(&super::Memory) -> usize| {
+        reports.iter().map(|report| pick(&report.memory)).sum::<usize>()
+    };
+    let classes = [
+        ("logs", sum(|memory| memory.logs)),
+        ("wires", sum(|memory| memory.wires)),
+        ("connections", sum(|memory| memory.connections)),
+        ("pending", sum(|memory| memory.pending)),
+    ];
+    out.sample("mem_bytes", &[("class", "base")], process.base_bytes);
+    for (class, bytes) in classes {
+        out.sample("mem_bytes", &[("class", class)], bytes);
+    }
+    out.one("resident_bytes", "gauge", "Resident size of the process.", process.resident_bytes);
 }
 
 fn totals(out: &mut Text, sum: &Counters) {

@@ -5,7 +5,7 @@
 //! call per viewer ([`super::direct_egress`]), or one for all of them ([`super::ring_egress`]).
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::direct_egress::DirectEgress;
 use super::ring_egress::RingEgress;
@@ -76,6 +76,14 @@ impl Batch {
     }
 }
 
+/// When a dirty wire is to be flushed.
+struct Due {
+    /// The time; at once if there is none.
+    at: Option<Instant>,
+    /// The merge window the wire has of its own.
+    own: Option<Duration>,
+}
+
 /// A viewer to be served in this batch, or not (`None`), or by the long way.
 pub(super) fn eligible(viewer: &Viewer, head: u64) -> Option<bool> {
     if viewer.blocked || !viewer.is_behind(head) { None } else { Some(!viewer.special) }
@@ -96,16 +104,54 @@ pub(super) fn choose(mode: EgressMode) -> Box<dyn Egress> {
 }
 
 impl Shard {
-    /// Sends everything that waits on dirty wires.
+    /// Sends what waits on dirty wires whose time has come.
     pub(crate) fn flush(&mut self, now: Instant) {
-        let mut dirty = std::mem::take(&mut self.plane.dirty);
-        for (mirror, wire) in dirty.drain(..) {
-            self.flush_wire(mirror, wire, now);
+        let mut waiting = std::mem::take(&mut self.plane.dirty);
+        let mut shared = false;
+        waiting.retain(|(mirror, wire)| {
+            let due = self.wire_due(*mirror, *wire);
+            if due.at.is_some_and(|at| at > now) {
+                return true;
+            }
+            // A join point goes out of turn and leaves the shared rhythm as it is.
+            shared |= due.own.is_none() && due.at.is_some();
+            self.flush_wire(*mirror, *wire, now);
+            if let Some(own) = due.own {
+                self.rest(*mirror, *wire, now + own);
+            }
+            false
+        });
+        if shared {
+            self.plane.window.flushed(now);
         }
-        // Keeps its capacity; nothing was marked dirty meanwhile but by a viewer that joined.
-        if self.plane.dirty.is_empty() {
-            self.plane.dirty = dirty;
+        // Nothing was marked dirty meanwhile but by a viewer that joined.
+        waiting.append(&mut self.plane.dirty);
+        self.plane.dirty = waiting;
+    }
+
+    fn wire_due(&self, mirror: usize, wire: usize) -> Due {
+        let found = self.mirrors.get(mirror).and_then(|m| Some((m, m.wires.get(wire)?)));
+        let Some((mirror, wire)) = found else { return Due { at: None, own: None } };
+        let own = wire.format.merge_ms.or(mirror.merge_ms);
+        let own = own.map(|millis| Duration::from_millis(millis.into()));
+        let at = match own {
+            _ if wire.urgent => None,
+            Some(_) => Some(wire.own_flush),
+            None => Some(self.plane.window.next_flush()),
+        };
+        Due { at, own }
+    }
+
+    fn rest(&mut self, mirror: usize, wire: usize, until: Instant) {
+        if let Some(wire) = self.mirrors.get_mut(mirror).and_then(|m| m.wires.get_mut(wire)) {
+            wire.own_flush = until;
         }
+    }
+
+    /// When the next dirty wire is due; `now` at the earliest.
+    pub(crate) fn next_flush(&self, now: Instant) -> Option<Instant> {
+        let due = self.plane.dirty.iter().map(|(mirror, wire)| self.wire_due(*mirror, *wire));
+        due.map(|due| due.at.unwrap_or(now)).min()
     }
 
     fn flush_wire(&mut self, mirror: usize, wire_index: usize, now: Instant) {
@@ -116,6 +162,7 @@ impl Shard {
         };
         wire.dirty = false;
         wire.queued = false;
+        wire.urgent = false;
         let ingested_at = wire.unflushed_since.take();
         // The viewers move while the bytes stay: taken out, so that both can be borrowed.
         let mut viewers = std::mem::take(&mut wire.viewers);

@@ -39,6 +39,7 @@ impl Shard {
         }
         self.plane.next_tick = now + TICK;
         self.tend_slow_viewers(now);
+        self.weigh();
         let mut due = Vec::new();
         for (slot, conn) in &self.plane.conns {
             if let Some(action) = self.due(conn, now) {
@@ -52,6 +53,15 @@ impl Shard {
         self.tend_mirrors(now);
         self.resume_accepting(now);
         self.plane.admission.sweep(now);
+    }
+
+    /// Takes the weight of all streams, for the shard's budget.
+    fn weigh(&mut self) {
+        let bytes = |mirror: &crate::stream::Mirror| {
+            let (logs, wires) = mirror.bytes();
+            logs + wires
+        };
+        self.held_bytes = self.mirrors.iter().map(|(_, mirror)| bytes(mirror)).sum();
     }
 
     fn due(&self, conn: &crate::conn::Conn, now: Instant) -> Option<Due> {

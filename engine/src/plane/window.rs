@@ -48,11 +48,6 @@ impl Window {
         self.next_flush
     }
 
-    /// Something must not wait.
-    pub fn flush_now(&mut self, now: Instant) {
-        self.next_flush = self.next_flush.min(now);
-    }
-
     /// A batch has gone.
     pub fn flushed(&mut self, now: Instant) {
         // From the plan rather than from now, so that the rhythm does not drift by the batch's

@@ -219,7 +219,7 @@ mod tests {
 
     fn message() -> MediaMessage {
         let token = Token { index: 0, generation: 0 };
-        MediaMessage { target: MediaTarget::Mirror(token), item: MediaItem::Online }
+        MediaMessage { target: MediaTarget::Mirror(token), item: MediaItem::Offline }
     }
 
     #[test]

@@ -44,7 +44,10 @@ pub struct Ingested {
 #[derive(Debug, Clone)]
 pub enum MediaItem {
     /// A publisher is there; frames follow after its tracks.
-    Online,
+    Online {
+        /// Merge window it asked for, in milliseconds.
+        merge_ms: Option<u16>,
+    },
     /// The tracks, first time or changed.
     Tracks(Arc<Tracks>),
     /// One frame; the allocation is shared by every shard.

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,9 @@ use crate::http::api::{Backend, ServiceState, StatusInfo, StreamInfo, Viewers};
 use crate::http::io::Io;
 use crate::http::live::LiveSession;
 use crate::http::server::{MediaHandoff, MediaKind, Outcome, serve};
+use crate::net::sys;
 use crate::net::tls::Purpose;
-use crate::observe::{self, ShardReport};
+use crate::observe::{self, Process, ShardReport};
 use crate::shard::{Shard, Shared};
 
 /// First byte of a TLS record that carries a handshake (RFC 8446, 5.1).
@@ -46,12 +48,16 @@ impl Backend for ShardBackend {
 
     fn metrics(&self) -> BoxedLocal<String> {
         let shard = Rc::clone(&self.shard);
-        let started = self.shared.started;
+        let shared = self.shared.clone();
         Box::pin(async move {
             let reports = ask_all(&shard, false).await;
-            let shards = shard.borrow().mesh.shards();
-            let uptime = clock::now().saturating_duration_since(started);
-            observe::render(&reports, shards, uptime)
+            let process = Process {
+                shards: shard.borrow().mesh.shards(),
+                uptime: clock::now().saturating_duration_since(shared.started),
+                base_bytes: shared.base_bytes.load(Ordering::Relaxed),
+                resident_bytes: sys::resident_bytes(),
+            };
+            observe::render(&reports, &process)
         })
     }
 

@@ -26,9 +26,10 @@ use protocols::media::StreamKey;
 use slab::Slab;
 
 use crate::config::Config;
+use crate::conn::Conn;
 use crate::http::HttpContext;
 use crate::net::tls::TlsContext;
-use crate::observe::{Audience, Counters, ShardReport};
+use crate::observe::{Audience, Counters, Memory, ShardReport};
 use crate::plane::{Listener, Plane};
 use crate::ring::{MeshEnd, ShardId};
 use crate::service::rtmp::RtmpOptions;
@@ -55,6 +56,8 @@ pub struct Shared {
     pub started_unix_ms: u64,
     /// Ports in use by service name.
     pub ports: Arc<Ports>,
+    /// Resident bytes when all shards had come up.
+    pub base_bytes: Arc<AtomicU64>,
 }
 
 /// The ports the process listens on.
@@ -94,6 +97,8 @@ pub struct Shard {
     pub asks: Asks,
     /// Everything process-wide.
     pub shared: Shared,
+    /// Bytes of streams held at the last tick, for the budget.
+    pub held_bytes: usize,
     /// Set when the process stops: the deadline for the last connections.
     pub stopping: Option<Instant>,
     /// What HTTP tasks work with; made by the loop.
@@ -137,6 +142,7 @@ impl Shard {
             mirrors: Slab::new(),
             counters: Counters::default(),
             asks: Asks::default(),
+            held_bytes: 0,
             stopping: None,
             http: None,
             leaving: Vec::new(),
@@ -174,11 +180,6 @@ impl Shard {
     #[must_use]
     pub fn report(&self, streams_only: bool) -> ShardReport {
         let streams = self.streams.iter().filter_map(|(_, stream)| self.snapshot(stream)).collect();
-        let (log_bytes, wire_bytes) = self
-            .mirrors
-            .iter()
-            .map(|(_, mirror)| mirror.bytes())
-            .fold((0, 0), |sum, bytes| (sum.0 + bytes.0, sum.1 + bytes.1));
         ShardReport {
             shard: self.id,
             counters: (!streams_only).then(|| Box::new(self.counters.clone())),
@@ -186,10 +187,28 @@ impl Shard {
             audiences: self.mirrors.iter().map(|(_, mirror)| self.audience(mirror)).collect(),
             connections: self.plane.connections(),
             ring_messages: self.mesh.media_sent.clone(),
-            log_bytes,
-            wire_bytes,
+            memory: self.memory(),
             window_us: u64::try_from(self.plane.window.current().as_micros()).unwrap_or(u64::MAX),
         }
+    }
+
+    /// Where this shard's memory is.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let mut memory = Memory::default();
+        for (_, mirror) in &self.mirrors {
+            let (logs, wires) = mirror.bytes();
+            memory.logs += logs;
+            memory.wires += wires;
+            memory.connections += mirror.viewer_bytes();
+        }
+        memory.connections += self.plane.conns.capacity() * size_of::<Conn>();
+        for (_, conn) in &self.plane.conns {
+            memory.connections += conn.session.as_ref().map_or(0, |s| s.memory_bytes());
+            memory.connections += conn.tls.as_ref().map_or(0, |tls| tls.heap_bytes());
+            memory.pending += conn.buffer_bytes();
+        }
+        memory
     }
 
     fn snapshot(&self, stream: &Stream) -> Option<StreamSnapshot> {

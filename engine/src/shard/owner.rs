@@ -24,7 +24,7 @@ impl Shard {
         if let Some(&index) = self.stream_index.get(key) {
             return Some(index);
         }
-        if self.streams.len() >= self.config.limits.streams {
+        if self.streams.len() >= self.config.limits.streams || self.is_over_budget() {
             return None;
         }
         let mirror = self.mirror_of(key, now);
@@ -33,6 +33,11 @@ impl Shard {
         let index = self.streams.insert(Stream::new(key.clone(), generation, mirror, now));
         self.stream_index.insert(key.clone(), index);
         Some(index)
+    }
+
+    /// The streams here already hold what all streams of a shard may hold.
+    pub(super) fn is_over_budget(&self) -> bool {
+        self.held_bytes >= self.config.engine.shard_log_bytes
     }
 
     fn stream_token(&self, index: usize) -> Token {
@@ -78,7 +83,7 @@ impl Shard {
             self.distribute(index, MediaItem::Offline, now);
         }
         let resume_at = self.streams[index].resume_at(now);
-        self.distribute(index, MediaItem::Online, now);
+        self.distribute(index, MediaItem::Online { merge_ms: claim.info.merge_ms }, now);
         let grant = Grant { stream: self.stream_token(index), resume_at };
         self.answer_claim(claim, Ok(grant));
     }
@@ -163,11 +168,10 @@ impl Shard {
         let stream = &mut self.streams[index];
         stream.subscribers.retain(|subscriber| subscriber.shard != from);
         stream.subscribers.push(SubscriberShard { shard: from, mirror, skipping: false });
-        if stream.publisher.is_none() {
-            return;
-        }
+        let Some(publisher) = &stream.publisher else { return };
+        let merge_ms = publisher.info.merge_ms;
         let log = &self.mirrors[stream.mirror].log;
-        let mut history = vec![MediaItem::Online];
+        let mut history = vec![MediaItem::Online { merge_ms }];
         if !log.tracks().is_empty() {
             history.push(MediaItem::Tracks(Arc::clone(log.tracks())));
         }
@@ -231,7 +235,7 @@ fn pass(subscriber: &mut SubscriberShard, item: &MediaItem) -> bool {
             subscriber.skipping = !resume;
             resume
         }
-        MediaItem::Online | MediaItem::Tracks(_) | MediaItem::Offline => true,
+        MediaItem::Online { .. } | MediaItem::Tracks(_) | MediaItem::Offline => true,
     }
 }
 

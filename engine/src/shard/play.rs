@@ -11,7 +11,8 @@ use crate::plane::{Pace, finish_message};
 use crate::ring::{ControlMessage, MediaItem, ShardId, Token};
 use crate::shard::Shard;
 use crate::stream::{
-    AWAIT_KEYFRAME, Appended, Container, Format, PAUSED, Viewer, WireLimits, wire_millis,
+    AWAIT_KEYFRAME, Appended, Container, Format, PAUSED, Viewer, WireLimits, merge_of_query,
+    wire_millis,
 };
 
 impl Shard {
@@ -27,12 +28,19 @@ impl Shard {
             Protocol::Rtmp => Container::Rtmp { message_stream_id: request.message_stream_id },
             Protocol::Http | Protocol::HttpFlv | Protocol::WsFlv => Container::Flv,
         };
-        let format = Format { container, enhanced: request.enhanced, video: true, audio: true };
+        let format = Format {
+            container,
+            enhanced: request.enhanced,
+            video: true,
+            audio: true,
+            merge_ms: merge_of_query(&request.query),
+        };
         let full = self.mirror_index.get(&key).is_some_and(|&mirror| {
             self.mirrors[mirror].audience() >= self.config.limits.viewers_per_stream
         });
         let new = !self.mirror_index.contains_key(&key);
-        let crowded = new && self.mirrors.len() >= self.config.limits.streams * 2;
+        let crowded =
+            new && (self.mirrors.len() >= self.config.limits.streams * 2 || self.is_over_budget());
         if full || crowded {
             return self.command(token, Command::Reject(Refusal::Overloaded));
         }
@@ -91,12 +99,10 @@ impl Shard {
         }
         match appended {
             Appended::JoinPoint => {
-                self.plane.window.flush_now(now);
                 self.wake_awaiting(index);
                 self.attach_waiting(index, now);
             }
-            Appended::Online | Appended::Offline => self.plane.window.flush_now(now),
-            Appended::Media | Appended::Nothing => {}
+            Appended::Online | Appended::Offline | Appended::Media | Appended::Nothing => {}
         }
     }
 
@@ -136,7 +142,7 @@ impl Shard {
         let limits = self.wire_limits();
         let gop = self.config.rtmp.gop_enable;
         let mirror = &mut self.mirrors[mirror_index];
-        let wire_index = mirror.wire(format, limits, self.options);
+        let wire_index = mirror.wire(format, limits, self.options, now);
         let tracks = mirror.log.tracks();
         let start = mirror.log.joinable().next().map(|first| first.frame.dts);
         let wire = &mirror.wires[wire_index];
@@ -228,7 +234,7 @@ impl Shard {
         }
         self.detach(slot, now);
         let limits = self.wire_limits();
-        let wire_index = self.mirrors[mirror].wire(format, limits, self.options);
+        let wire_index = self.mirrors[mirror].wire(format, limits, self.options, now);
         self.put_on_wire(slot, mirror, wire_index, AWAIT_KEYFRAME);
     }
 

@@ -11,7 +11,7 @@ use crate::conn::{CloseReason, Publishing, Role, escape};
 use crate::observe::DropReason;
 use crate::ring::{ControlMessage, Grant, Ingested, MediaItem, MediaMessage, MediaTarget, Token};
 use crate::shard::Shard;
-use crate::stream::{Adjusted, PublisherInfo, Timeline};
+use crate::stream::{Adjusted, PublisherInfo, Timeline, merge_of_query};
 
 impl Shard {
     /// The key a request names, or why it cannot be one.
@@ -50,6 +50,7 @@ impl Shard {
             host: request.host.clone(),
             port: request.port,
             agent: escape(&request.agent),
+            merge_ms: merge_of_query(&request.query),
             since_unix_ms: crate::clock::unix_millis(),
         });
         let owner = owner_of(&key, self.mesh.shards());

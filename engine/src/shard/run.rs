@@ -117,9 +117,8 @@ impl Shard {
         self.run_again(start);
         let now = clock();
         self.settle(now);
-        if !self.plane.dirty.is_empty() && now >= self.plane.window.next_flush() {
+        if !self.plane.dirty.is_empty() {
             self.flush(now);
-            self.plane.window.flushed(clock());
         }
         self.pace(now);
         self.tick(now);
@@ -152,8 +151,8 @@ impl Shard {
         if !self.plane.pacing.is_empty() {
             when = when.min(self.plane.next_pace);
         }
-        if !self.plane.dirty.is_empty() {
-            when = when.min(self.plane.window.next_flush());
+        if let Some(flush) = self.next_flush(end) {
+            when = when.min(flush);
         }
         Next::At(when)
     }

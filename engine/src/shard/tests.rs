@@ -44,6 +44,9 @@ impl Session for Scripted {
     fn poll_timeout(&self) -> Option<Instant> {
         None
     }
+    fn memory_bytes(&self) -> usize {
+        0
+    }
 }
 
 struct Panicking;
@@ -61,6 +64,9 @@ impl Session for Panicking {
     fn poll_timeout(&self) -> Option<Instant> {
         None
     }
+    fn memory_bytes(&self) -> usize {
+        0
+    }
 }
 
 impl World {
@@ -76,6 +82,7 @@ impl World {
             started: now,
             started_unix_ms: 0,
             ports: Arc::default(),
+            base_bytes: Arc::default(),
         };
         let shards = ends
             .into_iter()

@@ -15,6 +15,19 @@ pub struct Format {
     pub video: bool,
     /// Audio is wanted.
     pub audio: bool,
+    /// Merge window of these viewers in milliseconds; the stream's or the shard's if they named
+    /// none. Part of the format, since viewers of another window stand at other offsets.
+    pub merge_ms: Option<u16>,
+}
+
+/// Longest merge window a publisher or viewer may ask for.
+const MERGE_MS_MAX: u16 = 1000;
+
+/// The merge window a query asks for: `merge=MS`.
+#[must_use]
+pub fn merge_of_query(query: &str) -> Option<u16> {
+    let value = query.split('&').find_map(|pair| pair.strip_prefix("merge="))?;
+    value.parse::<u16>().ok().map(|millis| millis.min(MERGE_MS_MAX))
 }
 
 /// The framing around an FLV-shaped body.

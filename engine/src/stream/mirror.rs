@@ -13,6 +13,9 @@ use super::log::{FrameLog, LogLimits};
 use super::wire::{Wire, WireLimits};
 use crate::ring::MediaItem;
 
+/// Wires of one stream beyond which no merge window gets a wire of its own.
+const WIRES_MAX: usize = 16;
+
 /// What an appended item asks of the shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
@@ -35,6 +38,8 @@ pub struct Mirror {
     pub key: StreamKey,
     /// Tells this slot from its predecessors.
     pub generation: u32,
+    /// Merge window its publisher asked for.
+    pub merge_ms: Option<u16>,
     /// Newest GOP and tracks.
     pub log: FrameLog,
     /// Packaged bytes by format; a handful at most.
@@ -58,6 +63,7 @@ impl Mirror {
         Self {
             key,
             generation,
+            merge_ms: None,
             log: FrameLog::new(limits),
             wires: Slab::new(),
             online: false,
@@ -83,7 +89,8 @@ impl Mirror {
     /// Takes the next item of the stream.
     pub fn append(&mut self, item: &MediaItem, options: PackagerOptions, now: Instant) -> Appended {
         match item {
-            MediaItem::Online => {
+            MediaItem::Online { merge_ms } => {
+                self.merge_ms = *merge_ms;
                 self.online = true;
                 self.offline_since = None;
                 self.log.clear();
@@ -122,20 +129,38 @@ impl Mirror {
         }
     }
 
-    /// The wire of a format, made from the log when nobody has used it yet.
-    pub fn wire(&mut self, format: Format, limits: WireLimits, options: PackagerOptions) -> usize {
+    /// The wire of a format, made from the log when nobody has used it yet. When too many
+    /// different merge windows are asked for, the rest share the shard's own.
+    pub fn wire(
+        &mut self,
+        mut format: Format,
+        limits: WireLimits,
+        options: PackagerOptions,
+        now: Instant,
+    ) -> usize {
+        if self.wires.len() >= WIRES_MAX {
+            format.merge_ms = None;
+        }
         if let Some((index, _)) = self.wires.iter().find(|(_, wire)| wire.format == format) {
             return index;
         }
-        let mut wire = Wire::new(format, limits);
+        let mut wire = Wire::new(format, limits, now);
         let tracks = self.log.tracks();
         for (position, ingested) in self.log.joinable().enumerate() {
             wire.append_frame(tracks, ingested, position == 0, options);
         }
         // These bytes are for the viewer that is about to join, not for a flush that is due.
         wire.dirty = false;
+        wire.urgent = false;
         wire.unflushed_since = None;
         self.wires.insert(wire)
+    }
+
+    /// Bytes of the viewers' places.
+    #[must_use]
+    pub fn viewer_bytes(&self) -> usize {
+        let places = |wire: &Wire| wire.viewers.capacity() * size_of::<super::Viewer>();
+        self.wires.iter().map(|(_, wire)| places(wire)).sum()
     }
 
     /// Bytes this mirror holds: log payloads and wires.

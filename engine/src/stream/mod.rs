@@ -9,7 +9,7 @@ mod stream;
 mod timeline;
 mod wire;
 
-pub use format::{Container, Format, PackagerOptions, SERVER_NAME, wire_millis};
+pub use format::{Container, Format, PackagerOptions, SERVER_NAME, merge_of_query, wire_millis};
 pub use log::{FrameLog, LogLimits};
 pub use mirror::{Appended, Mirror};
 pub use stream::{Claim, PublisherInfo, Stream, StreamSnapshot, SubscriberShard, Verdict};

@@ -21,6 +21,8 @@ pub struct PublisherInfo {
     pub port: Option<u16>,
     /// What it calls itself.
     pub agent: String,
+    /// Merge window it asked for, in milliseconds.
+    pub merge_ms: Option<u16>,
     /// Wall clock at the publish request, milliseconds since the Unix epoch.
     pub since_unix_ms: u64,
 }
@@ -257,6 +259,7 @@ mod tests {
             host: String::new(),
             port: None,
             agent: String::new(),
+            merge_ms: None,
             since_unix_ms: 0,
         };
         let conn = Token { index: conn, generation: 0 };

@@ -96,6 +96,10 @@ pub struct Wire {
     pub dirty: bool,
     /// The wire is in the shard's list of wires to flush.
     pub queued: bool,
+    /// A join point waits to be flushed: it is never held back.
+    pub urgent: bool,
+    /// With a merge window of its own: when the next batch may go.
+    pub own_flush: Instant,
     blocks: VecDeque<Block>,
     marks: VecDeque<Mark>,
     /// The newest join point.
@@ -110,7 +114,7 @@ pub struct Wire {
 impl Wire {
     /// An empty wire.
     #[must_use]
-    pub fn new(format: Format, limits: WireLimits) -> Self {
+    pub fn new(format: Format, limits: WireLimits, now: Instant) -> Self {
         Self {
             format,
             viewers: Vec::new(),
@@ -119,6 +123,8 @@ impl Wire {
             unflushed_since: None,
             dirty: false,
             queued: false,
+            urgent: false,
+            own_flush: now,
             blocks: VecDeque::new(),
             marks: VecDeque::new(),
             join: None,
@@ -225,6 +231,7 @@ impl Wire {
         self.unflushed_since.get_or_insert(ingested.at);
         if is_join || (!self.format.video && frame.kind == FrameKind::Audio) {
             self.join = Some(offset);
+            self.urgent |= is_join;
             self.evict();
         } else if self.head - self.tail() > self.limits.bytes as u64 {
             self.evict();

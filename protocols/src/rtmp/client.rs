@@ -391,6 +391,10 @@ impl Session for Client {
     fn poll_timeout(&self) -> Option<Instant> {
         None
     }
+
+    fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+    }
 }
 
 /// The end of a session by an error status of the server, whose code is the detail.

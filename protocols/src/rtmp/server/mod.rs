@@ -546,6 +546,10 @@ impl Session for Server {
             (deadline, ping_at) => deadline.or(ping_at),
         }
     }
+
+    fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.heap_bytes()
+    }
 }
 
 fn misplaced(detail: impl Into<String>) -> SessionError {
