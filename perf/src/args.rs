@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::Outcome;
 
 /// Options that take no value.
-const FLAGS: [&str; 4] = ["client-integrity", "no-audio", "burst", "audio"];
+const FLAGS: [&str; 3] = ["client-integrity", "no-audio", "audio"];
 
 /// Options not taken yet.
 #[derive(Debug, Default)]

@@ -58,7 +58,7 @@ pub struct Findings {
 
 impl Default for Findings {
     fn default() -> Self {
-        let latency = Histogram::new(3).expect("three digits are a valid precision");
+        let latency = crate::report::microseconds();
         let (frames, damaged, backwards, bad_starts) = (0, 0, 0, 0);
         let (jumps, skipped, broken_jumps, audio_gaps) = (0, 0, 0, 0);
         Self {
@@ -72,13 +72,6 @@ impl Default for Findings {
             broken_jumps,
             audio_gaps,
         }
-    }
-}
-
-impl Findings {
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        *self = Self::default();
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use serde_json::json;
 
 use crate::args::Args;
@@ -36,7 +35,7 @@ pub fn run(args: &mut Args) -> Outcome<()> {
     let mut epoll = Epoll::new()?;
     let mut bench = Bench::default();
     bench.checksums = false;
-    let mut first_picture = Histogram::<u64>::new(3)?;
+    let mut first_picture = report::microseconds();
     let mut places: Vec<Option<Viewer>> = Vec::new();
     places.resize_with(concurrency.max(1), || None);
     let (mut begun, mut done, mut failed, mut received) = (0, 0, 0, 0);

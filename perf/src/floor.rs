@@ -2,7 +2,8 @@
 //! second stream. What a server cannot be cheaper than, unless it calls the kernel less often.
 //!
 //! One log for all; each viewer is a cursor into it. With a merge window of M ms a viewer is sent
-//! to every M ms, and the viewers are spread over the window; with 0 each message goes out at once.
+//! to every M ms, and the viewers are spread over a few slots of the window, since a wake-up per
+//! millisecond would be a cost of its own; with 0 each message goes out at once.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -22,6 +23,8 @@ const LOG_BYTES: usize = 32 << 20;
 const TAG_HEADER: usize = protocols::container::flv::TAG_HEADER_BYTES;
 const LISTENER: u64 = u64::MAX;
 const SOCKETS_MAX: usize = 32 * 1024;
+/// Milliseconds between slots unless said otherwise.
+const SLOT_MS: u64 = 10;
 const MS: u64 = 1_000_000;
 
 /// A ring of bytes with absolute positions.
@@ -69,6 +72,7 @@ struct Floor {
     viewers: Vec<Option<Viewer>>,
     free: Vec<usize>,
     ring: Option<SendRing>,
+    sockets_max: usize,
     send_buffer: usize,
     preface: Vec<u8>,
     results: Vec<(usize, i32)>,
@@ -82,21 +86,21 @@ pub fn run(args: &mut Args) -> Outcome<()> {
     let port: u16 = args.need("listen")?;
     let mode: String = args.take("mode", "epoll".to_owned())?;
     let merge_ms: u64 = args.take("merge-ms", 0)?;
-    let burst = args.flag("burst");
+    let slots: u64 = args.take("slots", merge_ms / SLOT_MS)?.clamp(1, merge_ms.max(1));
     let send_buffer = args.take("sndbuf", 256 * 1024)?;
     if let Some(cpu) = args.take_maybe("cpu")? {
         sys::pin(cpu)?;
     }
     let clip = Clip::new(shape(args)?);
     args.done()?;
-    sys::raise_descriptor_limit();
+    let sockets_max = (sys::raise_descriptor_limit() as usize).min(SOCKETS_MAX);
     let listener = TcpListener::bind(("0.0.0.0", port))?;
     listener.set_nonblocking(true)?;
     let epoll = Epoll::new()?;
     epoll.add(listener.as_fd(), LISTENER, false)?;
     let ring = match mode.as_str() {
         "epoll" => None,
-        "uring" => Some(SendRing::new(SOCKETS_MAX as u32)?),
+        "uring" => Some(SendRing::new(sockets_max as u32)?),
         other => return Err(format!("--mode {other} is neither epoll nor uring").into()),
     };
     let mut preface = header(true, true).to_vec();
@@ -110,19 +114,20 @@ pub fn run(args: &mut Args) -> Outcome<()> {
         viewers: Vec::new(),
         free: Vec::new(),
         ring,
+        sockets_max,
         send_buffer,
         preface,
         results: Vec::new(),
     };
     say(&format!("floor on port {port}, {mode}, {merge_ms} ms\n"));
-    floor.serve(&clip, merge_ms, burst)
+    floor.serve(&clip, merge_ms, slots)
 }
 
 impl Floor {
-    fn serve(mut self, clip: &Clip, merge_ms: u64, burst: bool) -> Outcome<()> {
+    fn serve(mut self, clip: &Clip, merge_ms: u64, slots: u64) -> Outcome<()> {
         let started = monotonic_ns();
         let (mut video, mut audio) = (0, 0);
-        let mut flushed_ms = 0;
+        let mut flushed = 0;
         loop {
             let due = clip.next(video, audio);
             let passed = monotonic_ns() - started;
@@ -144,25 +149,15 @@ impl Floor {
                 }
                 continue;
             }
-            let now_ms = passed / MS;
-            if merge_ms > 0 {
-                // Each viewer has its millisecond of the window; all have the last with `burst`.
-                for ms in flushed_ms.max(now_ms.saturating_sub(merge_ms))..now_ms {
-                    match (burst, ms % merge_ms) {
-                        (false, slot) => self.flush(slot as usize, merge_ms as usize)?,
-                        (true, 0) => self.flush(0, 1)?,
-                        _ => {}
-                    }
+            let mut next_ns = due.at_ns;
+            if let Some(slot_ns) = (merge_ms * MS).checked_div(slots).filter(|&ns| ns > 0) {
+                let slot_now = passed / slot_ns;
+                for slot in flushed.max(slot_now.saturating_sub(slots))..slot_now {
+                    self.flush((slot % slots) as usize, slots as usize)?;
                 }
-                flushed_ms = now_ms;
+                flushed = slot_now;
+                next_ns = (slot_now + 1) * slot_ns;
             }
-            let next_ns = if merge_ms > 0 && !burst {
-                (now_ms + 1) * MS
-            } else if merge_ms > 0 {
-                due.at_ns.min((now_ms / merge_ms + 1) * merge_ms * MS)
-            } else {
-                due.at_ns
-            };
             let wait_ms = next_ns.saturating_sub(monotonic_ns() - started).div_ceil(MS);
             self.attend(wait_ms as i32)?;
         }
@@ -199,7 +194,7 @@ impl Floor {
         socket.set_nodelay(true)?;
         sys::set_send_buffer(&socket, self.send_buffer);
         let index = self.free.pop().unwrap_or(self.viewers.len());
-        if index >= SOCKETS_MAX {
+        if index >= self.sockets_max {
             return Ok(());
         }
         if index == self.viewers.len() {

@@ -145,7 +145,7 @@ pub fn run(args: &mut Args) -> Outcome<()> {
     crowd.join()?;
     crowd.run_for(crowd.options.warmup)?;
     let resident_after = crowd.options.pids.resident_kib();
-    crowd.bench.findings.latency.clear();
+    crowd.bench.findings.latency.reset();
     let before = crowd.edge();
     crowd.run_for(crowd.options.seconds)?;
     let after = crowd.edge();

@@ -14,14 +14,16 @@ perf COMMAND [OPTIONS]
       --viewers N [1]     --streams N [1]    --join-rate PER_S [500]   --join-timeout S [60]
       --seconds S [20]    --warmup S [2]     --probes N [20]           --cpu CPU
       --server-pid PID,…  --client-integrity --slow-percent P [0]      --slow-factor F [0.5]
-      --bitrate KBPS [2000] (what a slow viewer takes its part of)     --ca-verify is not done
+      --bitrate KBPS [2000] (what a slow viewer takes its part of)
+      certificates are not verified
   publish       synthetic publishers
       --url rtmp://host/app/name%d | --raw tcp://host:port
       --streams N [1]     --bitrate KBPS [2000] --fps N [30] --gop S [2] --no-audio
       --chunk-size B [4096] --seconds S (0 = until killed) [0] --warmup S [1] --cpu CPU
       --server-pid PID,…
   floor         the same bytes to TCP viewers from a bare loop
-      --listen PORT --mode epoll|uring [epoll] --merge-ms MS [0] --burst --sndbuf BYTES [262144]
+      --listen PORT --mode epoll|uring [epoll] --merge-ms MS [0] --slots N [one per 10 ms]
+      --sndbuf BYTES [262144]
       --bitrate KBPS [2000] --fps N [30] --gop S [2] --no-audio --cpu CPU
   ingest-floor  accepts and discards
       --listen PORT --cpu CPU

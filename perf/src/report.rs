@@ -22,6 +22,11 @@ pub fn merge(into: &mut Value, more: Value) {
     }
 }
 
+/// An empty histogram of microseconds, up to an hour.
+pub fn microseconds() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("the bounds are in order")
+}
+
 /// Median, 99th percentile and maximum of microseconds, in milliseconds.
 pub fn histogram_ms(histogram: &Histogram<u64>) -> Value {
     let ms = |us: u64| round(us as f64 / 1000.0);
@@ -38,7 +43,7 @@ pub fn histogram_ms(histogram: &Histogram<u64>) -> Value {
 
 /// As [`histogram_ms`], of single values in microseconds.
 pub fn distribution_ms(values: impl Iterator<Item = u64>) -> Value {
-    let mut histogram = Histogram::new(3).expect("three digits are a valid precision");
+    let mut histogram = microseconds();
     values.for_each(|value| histogram.saturating_record(value));
     histogram_ms(&histogram)
 }
@@ -84,7 +89,7 @@ without keyframe + gaps that end on no keyframe. *other*: CPUs used by everythin
 
 type Column = (&'static str, fn(&Value) -> Option<f64>);
 
-const COLUMNS: [Column; 17] = [
+const COLUMNS: [Column; 19] = [
     ("joined", |row| number(row, "/joined")),
     ("Mbit/s", |row| number(row, "/mbit_per_s")),
     ("per s", |row| number(row, "/per_second")),
@@ -101,8 +106,14 @@ const COLUMNS: [Column; 17] = [
     ("stalls", |row| number(row, "/stalls")),
     ("lost", |row| number(row, "/lost").or_else(|| number(row, "/failed"))),
     ("bad", bad),
+    ("slow jumps", |row| number(row, "/slow/jumps").filter(|_| has_slow(row))),
+    ("slow lost", |row| number(row, "/slow_lost").filter(|_| has_slow(row))),
     ("other", |row| number(row, "/other_cpus")),
 ];
+
+fn has_slow(row: &Value) -> bool {
+    number(row, "/slow/frames").is_some_and(|frames| frames > 0.0)
+}
 
 fn bad(row: &Value) -> Option<f64> {
     let names = ["damaged", "backwards", "bad_starts", "broken_jumps"];
@@ -176,9 +187,9 @@ fn table(rows: &[Value]) -> String {
 
 fn cell(spread: Option<[f64; 3]>) -> String {
     let show = |value: f64| match value.abs() {
+        _ if value.fract() == 0.0 => format!("{value:.0}"),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
-        _ if value.fract() == 0.0 => format!("{value:.0}"),
         _ => format!("{value:.2}"),
     };
     let Some([low, middle, high]) = spread else { return "–".to_owned() };
@@ -238,6 +249,13 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_kept_whole() {
+        let figures = distribution_ms([1000, 2000, 5_000_000].into_iter());
+        assert_eq!(number(&figures, "/p50"), Some(2.0));
+        assert!(number(&figures, "/max").unwrap() >= 4995.0);
+    }
 
     #[test]
     fn medians_and_ratios() {

@@ -33,8 +33,8 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) }).map(drop)
 }
 
-/// Lets this process open as many descriptors as it is allowed to ask for.
-pub fn raise_descriptor_limit() {
+/// Lets this process open as many descriptors as it is allowed to ask for; how many that is.
+pub fn raise_descriptor_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a live rlimit; on failure the second call is left out.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
@@ -42,6 +42,7 @@ pub fn raise_descriptor_limit() {
         // SAFETY: as above, read only.
         unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     }
+    limit.rlim_cur
 }
 
 /// Begins to connect without waiting; writable once it has succeeded or failed.

@@ -53,9 +53,7 @@ impl Target {
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (host, port) = match authority.rsplit_once(':') {
-            Some((host, text)) if !host.ends_with(']') || !text.contains(']') => {
-                (host, text.parse()?)
-            }
+            Some((host, text)) if !text.ends_with(']') => (host, text.parse()?),
             _ => (authority, port),
         };
         let host = host.trim_matches(['[', ']']).to_owned();
