@@ -1,0 +1,27 @@
+//! Measures live media servers: publishers, viewers, the bare loops they are compared with, and
+//! the table of it all. Everything runs on one thread per process; nothing here is the server.
+//!
+//! * [`publish`] sends synthetic streams whose every frame carries the time of its sending.
+//! * [`load`] plays them with thousands of connections; [`churn`] plays their first frames only.
+//! * [`floor`] and [`ingest_floor`] move the same bytes with no protocol at all.
+//! * [`report`] turns the rows the others print into a table and a picture.
+
+pub mod args;
+pub mod checker;
+pub mod churn;
+pub mod clip;
+pub mod floor;
+pub mod flv_play;
+pub mod ingest_floor;
+pub mod link;
+pub mod load;
+pub mod machine;
+pub mod publish;
+pub mod report;
+pub mod rtmp_peer;
+pub mod sys;
+pub mod target;
+pub mod viewer;
+
+/// What can go wrong, in words for the person at the terminal.
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
