@@ -176,7 +176,8 @@ impl Server {
             if beat != *seen {
                 (*seen, *at) = (beat, now);
             } else if now.saturating_duration_since(*at) > STALL_MAX {
-                let cause = format!("it has not turned for {} s", STALL_MAX.as_secs());
+                let place = if beat % 2 == 1 { "stuck in a turn" } else { "asleep" };
+                let cause = format!("it has not turned for {} s, {place}", STALL_MAX.as_secs());
                 return Some(Ended::ShardDied { shard: index, cause });
             }
         }

@@ -20,6 +20,9 @@ use crate::stream::{Viewer, Wire};
 /// Blocks one send of the fan-out may span; more than that goes the long way.
 pub(super) const SLICES_MAX: usize = 16;
 
+/// Viewers served per turn, before sockets and rings are looked at again: a millisecond or two.
+const VIEWERS_PER_TURN: usize = 256;
+
 /// One way to send a batch. A send never waits: what the socket does not take stays with the
 /// viewer, whose poller edge resumes it.
 pub trait Egress {
@@ -76,12 +79,14 @@ impl Batch {
     }
 }
 
-/// When a dirty wire is to be flushed.
-struct Due {
-    /// The time; at once if there is none.
-    at: Option<Instant>,
-    /// The merge window the wire has of its own.
-    own: Option<Duration>,
+/// What serving a wire came to.
+enum Served {
+    /// Every viewer has everything; the wire waits for more bytes.
+    Everybody,
+    /// The next slot is not due yet.
+    UntilDue,
+    /// So many viewers, and there may be more.
+    Some(usize),
 }
 
 /// A viewer to be served in this batch, or not (`None`), or by the long way.
@@ -104,70 +109,53 @@ pub(super) fn choose(mode: EgressMode) -> Box<dyn Egress> {
 }
 
 impl Shard {
-    /// Sends what waits on dirty wires whose time has come.
-    pub(crate) fn flush(&mut self, now: Instant) {
+    /// Serves the slots that are due, a bounded number of viewers per turn. True when the budget
+    /// was used up and more is due at once.
+    pub(crate) fn flush(&mut self, now: Instant) -> bool {
+        let mut budget = VIEWERS_PER_TURN;
         let mut waiting = std::mem::take(&mut self.plane.dirty);
-        let mut shared = false;
         waiting.retain(|(mirror, wire)| {
-            let due = self.wire_due(*mirror, *wire);
-            if due.at.is_some_and(|at| at > now) {
-                return true;
+            while budget > 0 {
+                match self.serve_slot(*mirror, *wire, budget, now) {
+                    Served::Everybody => return false,
+                    Served::UntilDue => return true,
+                    Served::Some(count) => budget = budget.saturating_sub(count.max(1)),
+                }
             }
-            // A join point goes out of turn and leaves the shared rhythm as it is.
-            shared |= due.own.is_none() && due.at.is_some();
-            self.flush_wire(*mirror, *wire, now);
-            if let Some(own) = due.own {
-                self.rest(*mirror, *wire, now + own);
-            }
-            false
+            true
         });
-        if shared {
-            self.plane.window.flushed(now);
-        }
-        // Nothing was marked dirty meanwhile but by a viewer that joined.
+        // Wires that a viewer's arrival has made dirty meanwhile.
         waiting.append(&mut self.plane.dirty);
         self.plane.dirty = waiting;
+        budget == 0
     }
 
-    fn wire_due(&self, mirror: usize, wire: usize) -> Due {
-        let found = self.mirrors.get(mirror).and_then(|m| Some((m, m.wires.get(wire)?)));
-        let Some((mirror, wire)) = found else { return Due { at: None, own: None } };
-        let own = wire.format.merge_ms.or(mirror.merge_ms);
-        let own = own.map(|millis| Duration::from_millis(millis.into()));
-        let at = match own {
-            _ if wire.urgent => None,
-            Some(_) => Some(wire.own_flush),
-            None => Some(self.plane.window.next_flush()),
-        };
-        Due { at, own }
-    }
-
-    fn rest(&mut self, mirror: usize, wire: usize, until: Instant) {
-        if let Some(wire) = self.mirrors.get_mut(mirror).and_then(|m| m.wires.get_mut(wire)) {
-            wire.own_flush = until;
+    /// Serves one slot of a wire, or a part of it.
+    fn serve_slot(
+        &mut self,
+        mirror: usize,
+        wire_index: usize,
+        most: usize,
+        now: Instant,
+    ) -> Served {
+        let window = self.plane.window.current();
+        let Some(mirror) = self.mirrors.get_mut(mirror) else { return Served::Everybody };
+        let own = mirror.merge_ms;
+        let Some(wire) = mirror.wires.get_mut(wire_index) else { return Served::Everybody };
+        if wire.sweep.due().is_some_and(|at| at > now) {
+            return Served::UntilDue;
         }
-    }
-
-    /// When the next dirty wire is due; `now` at the earliest.
-    pub(crate) fn next_flush(&self, now: Instant) -> Option<Instant> {
-        let due = self.plane.dirty.iter().map(|(mirror, wire)| self.wire_due(*mirror, *wire));
-        due.map(|due| due.at.unwrap_or(now)).min()
-    }
-
-    fn flush_wire(&mut self, mirror: usize, wire_index: usize, now: Instant) {
-        let Some(wire) =
-            self.mirrors.get_mut(mirror).and_then(|mirror| mirror.wires.get_mut(wire_index))
-        else {
-            return;
+        let own = wire.format.merge_ms.or(own);
+        let window = own.map_or(window, |millis| Duration::from_millis(millis.into()));
+        let Some(range) = wire.sweep.next(wire.viewers.len(), window, most, now) else {
+            wire.sweep.queued = false;
+            return Served::Everybody;
         };
-        wire.dirty = false;
-        wire.queued = false;
-        wire.urgent = false;
-        let ingested_at = wire.unflushed_since.take();
+        let oldest = wire.viewers.get(range.start).and_then(|v| wire.ingested_at(v.offset));
         // The viewers move while the bytes stay: taken out, so that both can be borrowed.
         let mut viewers = std::mem::take(&mut wire.viewers);
         let mut batch = Batch::default();
-        self.plane.egress.send_batch(wire, &mut viewers, &mut batch);
+        self.plane.egress.send_batch(wire, &mut viewers[range.clone()], &mut batch);
         wire.viewers = viewers;
         wire.blocked += batch.blocked;
         self.counters.sends += batch.sends;
@@ -180,10 +168,18 @@ impl Shard {
         for (slot, kind) in batch.failed {
             self.close(slot as usize, CloseReason::Socket(kind), now);
         }
-        if let Some(at) = ingested_at {
+        if let Some(at) = oldest {
             let delay = crate::clock::now().saturating_duration_since(at);
             self.counters.note_ingest_to_socket(delay);
         }
+        Served::Some(range.len())
+    }
+
+    /// When the next slot is due; `now` at the earliest.
+    pub(crate) fn next_flush(&self, now: Instant) -> Option<Instant> {
+        let wire = |(mirror, wire): &(usize, usize)| self.mirrors.get(*mirror)?.wires.get(*wire);
+        let due = self.plane.dirty.iter().filter_map(wire).map(|wire| wire.sweep.due());
+        due.map(|at| at.unwrap_or(now)).min()
     }
 
     /// Sends what is due to one connection, by the long way.

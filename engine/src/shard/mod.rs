@@ -48,7 +48,7 @@ pub struct Shared {
     pub config: Arc<Config>,
     /// Certificates, when TLS is on.
     pub tls: Option<Arc<TlsContext>>,
-    /// One heartbeat per shard: turns so far.
+    /// One heartbeat per shard: turns begun and ended so far.
     pub beats: Arc<[AtomicU64]>,
     /// When the process started.
     pub started: Instant,
@@ -171,7 +171,8 @@ impl Shard {
         self.generation
     }
 
-    /// Tells the watchdog that the loop turns.
+    /// Tells the watchdog that the loop turns: once when a turn begins and once when it ends, so
+    /// that an odd number means a turn is being taken.
     fn beat(&self) {
         self.shared.beats[self.id.index()].fetch_add(1, Ordering::Relaxed);
     }

@@ -93,7 +93,7 @@ impl Shard {
             return;
         }
         for (wire_index, wire) in &mut mirror.wires {
-            if wire.dirty && !std::mem::replace(&mut wire.queued, true) {
+            if wire.sweep.fresh && !std::mem::replace(&mut wire.sweep.queued, true) {
                 self.plane.dirty.push((index, wire_index));
             }
         }
@@ -178,6 +178,7 @@ impl Shard {
                 mirror.used_at = now;
                 let wire = &mut mirror.wires[wire_index];
                 let gone = wire.viewers.swap_remove(index);
+                wire.sweep.disturb();
                 if gone.blocked {
                     wire.blocked -= 1;
                 }

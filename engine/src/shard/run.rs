@@ -118,7 +118,7 @@ impl Shard {
         let now = clock();
         self.settle(now);
         if !self.plane.dirty.is_empty() {
-            self.flush(now);
+            more |= self.flush(now);
         }
         self.pace(now);
         self.tick(now);
@@ -136,6 +136,7 @@ impl Shard {
     }
 
     fn finish_turn(&mut self, start: Instant, end: Instant, more: bool) -> Next {
+        self.beat();
         let length = end.saturating_duration_since(start);
         self.counters.note_turn(length);
         self.plane.window.note_turn(length, end);

@@ -10,6 +10,7 @@ use slab::Slab;
 
 use super::format::{Format, PackagerOptions};
 use super::log::{FrameLog, LogLimits};
+use super::sweep::Sweep;
 use super::wire::{Wire, WireLimits};
 use crate::ring::MediaItem;
 
@@ -150,9 +151,7 @@ impl Mirror {
             wire.append_frame(tracks, ingested, position == 0, options);
         }
         // These bytes are for the viewer that is about to join, not for a flush that is due.
-        wire.dirty = false;
-        wire.urgent = false;
-        wire.unflushed_since = None;
+        wire.sweep = Sweep::new(now);
         self.wires.insert(wire)
     }
 

@@ -6,6 +6,7 @@ mod log;
 mod mirror;
 #[expect(clippy::module_inception, reason = "the owner's side of a stream is the stream")]
 mod stream;
+mod sweep;
 mod timeline;
 mod wire;
 
@@ -13,5 +14,6 @@ pub use format::{Container, Format, PackagerOptions, SERVER_NAME, merge_of_query
 pub use log::{FrameLog, LogLimits};
 pub use mirror::{Appended, Mirror};
 pub use stream::{Claim, PublisherInfo, Stream, StreamSnapshot, SubscriberShard, Verdict};
+pub use sweep::Sweep;
 pub use timeline::{Adjusted, Timeline};
 pub use wire::{AWAIT_KEYFRAME, PAUSED, Viewer, Wire, WireLimits};

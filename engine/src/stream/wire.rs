@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use protocols::media::{FrameKind, Timestamp, Tracks};
 
 use super::format::{Format, PackagerOptions, wire_millis};
+use super::sweep::Sweep;
 use crate::ring::Ingested;
 
 /// Capacity of one block; a larger message gets a block of its own.
@@ -55,6 +56,8 @@ impl Viewer {
 struct Mark {
     offset: u64,
     dts: Timestamp,
+    /// Ingest time; of a configuration, none.
+    at: Option<Instant>,
     disposable: bool,
 }
 
@@ -90,16 +93,8 @@ pub struct Wire {
     pub blocked: usize,
     /// When the last viewer left.
     pub empty_since: Option<Instant>,
-    /// Ingest time of the oldest frame not flushed yet.
-    pub unflushed_since: Option<Instant>,
-    /// Bytes have been appended since the last flush.
-    pub dirty: bool,
-    /// The wire is in the shard's list of wires to flush.
-    pub queued: bool,
-    /// A join point waits to be flushed: it is never held back.
-    pub urgent: bool,
-    /// With a merge window of its own: when the next batch may go.
-    pub own_flush: Instant,
+    /// How far the fan-out has come.
+    pub sweep: Sweep,
     blocks: VecDeque<Block>,
     marks: VecDeque<Mark>,
     /// The newest join point.
@@ -120,11 +115,7 @@ impl Wire {
             viewers: Vec::new(),
             blocked: 0,
             empty_since: None,
-            unflushed_since: None,
-            dirty: false,
-            queued: false,
-            urgent: false,
-            own_flush: now,
+            sweep: Sweep::new(now),
             blocks: VecDeque::new(),
             marks: VecDeque::new(),
             join: None,
@@ -185,7 +176,7 @@ impl Wire {
         }
         let at = self.newest;
         let millis = wire_millis(at);
-        self.append_with(at, false, BLOCK_BYTES / 16, |format, out| {
+        self.append_with(at, None, BLOCK_BYTES / 16, |format, out| {
             format.write_configuration(tracks, millis, options, out);
             true
         });
@@ -217,9 +208,8 @@ impl Wire {
         let offset = self.head;
         let payload = frame.payload.len();
         let chunk_heads = payload / options.chunk_size.max(1) as usize * 8;
-        let disposable = frame.kind == FrameKind::Disposable;
         let room = payload + chunk_heads + 64;
-        let wrote = self.append_with(frame.dts, disposable, room, |format, out| {
+        let wrote = self.append_with(frame.dts, Some(ingested), room, |format, out| {
             format.write_frame(tracks, frame, options, out)
         });
         if !wrote {
@@ -228,10 +218,9 @@ impl Wire {
         if frame.kind != FrameKind::Data {
             self.newest = self.newest.max(frame.dts);
         }
-        self.unflushed_since.get_or_insert(ingested.at);
         if is_join || (!self.format.video && frame.kind == FrameKind::Audio) {
             self.join = Some(offset);
-            self.urgent |= is_join;
+            self.sweep.urgent |= is_join;
             self.evict();
         } else if self.head - self.tail() > self.limits.bytes as u64 {
             self.evict();
@@ -241,7 +230,7 @@ impl Wire {
     fn append_with(
         &mut self,
         dts: Timestamp,
-        disposable: bool,
+        ingested: Option<&Ingested>,
         bytes_hint: usize,
         write: impl FnOnce(Format, &mut Vec<u8>) -> bool,
     ) -> bool {
@@ -260,9 +249,12 @@ impl Wire {
         if grown == 0 {
             return written;
         }
-        self.marks.push_back(Mark { offset: self.head, dts, disposable });
+        let disposable =
+            ingested.is_some_and(|ingested| ingested.frame.kind == FrameKind::Disposable);
+        let at = ingested.map(|ingested| ingested.at);
+        self.marks.push_back(Mark { offset: self.head, dts, at, disposable });
         self.head += grown as u64;
-        self.dirty = true;
+        self.sweep.fresh = true;
         written
     }
 
@@ -352,6 +344,13 @@ impl Wire {
         // is a boundary.
         let index = self.marks.partition_point(|mark| mark.dts <= time);
         self.marks.get(index).map_or(self.head, |mark| mark.offset)
+    }
+
+    /// When the frame at or after an offset was ingested.
+    #[must_use]
+    pub fn ingested_at(&self, offset: u64) -> Option<Instant> {
+        let index = self.marks.partition_point(|mark| mark.offset < offset);
+        self.marks.get(index).and_then(|mark| mark.at)
     }
 
     /// How far behind the newest frame an offset is.
