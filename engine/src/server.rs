@@ -28,8 +28,9 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 /// Memory each executor registers with the kernel; files of ours are few and buffered.
 const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
 const EXECUTOR_RING_DEPTH: usize = 256;
-/// Timers and completions are looked at this often while a shard is busy.
-const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// Timers and completions are looked at this often while a shard is busy. Turns are short, so it
+/// seldom fires; the shorter, the likelier it meets the executor's fault told of in `shard::run`.
+const PREEMPT_TIMER: Duration = Duration::from_millis(5);
 
 /// A running server.
 pub struct Server {

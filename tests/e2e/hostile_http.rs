@@ -289,3 +289,42 @@ fn post(headers: &str, body: &str) -> String {
 fn get_with(headers: &str) -> String {
     format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{headers}\r\n")
 }
+
+/// Request heads damaged at random; what is damaged follows from the number alone.
+#[test]
+fn h2_damaged_heads() {
+    let server = Server::start(&config());
+    let Some(mut canary) = Canary::start(&server) else { return };
+    let seeds: [&[u8]; 3] = [
+        b"GET /live/x.flv?a=b HTTP/1.1\r\nHost: h:80\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+        b"POST /api/live HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n0123456789",
+        b"GET /%2e%2e/player.js HTTP/1.0\r\nIf-None-Match: \"a\"\r\nRange: bytes=1-\r\n\r\n",
+    ];
+    for number in 1..400u64 {
+        let mut random = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut next = |bound: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random % bound as u64).expect("a small number")
+        };
+        let mut head = seeds[next(seeds.len())].to_vec();
+        for _ in 0..1 + next(4) {
+            let at = next(head.len());
+            match next(3) {
+                0 => head[at] = u8::try_from(next(256)).expect("a byte"),
+                1 => head.extend_from_within(..at),
+                _ => drop(head.drain(at..(at + 3).min(head.len()))),
+            }
+            if head.is_empty() {
+                head.push(b'G');
+            }
+        }
+        let mut stream = http::connect(server.http).expect("the server accepts");
+        // It may close in the middle of what it refuses.
+        let _ = stream.write_all(&head).and_then(|()| stream.shutdown(std::net::Shutdown::Write));
+        let _ = stream.read(&mut [0; 4096]);
+    }
+    canary.verify(&server, "400 damaged heads");
+}

@@ -7,6 +7,8 @@
 mod access;
 pub mod api;
 mod files;
+#[cfg(test)]
+mod fuzzing;
 pub mod io;
 pub mod live;
 mod live_head;

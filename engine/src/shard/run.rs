@@ -17,6 +17,11 @@ use crate::shard::Shard;
 /// Events taken from the poller before the rest of a turn gets its share.
 const POLLS_PER_TURN: usize = 4;
 
+/// Longest yield, see [`yield_to_tasks`].
+const YIELD_MAX: Duration = Duration::from_millis(1);
+/// Longest sleep of a shard that has streams, for the same reason.
+const ACTIVE_SLEEP_MAX: Duration = Duration::from_millis(20);
+
 /// What a turn says about the next.
 enum Next {
     /// At once, after others had their turn.
@@ -48,11 +53,29 @@ pub async fn run(shard: Rc<RefCell<Shard>>) -> io::Result<()> {
             glommio::spawn_local(task).detach();
         }
         match next {
-            Next::Now => glommio::yield_if_needed().await,
+            Next::Now => yield_to_tasks().await,
             Next::At(when) => sleep(&shard, &poller, &mut armed, when).await?,
             Next::Stop => return Ok(()),
         }
     }
+}
+
+/// Lets other tasks of the executor run once.
+///
+/// With a timer beside it, for the executor may park although a task can run: when the preempt
+/// timer has already fired as it looks at its queues (the thread was descheduled meanwhile), it
+/// takes them for empty. Nothing but a timer would then end the sleep of a task that only yields.
+async fn yield_to_tasks() {
+    let mut timer = pin!(Timer::new(YIELD_MAX));
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) || timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Sleeps until the poller reports, another shard kicks, or the time has come. The poll stays
@@ -149,6 +172,9 @@ impl Shard {
             return Next::Now;
         }
         let mut when = self.next_tick();
+        if !self.mirrors.is_empty() {
+            when = when.min(end + ACTIVE_SLEEP_MAX);
+        }
         if !self.plane.pacing.is_empty() {
             when = when.min(self.plane.next_pace);
         }
