@@ -11,9 +11,7 @@ use super::direct_egress::DirectEgress;
 use super::ring_egress::RingEgress;
 use crate::config::EgressMode;
 use crate::conn::{CloseReason, Place, Pumped, Role};
-use crate::net::sys_epoll::Ready;
 use crate::observe::DropReason;
-use crate::ring::Token;
 use crate::shard::Shard;
 use crate::stream::{Viewer, Wire};
 
@@ -229,16 +227,16 @@ impl Shard {
         }
     }
 
-    /// Goes on with connections that used up their budget.
+    /// Goes on with connections that used up their budget, of reads or of sends.
     pub(crate) fn run_again(&mut self, now: Instant) {
         for token in std::mem::take(&mut self.plane.again) {
-            // The end may have been the reason; reading once more costs little.
-            let token = poll_token(token);
-            self.on_ready(Ready { token, readable: true, writable: true, hung_up: true }, now);
+            self.guarded(token, now, |shard, slot| {
+                // The end may have been the reason; reading once more costs little.
+                shard.read_ready(slot, true, now);
+                if shard.plane.slot(token).is_some() {
+                    shard.pump(slot, now);
+                }
+            });
         }
     }
-}
-
-fn poll_token(token: Token) -> u64 {
-    u64::from(token.generation) << 32 | u64::from(token.index)
 }

@@ -45,10 +45,23 @@ impl Shard {
             if ready.readable {
                 shard.read_ready(slot, ready.hung_up, now);
             }
-            if ready.writable && shard.plane.slot(token).is_some() {
+            if ready.writable && shard.plane.slot(token).is_some() && shard.waits_for_room(slot) {
                 shard.pump(slot, now);
             }
         });
+    }
+
+    /// Something is left that the socket did not take. Every report of a socket says that it is
+    /// writable when it is; a viewer that waits for its slot is not to be served for that.
+    fn waits_for_room(&self, slot: usize) -> bool {
+        let conn = &self.plane.conns[slot];
+        let blocked = match conn.role {
+            Role::Viewer { mirror, wire, index } => {
+                self.mirrors[mirror].wires[wire].viewers[index].blocked
+            }
+            Role::Idle | Role::Claiming { .. } | Role::Publisher(_) | Role::Waiting { .. } => false,
+        };
+        blocked || conn.pending_bytes() > 0 || conn.tls.as_ref().is_some_and(|t| t.wants_write())
     }
 
     /// Runs work for one connection; a panic in it ends that connection and nothing else.
@@ -73,7 +86,7 @@ impl Shard {
 
     /// Reads until the socket is empty, or to the peer's end when it is known to have come. A read
     /// that does not fill its buffer has emptied the socket, but does not show the end.
-    fn read_ready(&mut self, slot: usize, to_end: bool, now: Instant) {
+    pub(super) fn read_ready(&mut self, slot: usize, to_end: bool, now: Instant) {
         let token = self.plane.token(slot);
         for _ in 0..READS_PER_TURN {
             let Some(conn) = self.plane.conns.get(slot) else { return };

@@ -82,7 +82,8 @@ impl Shard {
             self.mesh.send(deposed.from, kick);
             self.distribute(index, MediaItem::Offline, now);
         }
-        let resume_at = self.streams[index].resume_at(now);
+        let resume_at = self.streams[index].resume_at();
+        self.streams[index].generation = self.next_generation();
         self.distribute(index, MediaItem::Online { merge_ms: claim.info.merge_ms }, now);
         let grant = Grant { stream: self.stream_token(index), resume_at };
         self.answer_claim(claim, Ok(grant));

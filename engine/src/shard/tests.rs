@@ -142,12 +142,22 @@ impl World {
     }
 
     fn watch(&mut self, shard: usize, name: &str, kind: MediaKind) -> (Token, UnixStream) {
+        self.watch_with(shard, name, kind, "")
+    }
+
+    fn watch_with(
+        &mut self,
+        shard: usize,
+        name: &str,
+        kind: MediaKind,
+        query: &str,
+    ) -> (Token, UnixStream) {
         let request = MediaRequest {
             host: String::new(),
             port: None,
             app: "live".into(),
             name: name.into(),
-            query: String::new(),
+            query: query.into(),
             agent: String::new(),
             kind,
             websocket_accept: None,
@@ -328,4 +338,80 @@ fn a_viewer_that_takes_nothing_is_closed() {
     assert_eq!(world.shards[0].plane.slot(stuck), None);
     let closed = &world.shards[0].counters.closed;
     assert_eq!(closed.get(&("http-flv", "slow_viewer")), Some(&1), "{closed:?}");
+}
+
+#[test]
+fn a_returning_publisher_goes_on_where_its_viewers_are() {
+    let mut world = World::new(2, 256, |_| {});
+    let (token, script, _socket) = world.publish(0, "x");
+    let (viewer, mut socket) = world.watch(1, "x", MediaKind::HttpFlv);
+    for n in 0..50 {
+        world.say(0, token, &script, frame(n, 25, 100));
+    }
+    world.shards[0].close_token(token, crate::conn::CloseReason::PeerClosed, world.now);
+    world.settle();
+    world.now += Duration::from_secs(5);
+    let (token, script, _again) = world.publish(1, "x");
+    for n in 0..50 {
+        world.say(1, token, &script, frame(n, 25, 100));
+    }
+    assert!(world.shards[1].plane.slot(viewer).is_some());
+    let mut seen = BytesMut::new();
+    received(&mut socket, &mut seen);
+    let tags = video_tags(&seen);
+    assert_eq!(tags.len(), 100);
+    assert!(tags.windows(2).all(|pair| pair[0].0 < pair[1].0), "{tags:?}");
+    assert_eq!(tags[50].0 - tags[49].0, 20);
+}
+
+#[test]
+fn a_joining_viewer_is_brought_up_to_live_at_a_bounded_rate() {
+    let mut world = World::new(1, 256, |config| config.rtmp.start_rate = 10);
+    let (token, script, _publisher) = world.publish(0, "x");
+    for n in 0..100 {
+        world.say(0, token, &script, frame(n, 1000, 100));
+    }
+    let (_, mut socket) = world.watch(0, "x", MediaKind::HttpFlv);
+    let mut seen = BytesMut::new();
+    received(&mut socket, &mut seen);
+    // 300 ms at once: pictures at 0, 40, … 280.
+    assert_eq!(video_tags(&seen).len(), 8);
+    world.now += Duration::from_millis(100);
+    world.settle();
+    received(&mut socket, &mut seen);
+    assert_eq!(video_tags(&seen).len(), 33, "a second more after 100 ms");
+    world.now += Duration::from_millis(400);
+    world.settle();
+    received(&mut socket, &mut seen);
+    assert_eq!(video_tags(&seen).len(), 100, "live");
+    world.say(0, token, &script, frame(100, 1000, 100));
+    received(&mut socket, &mut seen);
+    assert_eq!(video_tags(&seen).len(), 101);
+}
+
+#[test]
+fn each_viewer_may_have_its_own_merge_window() {
+    let mut world = World::new(1, 256, |config| {
+        config.elapse = crate::config::MergeWindow::Fixed(Duration::from_millis(100));
+    });
+    let (token, script, _publisher) = world.publish(0, "x");
+    world.say(0, token, &script, frame(0, 1000, 100));
+    let (_, mut merged) = world.watch(0, "x", MediaKind::HttpFlv);
+    let (_, mut eager) = world.watch_with(0, "x", MediaKind::HttpFlv, "merge=0");
+    let (mut merged_seen, mut eager_seen) = (BytesMut::new(), BytesMut::new());
+    let (mut merged_reads, mut eager_reads) = (0, 0);
+    for n in 1..=50 {
+        world.now += Duration::from_millis(40);
+        world.say(0, token, &script, frame(n, 1000, 100));
+        for (socket, seen, reads) in [
+            (&mut merged, &mut merged_seen, &mut merged_reads),
+            (&mut eager, &mut eager_seen, &mut eager_reads),
+        ] {
+            let before = seen.len();
+            received(socket, seen);
+            *reads += u32::from(seen.len() > before);
+        }
+    }
+    assert_eq!(eager_reads, 50);
+    assert!((15..=26).contains(&merged_reads), "{merged_reads}");
 }

@@ -10,6 +10,9 @@ use protocols::media::{FrameKind, StreamKey, Timestamp, Tracks};
 use crate::config::SecondPublisher;
 use crate::ring::{MediaItem, ShardId, Token};
 
+/// From the last frame of one publisher to the first of the next.
+const RESUME_STEP: Duration = Duration::from_millis(20);
+
 /// What the API shows of a publisher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublisherInfo {
@@ -78,7 +81,8 @@ pub enum Verdict {
 pub struct Stream {
     /// The stream.
     pub key: StreamKey,
-    /// Tells this slot from its predecessors.
+    /// Tells this slot from its predecessors, and a publisher's frames from those of the one it
+    /// has replaced, which may still be on a ring.
     pub generation: u32,
     /// The owner's own mirror.
     pub mirror: usize,
@@ -188,11 +192,11 @@ impl Stream {
         true
     }
 
-    /// Where the timeline of a new publisher goes on so that attached viewers see it grow.
+    /// Where the timeline of a new publisher goes on: right behind the last frame, so that players
+    /// meet neither a step back nor a hole of the length of the outage.
     #[must_use]
-    pub fn resume_at(&self, now: Instant) -> Option<Timestamp> {
-        let gap = now.saturating_duration_since(self.last_item_at).min(Duration::from_secs(3600));
-        self.newest.map(|newest| newest + gap.max(Duration::from_millis(20)))
+    pub fn resume_at(&self) -> Option<Timestamp> {
+        self.newest.map(|newest| newest + RESUME_STEP)
     }
 
     /// Notes an item of the publisher; a frame shows the incumbent alive.
