@@ -72,7 +72,7 @@ fn live_session(data: &[u8]) {
         name: "x".into(),
         query: String::from_utf8_lossy(data).into_owned(),
         agent: String::new(),
-        kind: if data.len() % 2 == 0 { MediaKind::HttpFlv } else { MediaKind::WsFlv },
+        kind: if data.len().is_multiple_of(2) { MediaKind::HttpFlv } else { MediaKind::WsFlv },
         websocket_accept: None,
         keep_http11: true,
         peer: ([127, 0, 0, 1], 1).into(),
