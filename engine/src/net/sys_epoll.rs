@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 /// Events taken from the kernel at a time.
 const EVENTS_MAX: usize = 256;
@@ -84,12 +85,24 @@ impl Epoll {
         if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Appends what is ready now, without waiting; true when there may be more.
-    pub fn poll(&mut self, ready: &mut Vec<Ready>) -> bool {
+    /// Appends what is ready, waiting up to `patience` for the first; true when there may be more.
+    pub fn poll(&mut self, ready: &mut Vec<Ready>, patience: Duration) -> bool {
         let capacity = i32::try_from(EVENTS_MAX).unwrap_or(i32::MAX);
-        // SAFETY: the vector has room for EVENTS_MAX events; the kernel writes at most that many.
-        let count =
-            unsafe { libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), capacity, 0) };
+        let timeout = libc::timespec {
+            tv_sec: libc::time_t::try_from(patience.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: i64::from(patience.subsec_nanos()),
+        };
+        // SAFETY: the vector has room for EVENTS_MAX events, of which the kernel writes at most
+        // that many; the time-out lives for the call; no signal mask is given.
+        let count = unsafe {
+            libc::epoll_pwait2(
+                self.fd.as_raw_fd(),
+                self.events.as_mut_ptr(),
+                capacity,
+                &raw const timeout,
+                std::ptr::null(),
+            )
+        };
         let count = usize::try_from(count).unwrap_or(0);
         // SAFETY: the kernel has initialised `count` events, `count` ≤ EVENTS_MAX = capacity.
         unsafe { self.events.set_len(count) };

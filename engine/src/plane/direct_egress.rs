@@ -1,6 +1,7 @@
 //! A batch as one `sendmsg` per viewer: works everywhere.
 
 use std::io::IoSlice;
+use std::os::fd::RawFd;
 
 use super::egress::{Batch, Egress, SLICES_MAX, eligible};
 use crate::net::sys_socket;
@@ -39,7 +40,9 @@ impl Egress for DirectEgress {
         }
     }
 
-    fn name(&self) -> &'static str {
-        "direct"
+    fn enroll(&mut self, _conn: u32, _fd: RawFd) -> bool {
+        false
     }
+
+    fn dismiss(&mut self, _conn: u32) {}
 }

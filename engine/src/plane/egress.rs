@@ -5,6 +5,7 @@
 //! call per viewer ([`super::direct_egress`]), or one for all of them ([`super::ring_egress`]).
 
 use std::io;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::direct_egress::DirectEgress;
@@ -28,8 +29,12 @@ pub trait Egress {
     /// what remains to be done with the whole shard at hand.
     fn send_batch(&mut self, wire: &Wire, viewers: &mut [Viewer], after: &mut Batch);
 
-    /// Name in the log and the metrics.
-    fn name(&self) -> &'static str;
+    /// A connection becomes a viewer: its socket may be made known to the kernel beforehand. True
+    /// when that was done.
+    fn enroll(&mut self, conn: u32, fd: RawFd) -> bool;
+
+    /// An enrolled viewer leaves; before its socket is closed.
+    fn dismiss(&mut self, conn: u32);
 }
 
 /// What a batch did, and what it leaves to be done.

@@ -9,6 +9,7 @@ mod http_bridge;
 mod owner;
 mod play;
 mod publish;
+mod pulse;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ use crate::stream::{Container, Mirror, PackagerOptions, Stream, StreamSnapshot};
 
 pub use ask::{Asks, ask_all};
 pub use owner::owner_of;
+pub use pulse::Pulse;
 pub use run::run;
 
 type LocalBoxFuture = Pin<Box<dyn Future<Output = ()>>>;
@@ -99,6 +101,8 @@ pub struct Shard {
     pub shared: Shared,
     /// Bytes of streams held at the last tick, for the budget.
     pub held_bytes: usize,
+    /// How busy its sockets are.
+    pub pulse: Pulse,
     /// Set when the process stops: the deadline for the last connections.
     pub stopping: Option<Instant>,
     /// What HTTP tasks work with; made by the loop.
@@ -143,6 +147,7 @@ impl Shard {
             counters: Counters::default(),
             asks: Asks::default(),
             held_bytes: 0,
+            pulse: Pulse::new(now),
             stopping: None,
             http: None,
             leaving: Vec::new(),

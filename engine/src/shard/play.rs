@@ -179,6 +179,9 @@ impl Shard {
                 let wire = &mut mirror.wires[wire_index];
                 let gone = wire.viewers.swap_remove(index);
                 wire.sweep.disturb();
+                if gone.enrolled {
+                    self.plane.egress.dismiss(gone.conn);
+                }
                 if gone.blocked {
                     wire.blocked -= 1;
                 }
@@ -250,9 +253,12 @@ impl Shard {
         let conn = &mut self.plane.conns[slot];
         let wire = &mut self.mirrors[mirror].wires[wire_index];
         wire.empty_since = None;
+        let place = u32::try_from(slot).expect("slots are bounded by the connection limit");
+        let fd = conn.fd.as_raw_fd();
         wire.viewers.push(Viewer {
-            fd: conn.fd.as_raw_fd(),
-            conn: u32::try_from(slot).expect("slots are bounded by the connection limit"),
+            fd,
+            conn: place,
+            enrolled: self.plane.egress.enroll(place, fd),
             offset,
             sent: 0,
             configuration: wire.configuration(),

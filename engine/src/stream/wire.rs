@@ -39,6 +39,8 @@ pub struct Viewer {
     pub configuration: u32,
     /// Its socket took less than offered; an edge of the poller ends this.
     pub blocked: bool,
+    /// The egress knows its socket beforehand.
+    pub enrolled: bool,
     /// Goes the long way: TLS, WebSocket framing or control bytes are waiting.
     pub special: bool,
 }
