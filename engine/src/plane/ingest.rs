@@ -16,8 +16,10 @@ use crate::net::tls::Purpose;
 use crate::ring::Token;
 use crate::shard::Shard;
 
-/// Free space offered to one read.
+/// Size of a read buffer. A publisher's is shared by the frames read into it.
 const READ_BYTES: usize = 32 * 1024;
+/// With less room than this a buffer is replaced by a fresh one.
+const READ_ROOM_MIN: usize = 4 * 1024;
 /// Reads per connection and turn.
 const READS_PER_TURN: usize = 8;
 /// First byte of a TLS record that carries a handshake (RFC 8446, 5.1).
@@ -126,7 +128,9 @@ impl Shard {
             buffer.clear();
         }
         let before = buffer.len();
-        buffer.reserve(READ_BYTES);
+        if buffer.capacity() - before < READ_ROOM_MIN {
+            buffer.reserve(READ_BYTES);
+        }
         let room = buffer.capacity() - before;
         let received = match sys_socket::recv_into(conn.fd.as_fd(), &mut buffer) {
             Ok(0) => Err(Read::End),
