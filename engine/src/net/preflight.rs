@@ -55,10 +55,10 @@ pub enum StartError {
     )]
     IoUringBlocked,
     /// The kernel has no io_uring.
-    #[error("this kernel has no io_uring; Linux 5.8 or newer with CONFIG_IO_URING is needed")]
+    #[error("this kernel has no io_uring; Linux 5.11 or newer with CONFIG_IO_URING is needed")]
     IoUringMissing,
     /// Another failure of the probe.
-    #[error("io_uring cannot be set up: {0}; Linux 5.8 or newer is needed")]
+    #[error("io_uring cannot be set up: {0}; Linux 5.11 or newer is needed")]
     IoUring(io::Error),
     /// Too little locked memory.
     #[error(

@@ -44,7 +44,17 @@ impl Epoll {
         }
         // SAFETY: the descriptor is new and nobody else's.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self { fd, events: Vec::with_capacity(EVENTS_MAX) })
+        let mut epoll = Self { fd, events: Vec::with_capacity(EVENTS_MAX) };
+        // Known to the kernel since 5.11; later failures would only look like silence.
+        if epoll.wait(Duration::ZERO) < 0 {
+            let error = io::Error::last_os_error();
+            return Err(if error.raw_os_error() == Some(libc::ENOSYS) {
+                io::Error::other("no epoll_pwait2: Linux 5.11 or newer is needed")
+            } else {
+                error
+            });
+        }
+        Ok(epoll)
     }
 
     /// A second descriptor of the instance, for the executor to wait on.
@@ -85,8 +95,7 @@ impl Epoll {
         if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Appends what is ready, waiting up to `patience` for the first; true when there may be more.
-    pub fn poll(&mut self, ready: &mut Vec<Ready>, patience: Duration) -> bool {
+    fn wait(&mut self, patience: Duration) -> libc::c_int {
         let capacity = i32::try_from(EVENTS_MAX).unwrap_or(i32::MAX);
         let timeout = libc::timespec {
             tv_sec: libc::time_t::try_from(patience.as_secs()).unwrap_or(libc::time_t::MAX),
@@ -94,7 +103,7 @@ impl Epoll {
         };
         // SAFETY: the vector has room for EVENTS_MAX events, of which the kernel writes at most
         // that many; the time-out lives for the call; no signal mask is given.
-        let count = unsafe {
+        unsafe {
             libc::epoll_pwait2(
                 self.fd.as_raw_fd(),
                 self.events.as_mut_ptr(),
@@ -102,7 +111,12 @@ impl Epoll {
                 &raw const timeout,
                 std::ptr::null(),
             )
-        };
+        }
+    }
+
+    /// Appends what is ready, waiting up to `patience` for the first; true when there may be more.
+    pub fn poll(&mut self, ready: &mut Vec<Ready>, patience: Duration) -> bool {
+        let count = self.wait(patience);
         let count = usize::try_from(count).unwrap_or(0);
         // SAFETY: the kernel has initialised `count` events, `count` ≤ EVENTS_MAX = capacity.
         unsafe { self.events.set_len(count) };

@@ -87,6 +87,8 @@ mod tests {
     proptest! {
         #[test]
         fn ticks_survive_the_round_trip(ticks in -(1i64 << 40)..(1i64 << 40), scale in 1u32..1_000_000) {
+            // Beyond 292 years either way nanoseconds saturate.
+            let ticks = ticks % (i64::from(scale) * 9_000_000_000);
             prop_assert_eq!(Timestamp::from_ticks(ticks, scale).to_ticks(scale), ticks);
         }
     }
