@@ -150,6 +150,28 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Stable `snake_case` word, used as a metric label.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::UnknownApp => "unknown_app",
+            Self::BadName => "bad_name",
+            Self::StreamBusy => "stream_busy",
+            Self::StreamNotFound => "stream_not_found",
+            Self::Unauthorised => "unauthorised",
+            Self::Overloaded => "overloaded",
+            Self::Unsupported => "unsupported",
+            Self::ShuttingDown => "shutting_down",
+            Self::Superseded => "superseded",
+            Self::PublisherGone => "publisher_gone",
+            Self::TooSlow => "too_slow",
+        }
+    }
+
+    /// The end of a session by this refusal.
+    pub fn error(self) -> SessionError {
+        SessionError::new(ErrorClass::Refused, self.reason(), self.text())
+    }
+
     /// One sentence for the peer and the log.
     pub fn text(self) -> &'static str {
         match self {

@@ -97,7 +97,7 @@ impl LiveSession {
             );
             self.transmit(head);
         }
-        Self::end(refusal_reason(refusal), ErrorClass::Refused, refusal.text())
+        refusal.error()
     }
 
     fn answer_head(&mut self) {
@@ -115,10 +115,6 @@ impl LiveSession {
         };
         self.transmit(head);
     }
-}
-
-fn refusal_reason(refusal: Refusal) -> &'static str {
-    crate::conn::CloseReason::Refused(refusal).label()
 }
 
 impl Session for LiveSession {

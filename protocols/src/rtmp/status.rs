@@ -1,7 +1,7 @@
 //! The words RTMP has for what happens: status codes, `onStatus` and connect replies.
 
 use crate::amf::Value;
-use crate::session::{ErrorClass, Refusal, SessionError};
+use crate::session::Refusal;
 
 use super::command::{self, Command};
 
@@ -115,26 +115,4 @@ pub fn play_code(refusal: Refusal) -> &'static str {
         | Refusal::ShuttingDown
         | Refusal::TooSlow => code::PLAY_FAILED,
     }
-}
-
-/// The stable word of a refusal.
-pub fn reason(refusal: Refusal) -> &'static str {
-    match refusal {
-        Refusal::UnknownApp => "unknown_app",
-        Refusal::BadName => "bad_name",
-        Refusal::StreamBusy => "stream_busy",
-        Refusal::StreamNotFound => "stream_not_found",
-        Refusal::Unauthorised => "unauthorised",
-        Refusal::Overloaded => "overloaded",
-        Refusal::Unsupported => "unsupported",
-        Refusal::ShuttingDown => "shutting_down",
-        Refusal::Superseded => "superseded",
-        Refusal::PublisherGone => "publisher_gone",
-        Refusal::TooSlow => "too_slow",
-    }
-}
-
-/// The end of a session by a refusal.
-pub fn refused(refusal: Refusal) -> SessionError {
-    SessionError::new(ErrorClass::Refused, reason(refusal), refusal.text())
 }

@@ -58,7 +58,7 @@ impl Server {
                 self.reject_connect(command, Refusal::BadName.text());
                 return Err(SessionError::new(
                     ErrorClass::Refused,
-                    status::reason(Refusal::BadName),
+                    Refusal::BadName.reason(),
                     error.to_string(),
                 ));
             }
@@ -67,7 +67,7 @@ impl Server {
             let apps = self.options.live_apps.join(", ");
             let text = format!("{} ({apps})", Refusal::UnknownApp.text());
             self.reject_connect(command, &text);
-            return Err(status::refused(Refusal::UnknownApp));
+            return Err(Refusal::UnknownApp.error());
         }
         self.link.send(&control::window_ack_size(self.options.window_ack_size));
         self.link.send(&control::set_peer_bandwidth(

@@ -410,7 +410,7 @@ impl Server {
             Err(error) => {
                 let text = Refusal::BadName.text();
                 self.link.send_command(message_stream_id, &on_status(Level::Error, failed, text));
-                let reason = status::reason(Refusal::BadName);
+                let reason = Refusal::BadName.reason();
                 Err(SessionError::new(ErrorClass::Refused, reason, error.to_string()))
             }
         }
@@ -472,7 +472,7 @@ impl Server {
         };
         let status = on_status(Level::Error, code, refusal.text());
         self.link.send_command(pending.message_stream_id, &status);
-        Err(status::refused(refusal))
+        Err(refusal.error())
     }
 
     fn say_goodbye(&mut self, refusal: Refusal) {

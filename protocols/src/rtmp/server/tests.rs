@@ -274,7 +274,7 @@ fn refusals() {
         bench.engine(EngineCommand::Reject(refusal));
         assert_eq!(bench.said(), [format!("onStatus {code}")]);
         let error = bench.error.expect("the session is over");
-        assert_eq!((error.class, error.reason), (ErrorClass::Refused, status::reason(refusal)));
+        assert_eq!((error.class, error.reason), (ErrorClass::Refused, refusal.reason()));
         assert_eq!(bench.server.poll_timeout(), None);
     }
 }
