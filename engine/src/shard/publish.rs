@@ -23,7 +23,7 @@ impl Shard {
         let own_vhost = self.config.vhosts.iter().any(|v| v.eq_ignore_ascii_case(&request.host));
         let vhost = if own_vhost { request.host.as_str() } else { "" };
         StreamKey::new(vhost, &request.app, &request.name).map_err(|error| {
-            tracing::info!(name = %escape(&request.name), %error, "refused");
+            tracing::debug!(name = %escape(&request.name), %error, "name refused");
             Refusal::BadName
         })
     }
