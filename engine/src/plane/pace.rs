@@ -16,6 +16,9 @@ const HEAD_START: Duration = Duration::from_millis(300);
 /// How often viewers get their next share.
 const SHARE_INTERVAL: Duration = Duration::from_millis(10);
 
+/// Joining viewers served per turn.
+const VIEWERS_PER_TURN: usize = 128;
+
 /// How far a joining viewer may read.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -57,8 +60,13 @@ impl Shard {
         if self.plane.pacing.is_empty() || now < self.plane.next_pace {
             return;
         }
-        self.plane.next_pace = now + SHARE_INTERVAL;
-        let pacing = std::mem::take(&mut self.plane.pacing);
+        // Many at once are served in parts, each as often as if they were served together.
+        let all = self.plane.pacing.len();
+        let part = all.min(VIEWERS_PER_TURN);
+        let share = u32::try_from(part).unwrap_or(1).max(1);
+        let of = u32::try_from(all).unwrap_or(u32::MAX).max(1);
+        self.plane.next_pace = now + SHARE_INTERVAL * share / of;
+        let pacing: Vec<_> = self.plane.pacing.drain(..part).collect();
         for token in pacing {
             self.guarded(token, now, |shard, slot| shard.pump(slot, now));
             let conn = self.plane.slot(token).map(|slot| &self.plane.conns[slot]);

@@ -14,8 +14,9 @@ use glommio::timer::Timer;
 use crate::clock;
 use crate::shard::Shard;
 
-/// Events taken from the poller before the rest of a turn gets its share.
-const POLLS_PER_TURN: usize = 4;
+/// Sockets are served for so long before the rest of a turn gets its share; the poller gives a few
+/// dozen at a time.
+const SERVE_MAX: Duration = Duration::from_millis(2);
 
 /// Longest yield, see [`yield_to_tasks`].
 const YIELD_MAX: Duration = Duration::from_millis(1);
@@ -143,8 +144,9 @@ impl Shard {
         let start = clock();
         self.beat();
         let mut more = self.drain_inbox(start);
-        for round in 0..POLLS_PER_TURN {
-            if round > 0 || !waited {
+        let mut asked = waited;
+        loop {
+            if !std::mem::take(&mut asked) {
                 full = self.plane.epoll.poll(&mut ready, Duration::ZERO);
             }
             self.pulse.beat(!ready.is_empty(), start);
@@ -153,7 +155,7 @@ impl Shard {
             for report in ready.drain(..) {
                 self.on_ready(report, now);
             }
-            if !full {
+            if !full || now.saturating_duration_since(start) >= SERVE_MAX {
                 break;
             }
         }
