@@ -12,8 +12,8 @@ use engine::{clock, config, observe, policy};
 
 /// All of a stop, peers' farewells included.
 const STOP_MAX: Duration = Duration::from_secs(8);
-/// How often the shards' heartbeats are looked at.
-const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// How often the shards are looked at: one that oversleeps is late by this and a little more.
+const WATCH_INTERVAL: Duration = Duration::from_millis(20);
 
 const USAGE: &str = "\
 usage: smart-rtmpd [--config FILE] [--policy FILE] [--check]

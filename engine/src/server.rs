@@ -19,7 +19,7 @@ use crate::net::tls::TlsContext;
 use crate::net::{sys, sys_socket};
 use crate::plane::{Listener, Service};
 use crate::ring::{ControlMessage, Mesh, Remote};
-use crate::shard::{self, Ports, Shard, Shared};
+use crate::shard::{self, Nudge, Ports, Shard, Shared};
 
 /// Longest time all shards may take to come up.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
 const EXECUTOR_RING_DEPTH: usize = 256;
 /// Timers and completions are looked at this often while a shard is busy. Turns are short, so it
-/// seldom fires; the shorter, the likelier it meets the executor's fault told of in `shard::run`.
+/// seldom fires; the shorter, the likelier it meets the executor's fault told of in `shard::nudge`.
 const PREEMPT_TIMER: Duration = Duration::from_millis(5);
 
 /// A running server.
@@ -73,6 +73,7 @@ impl Server {
             config: Arc::new(config),
             tls,
             beats,
+            nudges: (0..shards).map(|_| Arc::new(Nudge::new(clock::now()))).collect(),
             started: clock::now(),
             started_unix_ms: clock::unix_millis(),
             ports: Arc::new(bound.ports),
@@ -165,13 +166,19 @@ impl Server {
         }
     }
 
-    /// Looks whether all shards live; `Some` when the process must end.
+    /// Looks whether all shards live, and wakes those that oversleep; `Some` when the process must
+    /// end. To be called every few dozen milliseconds.
     pub fn watch(&mut self) -> Option<Ended> {
         if let Ok(shard) = self.ended.try_recv() {
             let cause = "it ended without being asked to".to_owned();
             return Some(Ended::ShardDied { shard, cause });
         }
         let now = clock::now();
+        for (shard, nudge) in self.shared.nudges.iter().enumerate() {
+            if nudge.wake_if_late(now) {
+                tracing::debug!(shard, "overslept: woken");
+            }
+        }
         for (index, (seen, at)) in self.beats.iter_mut().enumerate() {
             let beat = self.shared.beats[index].load(Ordering::Relaxed);
             if beat != *seen {

@@ -58,6 +58,8 @@ pub struct Process {
     pub base_bytes: u64,
     /// Resident bytes now.
     pub resident_bytes: u64,
+    /// How often a shard had to be woken from outside.
+    pub nudges: u64,
 }
 
 /// Renders the reports of all shards that answered.
@@ -74,6 +76,8 @@ pub fn render(reports: &[ShardReport], process: &Process) -> String {
     out.one("shards_answered", "gauge", "Shards in this answer.", reports.len());
     per_shard(&mut out, reports);
     memory(&mut out, reports, process);
+    let nudges = "Sleeps of a shard's executor that had to be ended from outside.";
+    out.one("nudges_total", "counter", nudges, process.nudges);
     let streams: usize = reports.iter().map(|report| report.streams.len()).sum();
     out.one("streams", "gauge", "Streams with a publisher.", streams);
     out.family("viewers", "gauge", "Viewers by protocol.");

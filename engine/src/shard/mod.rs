@@ -6,6 +6,7 @@
 mod ask;
 mod control;
 mod http_bridge;
+mod nudge;
 mod owner;
 mod play;
 mod publish;
@@ -37,6 +38,7 @@ use crate::service::rtmp::RtmpOptions;
 use crate::stream::{Container, Mirror, PackagerOptions, Stream, StreamSnapshot};
 
 pub use ask::{Asks, ask_all};
+pub use nudge::Nudge;
 pub use owner::owner_of;
 pub use pulse::Pulse;
 pub use run::run;
@@ -52,6 +54,8 @@ pub struct Shared {
     pub tls: Option<Arc<TlsContext>>,
     /// One heartbeat per shard: turns begun and ended so far.
     pub beats: Arc<[AtomicU64]>,
+    /// The way to wake each shard from outside when it oversleeps.
+    pub nudges: Arc<[Arc<Nudge>]>,
     /// When the process started.
     pub started: Instant,
     /// The same as wall clock, milliseconds since the Unix epoch.

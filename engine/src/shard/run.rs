@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,11 @@ pub async fn run(shard: Rc<RefCell<Shard>>) -> io::Result<()> {
         this.start_http();
         this.start_accepting()?;
     }
+    let nudge = {
+        let this = shard.borrow();
+        Arc::clone(&this.shared.nudges[this.id.index()])
+    };
+    nudge.start();
     let poller = shard.borrow().plane.epoll.try_clone_fd()?;
     let poller = PollableFd::new(poller).map_err(io::Error::other)?;
     let mut armed = PollState::new();
@@ -67,22 +73,23 @@ pub async fn run(shard: Rc<RefCell<Shard>>) -> io::Result<()> {
                 patience = when.saturating_duration_since(clock::now()).min(DIRECT_WAIT_MAX);
             }
             Next::At(when) if direct == 0 => {
+                nudge.asleep_until(when);
                 sleep(&shard, &poller, &mut armed, when).await?;
+                nudge.awake();
             }
             Next::Now | Next::At(_) => {
                 direct = 0;
+                nudge.asleep_until(clock::now() + YIELD_MAX);
                 yield_to_tasks().await;
+                nudge.awake();
             }
             Next::Stop => return Ok(()),
         }
     }
 }
 
-/// Lets other tasks of the executor run once.
-///
-/// With a timer beside it, for the executor may park although a task can run: when the preempt
-/// timer has already fired as it looks at its queues (the thread was descheduled meanwhile), it
-/// takes them for empty. Nothing but a timer would then end the sleep of a task that only yields.
+/// Lets other tasks of the executor run once. With a timer beside it: a task that only yields
+/// would leave nothing that could end a sleep of the kind [`super::nudge`] tells of.
 async fn yield_to_tasks() {
     let mut timer = pin!(Timer::new(YIELD_MAX));
     let mut yielded = false;

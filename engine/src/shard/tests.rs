@@ -79,6 +79,7 @@ impl World {
             config: Arc::new(config),
             tls: None,
             beats: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            nudges: (0..shards).map(|_| Arc::new(Nudge::new(now))).collect(),
             started: now,
             started_unix_ms: 0,
             ports: Arc::default(),
