@@ -227,6 +227,8 @@ pub struct ShardReport {
     pub connections: usize,
     /// Media messages it pushed, per receiving shard.
     pub ring_messages: Vec<u64>,
+    /// Control messages it could not send.
+    pub control_dropped: u64,
     /// Where its memory is.
     pub memory: Memory,
     /// Its merge window in microseconds.

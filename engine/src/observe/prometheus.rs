@@ -76,6 +76,9 @@ pub fn render(reports: &[ShardReport], process: &Process) -> String {
     out.one("shards_answered", "gauge", "Shards in this answer.", reports.len());
     per_shard(&mut out, reports);
     memory(&mut out, reports, process);
+    let dropped = reports.iter().map(|report| report.control_dropped).sum::<u64>();
+    let help = "Control messages between shards dropped because their queue was full.";
+    out.one("control_dropped_total", "counter", help, dropped);
     let nudges = "Sleeps of a shard's executor that had to be ended from outside.";
     out.one("nudges_total", "counter", nudges, process.nudges);
     let streams: usize = reports.iter().map(|report| report.streams.len()).sum();

@@ -57,6 +57,8 @@ pub struct MeshEnd {
     deferred_max: usize,
     /// Media messages pushed, per receiving shard.
     pub media_sent: Vec<u64>,
+    /// Control messages dropped because too many were deferred already.
+    pub control_dropped: u64,
 }
 
 impl Mesh {
@@ -100,6 +102,7 @@ impl Mesh {
                 deferred: (0..shards).map(|_| VecDeque::new()).collect(),
                 deferred_max: control_depth,
                 media_sent: vec![0; shards],
+                control_dropped: 0,
             })
             .collect();
         Self { ends, remote: Remote { control, parks } }
@@ -162,6 +165,7 @@ impl MeshEnd {
             }
         }
         if self.deferred[index].len() >= self.deferred_max {
+            self.control_dropped += 1;
             return false;
         }
         self.deferred[index].push_back(message);
@@ -244,6 +248,7 @@ mod tests {
         }
         let ask = ControlMessage::Ask { from: ShardId(0), question: 9, streams_only: true };
         assert!(!ends[0].send(ShardId(1), ask), "deferred messages are bounded too");
+        assert_eq!(ends[0].control_dropped, 1);
         for expected in 0..2 {
             ends[0].kick();
             match ends[1].next_control() {

@@ -6,7 +6,6 @@ use std::time::Instant;
 use protocols::media::{Frame, StreamKey, Timestamp, Tracks};
 use protocols::session::Refusal;
 
-use crate::config::Config;
 use crate::observe::ShardReport;
 use crate::stream::PublisherInfo;
 
@@ -163,8 +162,6 @@ pub enum ControlMessage {
         /// The report.
         report: Box<ShardReport>,
     },
-    /// Use this configuration from now on.
-    Reload(Arc<Config>),
     /// Stop: close listeners, tell peers, drain, return.
     Stop,
     /// Fault injection for the supervisor's tests: panic or hang on purpose.

@@ -1,11 +1,9 @@
 //! The inbox: messages of other shards, drained in bounded batches.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use protocols::session::{Command, Refusal};
 
-use crate::config::Config;
 use crate::conn::{CloseReason, Role};
 use crate::ring::{ControlMessage, Fault, MediaTarget, ShardId};
 use crate::shard::Shard;
@@ -79,15 +77,9 @@ impl Shard {
                 self.mesh.send(from, ControlMessage::Answer { question, report });
             }
             ControlMessage::Answer { question, report } => self.asks.answer(question, *report),
-            ControlMessage::Reload(config) => self.reload(config),
             ControlMessage::Stop => self.stop(now),
             ControlMessage::Fault(fault) => act_out(fault),
         }
-    }
-
-    /// Uses a new configuration for everything that is reloadable; sessions stay.
-    fn reload(&mut self, config: Arc<Config>) {
-        self.config = config;
     }
 
     /// Stops accepting, tells every peer, and leaves them a moment to hear it.

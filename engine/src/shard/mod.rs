@@ -197,6 +197,7 @@ impl Shard {
             audiences: self.mirrors.iter().map(|(_, mirror)| self.audience(mirror)).collect(),
             connections: self.plane.connections(),
             ring_messages: self.mesh.media_sent.clone(),
+            control_dropped: self.mesh.control_dropped,
             memory: self.memory(),
             window_us: u64::try_from(self.plane.window.current().as_micros()).unwrap_or(u64::MAX),
         }

@@ -89,9 +89,6 @@ impl Shard {
     pub(super) fn on_mirror_item(&mut self, index: usize, item: &MediaItem, now: Instant) {
         let mirror = &mut self.mirrors[index];
         let appended = mirror.append(item, self.options, now);
-        if appended == Appended::Nothing {
-            return;
-        }
         for (wire_index, wire) in &mut mirror.wires {
             if wire.sweep.fresh && !std::mem::replace(&mut wire.sweep.queued, true) {
                 self.plane.dirty.push((index, wire_index));
@@ -102,7 +99,7 @@ impl Shard {
                 self.wake_awaiting(index);
                 self.attach_waiting(index, now);
             }
-            Appended::Online | Appended::Offline | Appended::Media | Appended::Nothing => {}
+            Appended::Online | Appended::Offline | Appended::Media => {}
         }
     }
 

@@ -20,8 +20,6 @@ const WIRES_MAX: usize = 16;
 /// What an appended item asks of the shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Appended {
-    /// Nothing to send.
-    Nothing,
     /// Bytes to send within the merge window.
     Media,
     /// A join point: send at once; viewers may be attached that waited for it.
