@@ -1,7 +1,7 @@
 //! The load generator: thousands of viewers on one thread, and what they cost the server.
 //!
-//! A viewer is watched by epoll until its first media. Then it is visited fifty times a second and
-//! throws away what has come, so that no wake-up of the load disturbs what is measured; probes
+//! A viewer is watched by epoll until its first media. Then it is visited fifty times a second
+//! (`--visit-ms`) and throws away what has come, so that no wake-up of the load disturbs what is measured; probes
 //! stay with epoll, since they measure latency.
 
 use std::sync::Arc;
@@ -18,8 +18,6 @@ use crate::target::Target;
 use crate::viewer::{Bench, Care, Viewer};
 use crate::{Outcome, report};
 
-/// Milliseconds from one visit of a viewer to the next.
-const VISIT_MS: usize = 20;
 /// A viewer without a byte for so long has stalled.
 const STALL_NS: u64 = 2_000_000_000;
 const ACKNOWLEDGE_NS: u64 = 10_000_000_000;
@@ -41,6 +39,8 @@ struct Options {
     integrity: bool,
     slow_percent: f64,
     slow_rate: f64,
+    /// Milliseconds from one visit of a viewer to the next.
+    visit_ms: usize,
 }
 
 impl Options {
@@ -64,6 +64,7 @@ impl Options {
             integrity: args.flag("client-integrity"),
             slow_percent: args.take("slow-percent", 0.0)?,
             slow_rate: args.take("slow-factor", 0.5)? * bytes_per_second,
+            visit_ms: args.take("visit-ms", 20)?.max(1),
         })
     }
 
@@ -130,7 +131,7 @@ pub fn run(args: &mut Args) -> Outcome<()> {
         epoll: Epoll::new()?,
         bench: Bench::default(),
         viewers: Vec::with_capacity(options.viewers),
-        visits: vec![Vec::new(); VISIT_MS],
+        visits: vec![Vec::new(); options.visit_ms],
         visited_ms: monotonic_ns() / MS,
         options,
         joining: 0,
@@ -225,9 +226,10 @@ impl Crowd {
             self.on_ready(event.token as usize, event.writable);
         }
         let now_ms = monotonic_ns() / MS;
-        let from = self.visited_ms.max(now_ms.saturating_sub(VISIT_MS as u64));
+        let visit_ms = self.options.visit_ms;
+        let from = self.visited_ms.max(now_ms.saturating_sub(visit_ms as u64));
         for slot in from..now_ms {
-            let slot = slot as usize % VISIT_MS;
+            let slot = slot as usize % visit_ms;
             for position in 0..self.visits[slot].len() {
                 self.visit(self.visits[slot][position]);
             }
@@ -249,7 +251,7 @@ impl Crowd {
         if was_joining && viewer.first_media_ns.is_some() {
             self.joining -= 1;
             self.joined += 1;
-            self.visits[index % VISIT_MS].push(index);
+            self.visits[index % self.options.visit_ms].push(index);
         }
         if viewer.first_media_ns.is_some() && viewer.care != Care::Probes {
             self.epoll.remove(viewer.fd());
