@@ -16,10 +16,8 @@ use crate::net::tls::Purpose;
 use crate::ring::Token;
 use crate::shard::Shard;
 
-/// Size of a read buffer. A publisher's is shared by the frames read into it.
-const READ_BYTES: usize = 32 * 1024;
-/// With less room than this a buffer is replaced by a fresh one.
-const READ_ROOM_MIN: usize = 4 * 1024;
+/// Size of the read buffer all connections of a shard share.
+const READ_BYTES: usize = 64 * 1024;
 /// Reads per connection and turn.
 const READS_PER_TURN: usize = 8;
 /// First byte of a TLS record that carries a handshake (RFC 8446, 5.1).
@@ -117,21 +115,14 @@ impl Shard {
         self.plane.again.push(token);
     }
 
-    /// One receive and what follows from it. Publishers read into a buffer of their own, so that
-    /// a frame pins memory of its own stream only; all others share the scratch buffer.
+    /// One receive into the shared buffer and what follows from it. The buffer stays in the cache,
+    /// however many connections are read; what is to be kept of it the session copies.
     fn read_once(&mut self, slot: usize, now: Instant) -> Read {
         let conn = &mut self.plane.conns[slot];
-        let own = matches!(conn.role, Role::Publisher(_)) && conn.tls.is_none();
-        let mut buffer =
-            std::mem::take(if own { &mut conn.input } else { &mut self.plane.scratch });
-        if !own {
-            buffer.clear();
-        }
-        let before = buffer.len();
-        if buffer.capacity() - before < READ_ROOM_MIN {
-            buffer.reserve(READ_BYTES);
-        }
-        let room = buffer.capacity() - before;
+        let mut buffer = std::mem::take(&mut self.plane.scratch);
+        buffer.clear();
+        buffer.reserve(READ_BYTES);
+        let room = buffer.capacity();
         let received = match sys_socket::recv_into(conn.fd.as_fd(), &mut buffer) {
             Ok(0) => Err(Read::End),
             Ok(count) => Ok(count),
@@ -142,21 +133,15 @@ impl Shard {
             Ok(count) => {
                 conn.bytes_in += count as u64;
                 self.counters.bytes_in += count as u64;
-                if conn.draining.is_some() {
-                    self.plane.scratch = buffer;
-                } else if own {
-                    self.feed(slot, buffer, now);
+                self.plane.scratch = if conn.draining.is_some() {
+                    buffer
                 } else {
-                    self.plane.scratch = self.take_input(slot, buffer, now);
-                }
+                    self.take_input(slot, buffer, now)
+                };
                 Read::Bytes { more: count == room }
             }
             Err(read) => {
-                if own {
-                    conn.input = buffer;
-                } else {
-                    self.plane.scratch = buffer;
-                }
+                self.plane.scratch = buffer;
                 read
             }
         }
@@ -229,12 +214,7 @@ impl Shard {
         let token = self.plane.token(slot);
         self.drive(slot, now, |session| session.handle_input(now, Input::Stream(&mut input)));
         if let Some(slot) = self.plane.slot(token) {
-            self.plane.conns[slot].input =
-                if input.is_empty() && !matches!(self.plane.conns[slot].role, Role::Publisher(_)) {
-                    BytesMut::new()
-                } else {
-                    input
-                };
+            self.plane.conns[slot].input = if input.is_empty() { BytesMut::new() } else { input };
             self.bound_input(slot, now);
         }
     }

@@ -170,7 +170,6 @@ impl Shard {
         let Some(conn) = self.plane.conns.get_mut(slot) else { return };
         match std::mem::replace(&mut conn.role, Role::Idle) {
             Role::Publisher(publishing) => {
-                conn.input = bytes::BytesMut::from(&conn.input[..]);
                 let owner = publishing.owner;
                 let stream = publishing.stream;
                 let message = ControlMessage::Unpublish { stream, from: self.id, conn: token };

@@ -201,7 +201,7 @@ impl Client {
         }
         while !matches!(self.phase, Phase::Ended) {
             match self.link.next_message(now, buffer)? {
-                Some(message) => self.on_message(now, &message)?,
+                Some(message) => self.on_message(now, message)?,
                 None => break,
             }
         }
@@ -209,15 +209,15 @@ impl Client {
         Ok(())
     }
 
-    fn on_message(&mut self, now: Instant, message: &Message) -> Result<(), SessionError> {
+    fn on_message(&mut self, now: Instant, message: Message) -> Result<(), SessionError> {
         match message.type_id {
             type_id::USER_CONTROL => {
                 // Stream begin and end come as statuses too.
-                self.link.on_user_control(message);
+                self.link.on_user_control(&message);
                 Ok(())
             }
             type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3 => {
-                self.on_command(now, &Command::parse(message)?)
+                self.on_command(now, &Command::parse(&message)?)
             }
             _ => match &mut self.ingest {
                 Some(ingest) => ingest.handle(now, message, &mut self.link),

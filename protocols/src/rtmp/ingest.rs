@@ -53,12 +53,12 @@ impl Ingest {
     pub(super) fn handle(
         &mut self,
         now: Instant,
-        message: &Message,
+        message: Message,
         link: &mut Link,
     ) -> Result<(), SessionError> {
         let result = if message.type_id == type_id::AGGREGATE {
-            match split_aggregate(message) {
-                Ok(parts) => parts.iter().try_for_each(|part| self.push(now, part)),
+            match split_aggregate(&message) {
+                Ok(parts) => parts.into_iter().try_for_each(|part| self.push(now, part)),
                 Err(error) => {
                     let class = if error.is_limit() {
                         ErrorClass::LimitExceeded
@@ -81,19 +81,20 @@ impl Ingest {
         result
     }
 
-    fn push(&mut self, now: Instant, message: &Message) -> Result<(), SessionError> {
+    fn push(&mut self, now: Instant, message: Message) -> Result<(), SessionError> {
+        let timestamp = message.timestamp;
         let (tag, payload) = match message.type_id {
-            type_id::AUDIO => (TagType::Audio, message.payload.clone()),
-            type_id::VIDEO => (TagType::Video, message.payload.clone()),
-            type_id::DATA_AMF0 => (TagType::Script, message.payload.clone()),
+            type_id::AUDIO => (TagType::Audio, message.payload),
+            type_id::VIDEO => (TagType::Video, message.payload),
+            type_id::DATA_AMF0 => (TagType::Script, message.payload),
             type_id::DATA_AMF3 => (TagType::Script, without_format_byte(&message.payload)),
             _ => return Ok(()),
         };
         let time = if tag == TagType::Script {
             // Encoders stamp metadata 0 at any time: it must not move the timeline.
-            self.timeline.nearest(message.timestamp)
+            self.timeline.nearest(timestamp)
         } else {
-            self.timeline.unwrap(message.timestamp)
+            self.timeline.unwrap(timestamp)
         };
         if tag == TagType::Script && !self.takes_data(now, &payload) {
             tracing::trace!(bytes = payload.len(), "data message dropped");

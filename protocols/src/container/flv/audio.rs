@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::FlvError;
-use super::extended::{FourCc, Selection, read_prefix};
-use super::video::{Packet, Parsed};
+use super::extended::{FourCc, Selection, cut, read_prefix};
+use super::video::{Packet, Parsed, cut_head};
 use crate::bits::ByteReader;
 use crate::codec::g711;
 use crate::media::{AudioInfo, Codec};
@@ -24,17 +24,17 @@ const PACKET_MULTICHANNEL_CONFIG: u8 = 4;
 const PACKET_MULTITRACK: u8 = 5;
 
 /// Reads an audio tag body of at least 2 bytes.
-pub(super) fn parse(body: &Bytes, selection: &mut Selection) -> Result<Parsed, FlvError> {
-    let mut reader = ByteReader::new(body);
+pub(super) fn parse(body: Bytes, selection: &mut Selection) -> Result<Parsed, FlvError> {
+    let mut reader = ByteReader::new(&body);
     let first = reader.u8().ok_or(FlvError::Truncated)?;
     if first >> 4 == FORMAT_EXTENDED {
-        return parse_extended(body, reader, first & 0x0f, selection);
+        return parse_extended(body, first & 0x0f, selection);
     }
     selection.take_default();
     let codec = match first >> 4 {
         FORMAT_AAC => {
             let packet_type = reader.u8().ok_or(FlvError::Truncated)?;
-            let rest = body.slice(2..);
+            let rest = cut_head(body, 2);
             return Ok(match packet_type {
                 0 => Packet::Config(Codec::Aac, rest),
                 1 => coded(Codec::Aac, 0, rest),
@@ -49,7 +49,7 @@ pub(super) fn parse(body: &Bytes, selection: &mut Selection) -> Result<Parsed, F
         format @ (12 | 13) => return Err(FlvError::UnknownSoundFormat(format)),
         _ => Codec::LegacyAudio(first),
     };
-    Ok(coded(codec, 0, body.slice(1..)).into())
+    Ok(coded(codec, 0, cut_head(body, 1)).into())
 }
 
 fn coded(codec: Codec, nanos: u32, payload: Bytes) -> Packet {
@@ -57,19 +57,20 @@ fn coded(codec: Codec, nanos: u32, payload: Bytes) -> Packet {
 }
 
 fn parse_extended(
-    body: &Bytes,
-    mut reader: ByteReader<'_>,
+    body: Bytes,
     packet_type: u8,
     selection: &mut Selection,
 ) -> Result<Parsed, FlvError> {
+    let mut reader = ByteReader::new(&body);
+    reader.u8().ok_or(FlvError::Truncated)?;
     let prefix = read_prefix(&mut reader, packet_type)?;
     let selected = selection.read(&mut reader, prefix.packet_type, PACKET_MULTITRACK)?;
     let mut parsed = Parsed { packet: Packet::Nothing, other_tracks: selected.others };
     let Some(part) = selected.part else { return Ok(parsed) };
-    let data = body.slice(part.offset..part.offset + part.data.len());
+    let (four_cc, range) = (part.four_cc, part.offset..part.offset + part.data.len());
     parsed.packet = match selected.packet_type {
-        PACKET_SEQUENCE_START => Packet::Config(codec(part.four_cc)?, data),
-        PACKET_CODED_FRAMES => coded(codec(part.four_cc)?, prefix.nanos, data),
+        PACKET_SEQUENCE_START => Packet::Config(codec(four_cc)?, cut(body, range)),
+        PACKET_CODED_FRAMES => coded(codec(four_cc)?, prefix.nanos, cut(body, range)),
         PACKET_SEQUENCE_END => Packet::Nothing,
         PACKET_MULTICHANNEL_CONFIG => Packet::Ignored,
         other => return Err(FlvError::UnknownPacketType(other)),

@@ -100,21 +100,21 @@ impl Demuxer {
         body: Bytes,
         out: &mut VecDeque<Item>,
     ) -> Result<(), FlvError> {
-        if body.len() < 2 {
+        let &[first, _, ..] = body.as_ref() else {
             self.ignored.empty += 1;
             return Ok(());
-        }
+        };
         match tag {
             TagType::Video => {
                 let before = self.video_selection;
-                let parsed = video::parse(&body, self.legacy_h265_id, &mut self.video_selection);
+                let parsed = video::parse(body, self.legacy_h265_id, &mut self.video_selection);
                 if self.video_selection.moved_since(before) {
                     self.video = None;
                     self.dirty = true;
                 }
                 if let Packet::Config(..) = parsed.as_ref().map_or(&Packet::Nothing, |p| &p.packet)
                 {
-                    self.legacy_video = body[0] & video::EXTENDED == 0;
+                    self.legacy_video = first & video::EXTENDED == 0;
                 }
                 match self.note(parsed?) {
                     Packet::Config(codec, config) => self.on_video_config(codec, config, out),
@@ -127,7 +127,7 @@ impl Demuxer {
             }
             TagType::Audio => {
                 let before = self.audio_selection;
-                let parsed = audio::parse(&body, &mut self.audio_selection);
+                let parsed = audio::parse(body, &mut self.audio_selection);
                 if self.audio_selection.moved_since(before) {
                     self.audio = None;
                     self.dirty = true;
@@ -135,7 +135,7 @@ impl Demuxer {
                 match self.note(parsed?) {
                     Packet::Config(codec, config) => self.on_audio_config(codec, config, out),
                     packet @ Packet::Coded { .. } => {
-                        self.on_sound(packet, body[0], dts, out);
+                        self.on_sound(packet, first, dts, out);
                         Ok(())
                     }
                     Packet::Nothing | Packet::Ignored => Ok(()),

@@ -1,5 +1,9 @@
 //! The part Enhanced RTMP video and audio headers share: ModEx, multitrack, FourCC.
 
+use std::ops::Range;
+
+use bytes::{Buf, Bytes};
+
 use super::FlvError;
 use crate::bits::ByteReader;
 
@@ -35,6 +39,16 @@ pub(super) struct Part<'a> {
     /// Where `data` begins in the tag body.
     pub offset: usize,
     pub data: &'a [u8],
+}
+
+/// A range of a body that nothing else is needed of: a slice would share the memory, and sharing
+/// has a cost of its own.
+pub(super) fn cut(mut body: Bytes, range: Range<usize>) -> Bytes {
+    if range.end < body.len() {
+        body.truncate(range.end);
+    }
+    body.advance(range.start.min(body.len()));
+    body
 }
 
 /// Takes every ModEx off. Each takes 3 bytes or more, so the walk ends with the body.

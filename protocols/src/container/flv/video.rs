@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::FlvError;
-use super::extended::{FourCc, Selection, read_prefix};
+use super::extended::{FourCc, Selection, cut, read_prefix};
 use crate::bits::ByteReader;
 use crate::media::Codec;
 
@@ -63,15 +63,15 @@ impl From<Packet> for Parsed {
 /// Reads a video tag body of at least 2 bytes. `legacy_h265_id` is the unofficial legacy codec id
 /// of H.265.
 pub(super) fn parse(
-    body: &Bytes,
+    body: Bytes,
     legacy_h265_id: u8,
     selection: &mut Selection,
 ) -> Result<Parsed, FlvError> {
-    let mut reader = ByteReader::new(body);
+    let mut reader = ByteReader::new(&body);
     let first = reader.u8().ok_or(FlvError::Truncated)?;
     let frame_type = first >> 4 & 7;
     if first & EXTENDED != 0 {
-        return parse_extended(body, reader, first & 0x0f, frame_type, selection);
+        return parse_extended(body, first & 0x0f, frame_type, selection);
     }
     if frame_type == FRAME_COMMAND {
         return Ok(Packet::Nothing.into());
@@ -81,7 +81,7 @@ pub(super) fn parse(
         CODEC_AVC => Codec::H264,
         id if id == legacy_h265_id => Codec::H265,
         id @ 2..=6 => {
-            let (codec, payload) = (Codec::LegacyVideo(id), body.slice(1..));
+            let (codec, payload) = (Codec::LegacyVideo(id), cut_head(body, 1));
             let (composition_ms, nanos) = (0, 0);
             return Ok(Packet::Coded { codec, frame_type, composition_ms, nanos, payload }.into());
         }
@@ -94,7 +94,8 @@ pub(super) fn parse(
         (2, None) => 0,
         (_, None) => return Err(FlvError::Truncated),
     };
-    let rest = body.slice(reader.position()..);
+    let head_bytes = reader.position();
+    let rest = cut_head(body, head_bytes);
     Ok(match packet_type {
         0 => Packet::Config(codec, rest),
         1 => Packet::Coded { codec, frame_type, composition_ms, nanos: 0, payload: rest },
@@ -105,12 +106,13 @@ pub(super) fn parse(
 }
 
 fn parse_extended(
-    body: &Bytes,
-    mut reader: ByteReader<'_>,
+    body: Bytes,
     packet_type: u8,
     frame_type: u8,
     selection: &mut Selection,
 ) -> Result<Parsed, FlvError> {
+    let mut reader = ByteReader::new(&body);
+    reader.u8().ok_or(FlvError::Truncated)?;
     let prefix = read_prefix(&mut reader, packet_type)?;
     if prefix.packet_type != PACKET_METADATA && frame_type == FRAME_COMMAND {
         return Ok(Packet::Nothing.into());
@@ -118,16 +120,17 @@ fn parse_extended(
     let selected = selection.read(&mut reader, prefix.packet_type, PACKET_MULTITRACK)?;
     let mut parsed = Parsed { packet: Packet::Nothing, other_tracks: selected.others };
     let Some(part) = selected.part else { return Ok(parsed) };
-    let data = body.slice(part.offset..part.offset + part.data.len());
+    let (four_cc, start, end) = (part.four_cc, part.offset, part.offset + part.data.len());
     parsed.packet = match selected.packet_type {
-        PACKET_SEQUENCE_START => Packet::Config(codec(part.four_cc)?, data),
+        PACKET_SEQUENCE_START => Packet::Config(codec(four_cc)?, cut(body, start..end)),
         PACKET_CODED_FRAMES | PACKET_CODED_FRAMES_X => {
-            let codec = codec(part.four_cc)?;
+            let codec = codec(four_cc)?;
             let timed = selected.packet_type == PACKET_CODED_FRAMES
                 && matches!(codec, Codec::H264 | Codec::H265);
             let mut inner = ByteReader::new(part.data);
             let composition_ms = if timed { inner.i24().ok_or(FlvError::Truncated)? } else { 0 };
-            let payload = data.slice(inner.position()..);
+            let start = start + inner.position();
+            let payload = cut(body, start..end);
             Packet::Coded { codec, frame_type, composition_ms, nanos: prefix.nanos, payload }
         }
         PACKET_SEQUENCE_END => Packet::Nothing,
@@ -146,6 +149,12 @@ fn codec(four_cc: FourCc) -> Result<Codec, FlvError> {
         b"vp09" => Ok(Codec::Vp9),
         _ => Err(FlvError::UnknownFourCc(four_cc)),
     }
+}
+
+/// A body without its head.
+pub(super) fn cut_head(body: Bytes, bytes: usize) -> Bytes {
+    let end = body.len();
+    cut(body, bytes..end)
 }
 
 /// The FourCC of a video codec, if Enhanced RTMP gives it one.

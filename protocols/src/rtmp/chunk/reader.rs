@@ -11,10 +11,14 @@ use crate::rtmp::wire::{CHUNK_STREAM_ID_MIN, EXTENDED_TIMESTAMP};
 /// Message header bytes behind the basic header, by chunk type (clause 5.3.1.2).
 const MESSAGE_HEADER_BYTES: [usize; 4] = [11, 7, 3, 0];
 
+/// Reserved for a message before any of it has come, at most: what most pictures need, so that they
+/// are copied once.
+const FIRST_RESERVE_BYTES: usize = 16 << 10;
+
 /// The receiving side of one connection.
 ///
-/// A message of one chunk that lies whole in the input is returned as a slice of it. Everything
-/// else is copied as it arrives, so the input never has to hold more than one header.
+/// Payload is copied once, as it arrives, into memory of the message's own size: the input never
+/// has to hold more than one header, and one read buffer serves any number of connections.
 #[derive(Debug)]
 pub struct Reader {
     limits: Limits,
@@ -242,7 +246,9 @@ impl Reader {
 
         let message_left = (length as usize).saturating_sub(received.unwrap_or(0));
         if received.is_none() && message_left <= chunk_size && message_left <= buf.len() {
-            let payload = buf.split_to(message_left).freeze();
+            // A copy of its own size: a slice would keep the whole read buffer for one frame.
+            let payload = Bytes::copy_from_slice(&buf[..message_left]);
+            buf.advance(message_left);
             self.bytes_received += payload.len() as u64;
             return Ok(Some(stream.message(chunk_stream_id, payload)));
         }
@@ -322,14 +328,19 @@ impl ChunkStream {
 /// Makes room for `more` bytes, with at most `room` bytes of capacity; false when that is too little.
 ///
 /// Capacity doubles with what was received and stops at `length`; an announced length alone
-/// reserves nothing.
+/// reserves [`FIRST_RESERVE_BYTES`] at most.
 fn grow(partial: &mut Vec<u8>, more: usize, length: usize, room: usize) -> bool {
     let needed = partial.len() + more;
     if needed > room {
         return false;
     }
     if needed > partial.capacity() {
-        let wanted = needed.max(partial.len() * 2).min(length).min(room).max(needed);
+        let wanted = needed
+            .max(partial.len() * 2)
+            .max(FIRST_RESERVE_BYTES)
+            .min(length)
+            .min(room)
+            .max(needed);
         partial.reserve_exact(wanted - partial.len());
     }
     true

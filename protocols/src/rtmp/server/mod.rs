@@ -207,7 +207,7 @@ impl Server {
         }
         while self.takes_input() {
             match self.link.next_message(now, buffer)? {
-                Some(message) => self.on_message(now, &message)?,
+                Some(message) => self.on_message(now, message)?,
                 None => break,
             }
         }
@@ -219,18 +219,18 @@ impl Server {
         !matches!(self.phase, Phase::AwaitPublish(_) | Phase::AwaitPlay(_) | Phase::Ended)
     }
 
-    fn on_message(&mut self, now: Instant, message: &Message) -> Result<(), SessionError> {
+    fn on_message(&mut self, now: Instant, message: Message) -> Result<(), SessionError> {
         match message.type_id {
             type_id::USER_CONTROL => {
                 if let Some(UserControl::SetBufferLength { millis, .. }) =
-                    self.link.on_user_control(message)
+                    self.link.on_user_control(&message)
                 {
                     self.buffer_length_ms = millis;
                 }
                 Ok(())
             }
             type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3 => {
-                let command = Command::parse(message)?;
+                let command = Command::parse(&message)?;
                 self.on_command(now, message.message_stream_id, &command)
             }
             type_id::AUDIO

@@ -56,7 +56,7 @@ impl Server {
     }
 
     /// Takes media apart. Only a publication has any: elsewhere it is dropped.
-    pub(super) fn on_media(&mut self, now: Instant, message: &Message) -> Result<(), SessionError> {
+    pub(super) fn on_media(&mut self, now: Instant, message: Message) -> Result<(), SessionError> {
         let Phase::Publishing(publishing) = &mut self.phase else {
             tracing::trace!(type_id = message.type_id, "media outside a publication dropped");
             return Ok(());
