@@ -106,7 +106,8 @@ impl Server {
         let beats = vec![(0, now); shards];
         let mut server = Self { handles, ended, remote, shared, addresses: bound.addresses, beats };
         server.await_shards(&started)?;
-        server.shared.base_bytes.store(sys::resident_bytes(), Ordering::Relaxed);
+        let base = sys::resident_bytes().saturating_sub(sys::heap_free_bytes());
+        server.shared.base_bytes.store(base, Ordering::Relaxed);
         Ok(server)
     }
 

@@ -10,14 +10,14 @@ use std::os::fd::AsFd;
 use super::{CloseReason, Conn, Protocol};
 use crate::http::websocket;
 use crate::net::sys;
-use crate::stream::Wire;
+use crate::stream::{Slices, Wire};
 
 /// Plaintext encrypted at a time; four TLS records.
 const TLS_BATCH_BYTES: u64 = 64 * 1024;
 /// Largest WebSocket message; players take any cut of the FLV bytes.
 const WS_MESSAGE_BYTES: u64 = 1024 * 1024;
 /// Blocks one send may span.
-const SLICES_MAX: usize = 32;
+const SLICES_MAX: usize = 16;
 /// A socket that takes everything is left after so many sends, for the others' sake.
 const SENDS_PER_WAKE: usize = 64;
 
@@ -114,7 +114,7 @@ impl Conn {
         if self.tls.is_some() {
             end = end.min(*place.offset + TLS_BATCH_BYTES);
         }
-        let mut slices = Vec::with_capacity(8);
+        let mut slices = Slices::new();
         let total = place.wire.slices(*place.offset, end, &mut slices, SLICES_MAX);
         if total == 0 {
             // The bytes have been evicted under the viewer: the lag ladder should have moved it.
@@ -152,8 +152,7 @@ impl Conn {
         self.blocked_since = None;
         if self.wire_sent >= self.wire_out.len() {
             self.wire_sent = 0;
-            // A viewer that is served from the shared bytes keeps no buffer of its own.
-            self.wire_out = Vec::new();
+            self.wire_out.clear();
         }
     }
 

@@ -149,6 +149,9 @@ impl StartError {
     }
 }
 
+/// Descriptors that get their place in the kernel's table at the start (half a megabyte there).
+const DESCRIPTORS_AT_ONCE: u64 = 65_536;
+
 /// Raises limits, then checks what `cores_needed` shards need; call it first, in `main`.
 pub fn run(cores_needed: usize) -> Result<(), StartError> {
     let open_files = raise(libc::RLIMIT_NOFILE);
@@ -160,6 +163,7 @@ pub fn run(cores_needed: usize) -> Result<(), StartError> {
     if open_files < need {
         return Err(StartError::OpenFiles { have: open_files, need });
     }
+    widen_descriptor_table(open_files.min(DESCRIPTORS_AT_ONCE));
     Ok(())
 }
 
@@ -203,6 +207,20 @@ fn raise(resource: libc::__rlimit_resource_t) -> u64 {
         limit = wanted;
     }
     limit.rlim_cur
+}
+
+/// Has the kernel make the table of descriptors as large as it will get. Each doubling of a table
+/// that threads share waits for all CPUs (some 10 ms), and would stop a shard in an accept.
+fn widen_descriptor_table(descriptors: u64) {
+    let last = libc::c_int::try_from(descriptors.saturating_sub(1)).unwrap_or(libc::c_int::MAX);
+    // SAFETY: no pointers; a failure leaves the table as it is. The descriptor made here is the
+    // lowest free one from `last` on and known to nobody else.
+    unsafe {
+        let made = libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, last);
+        if made >= 0 {
+            libc::close(made);
+        }
+    }
 }
 
 /// Registers before threads exist; later it costs 15 ms in the first sleep. Failure only costs

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
 
 /// Events taken from the kernel at a time.
 const EVENTS_MAX: usize = 64;
@@ -44,17 +43,7 @@ impl Epoll {
         }
         // SAFETY: the descriptor is new and nobody else's.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        let mut epoll = Self { fd, events: Vec::with_capacity(EVENTS_MAX) };
-        // Known to the kernel since 5.11; later failures would only look like silence.
-        if epoll.wait(Duration::ZERO) < 0 {
-            let error = io::Error::last_os_error();
-            return Err(if error.raw_os_error() == Some(libc::ENOSYS) {
-                io::Error::other("no epoll_pwait2: Linux 5.11 or newer is needed")
-            } else {
-                error
-            });
-        }
-        Ok(epoll)
+        Ok(Self { fd, events: Vec::with_capacity(EVENTS_MAX) })
     }
 
     /// A second descriptor of the instance, for the executor to wait on.
@@ -95,28 +84,13 @@ impl Epoll {
         if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    fn wait(&mut self, patience: Duration) -> libc::c_int {
+    /// Appends what is ready now; true when there may be more.
+    pub fn poll(&mut self, ready: &mut Vec<Ready>) -> bool {
         let capacity = i32::try_from(EVENTS_MAX).unwrap_or(i32::MAX);
-        let timeout = libc::timespec {
-            tv_sec: libc::time_t::try_from(patience.as_secs()).unwrap_or(libc::time_t::MAX),
-            tv_nsec: i64::from(patience.subsec_nanos()),
-        };
         // SAFETY: the vector has room for EVENTS_MAX events, of which the kernel writes at most
-        // that many; the time-out lives for the call; no signal mask is given.
-        unsafe {
-            libc::epoll_pwait2(
-                self.fd.as_raw_fd(),
-                self.events.as_mut_ptr(),
-                capacity,
-                &raw const timeout,
-                std::ptr::null(),
-            )
-        }
-    }
-
-    /// Appends what is ready, waiting up to `patience` for the first; true when there may be more.
-    pub fn poll(&mut self, ready: &mut Vec<Ready>, patience: Duration) -> bool {
-        let count = self.wait(patience);
+        // that many.
+        let count =
+            unsafe { libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), capacity, 0) };
         let count = usize::try_from(count).unwrap_or(0);
         // SAFETY: the kernel has initialised `count` events, `count` ≤ EVENTS_MAX = capacity.
         unsafe { self.events.set_len(count) };

@@ -83,6 +83,8 @@ pub struct Counters {
     pub ingest_to_socket: Histogram<u64>,
     /// Microseconds one turn of the shard took.
     pub turn: Histogram<u64>,
+    /// Microseconds a tick came later than it was due.
+    pub tick_late: Histogram<u64>,
 }
 
 impl Default for Counters {
@@ -106,6 +108,7 @@ impl Default for Counters {
             drops: [0; DropReason::ALL.len()],
             ingest_to_socket: histogram(),
             turn: histogram(),
+            tick_late: histogram(),
         }
     }
 }
@@ -147,6 +150,11 @@ impl Counters {
         self.turn.saturating_record(micros(length));
     }
 
+    /// Records how late a tick was.
+    pub fn note_tick(&mut self, late: Duration) {
+        self.tick_late.saturating_record(micros(late));
+    }
+
     /// Adds another shard's counters.
     pub fn merge(&mut self, other: &Self) {
         self.accepted += other.accepted;
@@ -171,6 +179,7 @@ impl Counters {
         // Both were made with the same bounds, so adding cannot fail.
         let _ = self.ingest_to_socket.add(&other.ingest_to_socket);
         let _ = self.turn.add(&other.turn);
+        let _ = self.tick_late.add(&other.tick_late);
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Process {
     pub base_bytes: u64,
     /// Resident bytes now.
     pub resident_bytes: u64,
+    /// Of those, what the allocator keeps for later.
+    pub heap_free_bytes: u64,
     /// How often a shard had to be woken from outside.
     pub nudges: u64,
 }
@@ -97,6 +99,8 @@ pub fn render(reports: &[ShardReport], process: &Process) -> String {
         &sum.ingest_to_socket,
     );
     out.summary("shard_turn_seconds", "One turn of a shard's loop.", &sum.turn);
+    let late = "How much later than due a shard looked at its deadlines.";
+    out.summary("shard_tick_late_seconds", late, &sum.tick_late);
     out.0
 }
 
@@ -135,6 +139,7 @@ fn memory(out: &mut Text, reports: &[ShardReport], process: &Process) {
         ("pending", sum(|memory| memory.pending)),
     ];
     out.sample("mem_bytes", &[("class", "base")], process.base_bytes);
+    out.sample("mem_bytes", &[("class", "free")], process.heap_free_bytes);
     for (class, bytes) in classes {
         out.sample("mem_bytes", &[("class", class)], bytes);
     }

@@ -1,11 +1,10 @@
 //! A batch as one `sendmsg` per viewer: works everywhere.
 
-use std::io::IoSlice;
 use std::os::fd::RawFd;
 
 use super::egress::{Batch, Egress, SLICES_MAX, eligible};
 use crate::net::sys_socket;
-use crate::stream::{Viewer, Wire};
+use crate::stream::{Slices, Viewer, Wire};
 
 /// See the module text.
 #[derive(Debug)]
@@ -14,7 +13,7 @@ pub(super) struct DirectEgress;
 impl Egress for DirectEgress {
     fn send_batch(&mut self, wire: &Wire, viewers: &mut [Viewer], after: &mut Batch) {
         let head = wire.head();
-        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(SLICES_MAX);
+        let mut slices = Slices::new();
         let (mut slices_of, mut slices_bytes) = (u64::MAX, 0);
         for viewer in viewers {
             match eligible(viewer, head) {

@@ -19,8 +19,14 @@ use crate::stream::{Viewer, Wire};
 /// Blocks one send of the fan-out may span; more than that goes the long way.
 pub(super) const SLICES_MAX: usize = 16;
 
-/// Viewers served per turn, before sockets and rings are looked at again: a millisecond or two.
+/// Viewers served, and bytes sent, per turn before sockets and rings are looked at again: about a
+/// millisecond.
 const VIEWERS_PER_TURN: usize = 256;
+const BYTES_PER_TURN: u64 = 1 << 20;
+/// Viewers per batch; the budget is looked at between batches.
+const VIEWERS_PER_BATCH: usize = 64;
+/// Time per turn for connections that used up their budget in an earlier one.
+const AGAIN_MAX: Duration = Duration::from_millis(1);
 
 /// One way to send a batch. A send never waits: what the socket does not take stays with the
 /// viewer, whose poller edge resumes it.
@@ -42,6 +48,8 @@ pub trait Egress {
 pub struct Batch {
     /// Sends made.
     pub sends: u64,
+    /// Bytes the sockets took.
+    pub bytes: u64,
     /// Sends the socket did not take whole.
     pub cut: u64,
     /// Viewers that became blocked.
@@ -63,6 +71,7 @@ impl Batch {
         self.sends += 1;
         match sent {
             Ok(sent) => {
+                self.bytes += sent as u64;
                 viewer.offset += sent as u64;
                 viewer.sent += sent as u64;
                 if sent < offered {
@@ -88,8 +97,8 @@ enum Served {
     Everybody,
     /// The next slot is not due yet.
     UntilDue,
-    /// So many viewers, and there may be more.
-    Some(usize),
+    /// So many viewers with so many bytes, and there may be more.
+    Some { viewers: usize, bytes: u64 },
 }
 
 /// A viewer to be served in this batch, or not (`None`), or by the long way.
@@ -115,14 +124,17 @@ impl Shard {
     /// Serves the slots that are due, a bounded number of viewers per turn. True when the budget
     /// was used up and more is due at once.
     pub(crate) fn flush(&mut self, now: Instant) -> bool {
-        let mut budget = VIEWERS_PER_TURN;
+        let (mut viewers_left, mut bytes_left) = (VIEWERS_PER_TURN, BYTES_PER_TURN);
         let mut waiting = std::mem::take(&mut self.plane.dirty);
         waiting.retain(|(mirror, wire)| {
-            while budget > 0 {
-                match self.serve_slot(*mirror, *wire, budget, now) {
+            while viewers_left > 0 && bytes_left > 0 {
+                match self.serve_slot(*mirror, *wire, viewers_left.min(VIEWERS_PER_BATCH), now) {
                     Served::Everybody => return false,
                     Served::UntilDue => return true,
-                    Served::Some(count) => budget = budget.saturating_sub(count.max(1)),
+                    Served::Some { viewers, bytes } => {
+                        viewers_left = viewers_left.saturating_sub(viewers.max(1));
+                        bytes_left = bytes_left.saturating_sub(bytes);
+                    }
                 }
             }
             true
@@ -130,7 +142,7 @@ impl Shard {
         // Wires that a viewer's arrival has made dirty meanwhile.
         waiting.append(&mut self.plane.dirty);
         self.plane.dirty = waiting;
-        budget == 0
+        viewers_left == 0 || bytes_left == 0
     }
 
     /// Serves one slot of a wire, or a part of it.
@@ -164,10 +176,12 @@ impl Shard {
         self.counters.sends += batch.sends;
         self.counters.sends_blocked += batch.cut;
         self.counters.flushes += 1;
+        let before = self.counters.bytes_out;
         for slot in batch.special {
             let token = self.plane.token(slot as usize);
             self.guarded(token, now, |shard, slot| shard.pump(slot, now));
         }
+        let long_way = self.counters.bytes_out - before;
         for (slot, kind) in batch.failed {
             self.close(slot as usize, CloseReason::Socket(kind), now);
         }
@@ -175,7 +189,7 @@ impl Shard {
             let delay = crate::clock::now().saturating_duration_since(at);
             self.counters.note_ingest_to_socket(delay);
         }
-        Served::Some(range.len())
+        Served::Some { viewers: range.len(), bytes: batch.bytes + long_way }
     }
 
     /// When the next slot is due; `now` at the earliest.
@@ -189,6 +203,9 @@ impl Shard {
     pub(crate) fn pump(&mut self, slot: usize, now: Instant) {
         let Some(conn) = self.plane.conns.get_mut(slot) else { return };
         let before = conn.bytes_out;
+        if conn.wire_out.capacity() == 0 {
+            conn.wire_out = std::mem::take(&mut self.plane.spare);
+        }
         let outcome = if let Role::Viewer { mirror, wire, index } = conn.role {
             let wire = &mut self.mirrors[mirror].wires[wire];
             let mut offset = wire.viewers[index].offset;
@@ -214,6 +231,10 @@ impl Shard {
             conn.pump(None)
         };
         self.counters.bytes_out += conn.bytes_out - before;
+        if conn.wire_out.is_empty() {
+            // A connection keeps no buffer of its own while its socket takes everything.
+            self.plane.spare = std::mem::take(&mut conn.wire_out);
+        }
         match outcome {
             Pumped::Idle => {
                 conn.blocked_since = None;
@@ -232,9 +253,18 @@ impl Shard {
         }
     }
 
-    /// Goes on with connections that used up their budget, of reads or of sends.
-    pub(crate) fn run_again(&mut self, now: Instant) {
-        for token in std::mem::take(&mut self.plane.again) {
+    /// Goes on with connections that used up their budget, of reads or of sends, for as long as a
+    /// turn may spend on them.
+    pub(crate) fn run_again(&mut self, clock: impl Fn() -> Instant) {
+        let mut waiting = std::mem::take(&mut self.plane.again);
+        let start = clock();
+        let mut now = start;
+        let mut served = 0;
+        for token in waiting.iter().copied() {
+            if now.saturating_duration_since(start) >= AGAIN_MAX {
+                break;
+            }
+            served += 1;
             self.guarded(token, now, |shard, slot| {
                 // The end may have been the reason; reading once more costs little.
                 shard.read_ready(slot, true, now);
@@ -242,6 +272,10 @@ impl Shard {
                     shard.pump(slot, now);
                 }
             });
+            now = clock();
         }
+        waiting.drain(..served);
+        waiting.append(&mut self.plane.again);
+        self.plane.again = waiting;
     }
 }

@@ -5,13 +5,12 @@
 //! it goes on at the newest join point, or waits for the next one. It never gets a broken message
 //! and nobody else notices.
 
-use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
 use crate::conn::{CloseReason, Conn, Role};
 use crate::observe::DropReason;
 use crate::shard::Shard;
-use crate::stream::{AWAIT_KEYFRAME, Wire};
+use crate::stream::{AWAIT_KEYFRAME, Slices, Wire};
 
 /// The span over which jumps are counted.
 const JUMP_WINDOW: Duration = Duration::from_secs(60);
@@ -119,12 +118,13 @@ pub(crate) fn finish_message(
     if end > wire.head() || length + conn.pending_bytes() > pending_max {
         return None;
     }
-    let mut slices: Vec<IoSlice<'_>> = Vec::new();
+    let mut slices = Slices::new();
     if wire.slices(offset, end, &mut slices, usize::MAX) != length {
         return None;
     }
     // They stand before whatever control bytes wait: they end a message already begun.
     let mut rest: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+    drop(slices);
     rest.extend_from_slice(&conn.out);
     conn.out = rest.as_slice().into();
     conn.frame_left = 0;

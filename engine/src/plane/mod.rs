@@ -62,12 +62,14 @@ pub struct Plane {
     /// How batches are sent.
     pub egress: Box<dyn Egress>,
     /// Viewers that are being brought up to live.
-    pub pacing: Vec<Token>,
+    pub pacing: VecDeque<Token>,
     /// When they get their next share.
     pub next_pace: Instant,
     /// HTTP connections that live as tasks of the executor.
     pub http_tasks: usize,
     scratch: BytesMut,
+    /// What is encrypted or framed for one connection at a time; lent to it while it is served.
+    spare: Vec<u8>,
     generation: u32,
     serial: u64,
     shard: ShardId,
@@ -97,10 +99,11 @@ impl Plane {
             again: Vec::new(),
             ready: Vec::new(),
             egress: egress::choose(mode),
-            pacing: Vec::new(),
+            pacing: VecDeque::new(),
             next_pace: now,
             http_tasks: 0,
             scratch: BytesMut::new(),
+            spare: Vec::new(),
             generation: 0,
             serial: 0,
             shard,

@@ -16,8 +16,9 @@ const HEAD_START: Duration = Duration::from_millis(300);
 /// How often viewers get their next share.
 const SHARE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Joining viewers served per turn.
+/// Joining viewers served per turn, and bytes sent to them.
 const VIEWERS_PER_TURN: usize = 128;
+const BYTES_PER_TURN: u64 = 1 << 20;
 
 /// How far a joining viewer may read.
 #[derive(Debug, Clone, Copy)]
@@ -60,20 +61,24 @@ impl Shard {
         if self.plane.pacing.is_empty() || now < self.plane.next_pace {
             return;
         }
-        // Many at once are served in parts, each as often as if they were served together.
         let all = self.plane.pacing.len();
-        let part = all.min(VIEWERS_PER_TURN);
-        let share = u32::try_from(part).unwrap_or(1).max(1);
-        let of = u32::try_from(all).unwrap_or(u32::MAX).max(1);
-        self.plane.next_pace = now + SHARE_INTERVAL * share / of;
-        let pacing: Vec<_> = self.plane.pacing.drain(..part).collect();
-        for token in pacing {
+        let before = self.counters.bytes_out;
+        let mut served = 0;
+        while served < all.min(VIEWERS_PER_TURN)
+            && self.counters.bytes_out - before < BYTES_PER_TURN
+            && let Some(token) = self.plane.pacing.pop_front()
+        {
+            served += 1;
             self.guarded(token, now, |shard, slot| shard.pump(slot, now));
             let conn = self.plane.slot(token).map(|slot| &self.plane.conns[slot]);
             if conn.is_some_and(|conn| conn.pace.is_some()) {
-                self.plane.pacing.push(token);
+                self.plane.pacing.push_back(token);
             }
         }
+        // Many at once are served in parts, each as often as if they were served together.
+        let share = u32::try_from(served).unwrap_or(1).max(1);
+        let of = u32::try_from(all).unwrap_or(u32::MAX).max(1);
+        self.plane.next_pace = now + SHARE_INTERVAL * share / of;
     }
 }
 

@@ -7,14 +7,14 @@
 // The ring's memory and the submission of raw pointers; each block says why it is sound.
 #![allow(unsafe_code)]
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::RawFd;
 
 use io_uring::squeue::Entry;
 use io_uring::{IoUring, opcode, types};
 
 use super::egress::{Batch, Egress, SLICES_MAX, eligible};
-use crate::stream::{Viewer, Wire};
+use crate::stream::{Slices, Viewer, Wire};
 
 /// Sends submitted at a time.
 const ENTRIES: u32 = 512;
@@ -113,7 +113,7 @@ impl RingEgress {
 
 impl Round {
     fn new(wire: &Wire, offset: u64, head: u64) -> Self {
-        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(SLICES_MAX);
+        let mut slices = Slices::new();
         let bytes = wire.slices(offset, head, &mut slices, SLICES_MAX);
         let slices: Box<[libc::iovec]> = slices
             .iter()

@@ -37,6 +37,7 @@ impl Shard {
         if now < self.plane.next_tick {
             return;
         }
+        self.counters.note_tick(now.saturating_duration_since(self.plane.next_tick));
         self.plane.next_tick = now + TICK;
         self.tend_slow_viewers(now);
         self.weigh();

@@ -56,6 +56,7 @@ impl Backend for ShardBackend {
                 uptime: clock::now().saturating_duration_since(shared.started),
                 base_bytes: shared.base_bytes.load(Ordering::Relaxed),
                 resident_bytes: sys::resident_bytes(),
+                heap_free_bytes: sys::heap_free_bytes(),
                 nudges: shared.nudges.iter().map(|nudge| nudge.count()).sum(),
             };
             observe::render(&reports, &process)

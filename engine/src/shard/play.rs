@@ -154,7 +154,7 @@ impl Shard {
         if let (Some(_), Some(from)) = (join, start) {
             conn.pace = Some(Pace::new(now, from, self.config.rtmp.start_rate));
             let token = self.plane.token(slot);
-            self.plane.pacing.push(token);
+            self.plane.pacing.push_back(token);
         }
         self.put_on_wire(slot, mirror_index, wire_index, join.unwrap_or(AWAIT_KEYFRAME));
         self.pump(slot, now);

@@ -17,18 +17,17 @@ use crate::shard::Shard;
 
 /// Sockets are served for so long before the rest of a turn gets its share; the poller gives a few
 /// dozen at a time.
-const SERVE_MAX: Duration = Duration::from_millis(2);
+const SERVE_MAX: Duration = Duration::from_millis(1);
 
 /// Longest yield, see [`yield_to_tasks`].
 const YIELD_MAX: Duration = Duration::from_millis(1);
 /// Longest sleep of a shard that has streams, for the same reason.
 const ACTIVE_SLEEP_MAX: Duration = Duration::from_millis(20);
 
-/// A busy shard waits for its sockets directly, for so long at most and so many times in a row
-/// before the executor's other tasks get their turn: waking through the executor costs nine system
-/// calls, which at thousands of wake-ups a second is most of a core.
-const DIRECT_WAIT_MAX: Duration = Duration::from_millis(1);
-const DIRECT_WAITS: u32 = 8;
+/// Naps of a busy shard end after so long together, for the executor's other tasks.
+const NAPS_MAX: Duration = Duration::from_millis(8);
+/// A nap counts for so much at least.
+const NAP_MIN: Duration = Duration::from_micros(50);
 
 /// What a turn says about the next.
 enum Next {
@@ -59,26 +58,27 @@ pub async fn run(shard: Rc<RefCell<Shard>>) -> io::Result<()> {
     let poller = shard.borrow().plane.epoll.try_clone_fd()?;
     let poller = PollableFd::new(poller).map_err(io::Error::other)?;
     let mut armed = PollState::new();
-    let mut direct = 0;
-    let mut patience = Duration::ZERO;
+    let mut naps = Duration::ZERO;
     loop {
-        let next = shard.borrow_mut().turn(std::mem::take(&mut patience));
+        let next = shard.borrow_mut().turn();
         let leaving = std::mem::take(&mut shard.borrow_mut().leaving);
         for task in leaving {
             glommio::spawn_local(task).detach();
         }
+        let nap = shard.borrow().pulse.nap();
         match next {
-            Next::At(when) if direct < DIRECT_WAITS && shard.borrow().pulse.is_fast() => {
-                direct += 1;
-                patience = when.saturating_duration_since(clock::now()).min(DIRECT_WAIT_MAX);
+            Next::At(when) if naps < NAPS_MAX && nap.is_some() => {
+                let nap = nap.unwrap_or_default().min(when.saturating_duration_since(clock::now()));
+                naps += nap.max(NAP_MIN);
+                std::thread::sleep(nap);
             }
-            Next::At(when) if direct == 0 => {
+            Next::At(when) if naps.is_zero() => {
                 nudge.asleep_until(when);
                 sleep(&shard, &poller, &mut armed, when).await?;
                 nudge.awake();
             }
             Next::Now | Next::At(_) => {
-                direct = 0;
+                naps = Duration::ZERO;
                 nudge.asleep_until(clock::now() + YIELD_MAX);
                 yield_to_tasks().await;
                 nudge.awake();
@@ -137,45 +137,39 @@ impl Shard {
     /// One turn at a time of the test's choosing.
     #[cfg(test)]
     pub(super) fn turn_for_test(&mut self, now: Instant) {
-        self.turn_at(Duration::ZERO, || now);
+        self.turn_at(|| now);
     }
 
-    fn turn(&mut self, patience: Duration) -> Next {
-        self.turn_at(patience, clock::now)
+    fn turn(&mut self) -> Next {
+        self.turn_at(clock::now)
     }
 
-    fn turn_at(&mut self, patience: Duration, clock: impl Fn() -> Instant) -> Next {
-        let mut ready = std::mem::take(&mut self.plane.ready);
-        let waited = !patience.is_zero();
-        let mut full = waited && self.plane.epoll.poll(&mut ready, patience);
+    fn turn_at(&mut self, clock: impl Fn() -> Instant) -> Next {
         let start = clock();
         self.beat();
         let mut more = self.drain_inbox(start);
-        let mut asked = waited;
-        loop {
-            if !std::mem::take(&mut asked) {
-                full = self.plane.epoll.poll(&mut ready, Duration::ZERO);
-            }
-            self.pulse.beat(!ready.is_empty(), start);
+        let mut ready = std::mem::take(&mut self.plane.ready);
+        more |= loop {
+            let full = self.plane.epoll.poll(&mut ready);
+            self.pulse.beat(ready.len(), start);
             // One clock read per batch: frames of a batch share their ingest time.
             let now = clock();
             for report in ready.drain(..) {
                 self.on_ready(report, now);
             }
             if !full || now.saturating_duration_since(start) >= SERVE_MAX {
-                break;
+                break full;
             }
-        }
-        more |= full;
+        };
         self.plane.ready = ready;
-        self.run_again(start);
+        self.run_again(&clock);
         let now = clock();
         self.settle(now);
         if !self.plane.dirty.is_empty() {
             more |= self.flush(now);
         }
         self.pace(now);
-        self.tick(now);
+        self.tick(clock());
         self.settle(now);
         self.mesh.kick();
         self.finish_turn(start, clock(), more)

@@ -16,4 +16,4 @@ pub use mirror::{Appended, Mirror};
 pub use stream::{Claim, PublisherInfo, Stream, StreamSnapshot, SubscriberShard, Verdict};
 pub use sweep::Sweep;
 pub use timeline::{Adjusted, Timeline};
-pub use wire::{AWAIT_KEYFRAME, PAUSED, Viewer, Wire, WireLimits};
+pub use wire::{AWAIT_KEYFRAME, PAUSED, Slices, Viewer, Wire, WireLimits};

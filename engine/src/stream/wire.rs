@@ -11,6 +11,7 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use protocols::media::{FrameKind, Timestamp, Tracks};
+use smallvec::SmallVec;
 
 use super::format::{Format, PackagerOptions, wire_millis};
 use super::sweep::Sweep;
@@ -18,6 +19,9 @@ use crate::ring::Ingested;
 
 /// Capacity of one block; a larger message gets a block of its own.
 const BLOCK_BYTES: usize = 64 * 1024;
+
+/// A range of a wire in pieces, for one vectored send; on the stack.
+pub type Slices<'a> = SmallVec<[IoSlice<'a>; 16]>;
 
 /// The viewer waits for the next join point.
 pub const AWAIT_KEYFRAME: u64 = u64::MAX;
@@ -293,7 +297,7 @@ impl Wire {
         &'a self,
         offset: u64,
         end: u64,
-        slices: &mut Vec<IoSlice<'a>>,
+        slices: &mut Slices<'a>,
         slices_max: usize,
     ) -> usize {
         let mut total = 0;

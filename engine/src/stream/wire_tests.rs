@@ -1,6 +1,5 @@
 //! The byte sequence of a wire as its viewers see it, under random frames and reading habits.
 
-use std::io::IoSlice;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,7 +37,7 @@ fn frame(kind: FrameKind, millis: i64, size: usize) -> Ingested {
 }
 
 fn read(wire: &Wire, from: u64, to: u64) -> Vec<u8> {
-    let mut slices: Vec<IoSlice<'_>> = Vec::new();
+    let mut slices = Slices::new();
     let total = wire.slices(from, to, &mut slices, usize::MAX);
     let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
     assert_eq!(bytes.len(), total);
