@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use crate::amf;
-use crate::codec::{aac, av1, h264, h265};
+use crate::codec::{aac, ac3, av1, h264, h265, latm, mp3, opus};
 use crate::container::flv::{
-    Demuxer, Dialect, Item, TagReader, TagType, configuration, frame_head, write_tag,
+    Demuxer, Dialect, TagReader, TagType, configuration, frame_head, write_tag,
 };
+use crate::container::{Item, ts};
 use crate::media::Timestamp;
 
 /// The body of a target: takes any bytes and must return.
@@ -25,6 +26,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("h265_config", h265_config),
     ("av1_config", av1_config),
     ("aac_config", aac_config),
+    ("audio_frames", audio_frames),
 ];
 
 /// Where virtual time begins. An `Instant` can only be made by asking for one; tests and fuzz bodies
@@ -39,7 +41,7 @@ pub(crate) fn virtual_epoch() -> std::time::Instant {
 
 /// Every target of the crate: [`TARGETS`] and those of the protocols.
 pub fn all() -> impl Iterator<Item = (&'static str, Target)> {
-    TARGETS.iter().chain(crate::rtmp::fuzzing::TARGETS).copied()
+    TARGETS.iter().chain(ts::fuzzing::TARGETS).chain(crate::rtmp::fuzzing::TARGETS).copied()
 }
 
 /// AMF: decode, and what decodes must survive encoding.
@@ -136,6 +138,7 @@ pub fn h264_config(data: &[u8]) {
     if let Ok(sets) = h264::parameter_sets(data) {
         let _ = h264::build_config(&sets.sps, &sets.pps);
     }
+    let _ = (h264::unit_role(data), h264::is_recovery_point(&[&[6], data].concat()));
     for length_size in 1..=4 {
         let _ = h264::is_keyframe(data, length_size);
         let _ = h264::is_disposable(data, length_size);
@@ -145,7 +148,11 @@ pub fn h264_config(data: &[u8]) {
 /// H.265 configuration records, parameter sets and access units.
 pub fn h265_config(data: &[u8]) {
     let _ = h265::parse_config(data);
-    let _ = h265::sps_info(&[&[0x42, 1], data].concat());
+    let sps = [&[0x42, 1], data].concat();
+    let _ = (h265::sps_info(&sps), h265::unit_role(data));
+    if let Some(record) = h265::build_config(&[], &[&sps], &[]) {
+        debug_assert!(h265::parse_config(&record).is_ok());
+    }
     for length_size in 1..=4 {
         let _ = h265::is_keyframe(data, length_size);
         let _ = h265::is_disposable(data, length_size, 1);
@@ -163,6 +170,20 @@ pub fn aac_config(data: &[u8]) {
     let _ = aac::parse_config(data);
     let _ = aac::adts(data);
     let _ = aac::strip_adts(data);
+    if let Some(header) = aac::adts_form(data).and_then(|form| form.header(data.len())) {
+        debug_assert!(aac::adts(&header).is_some());
+    }
+}
+
+/// Headers of other sound, and LATM elements.
+pub fn audio_frames(data: &[u8]) {
+    let _ = (ac3::sync_frame(data), mp3::header(data), opus::packet_samples(data));
+    let _ = ac3::sync_frame(&[&[0x0b, 0x77], data].concat());
+    let _ = (opus::layout_channels(data), latm::sync_frame_bytes(data));
+    let (mut reader, mut access_units) = (latm::Reader::default(), Vec::new());
+    for element in data.chunks(data.first().map_or(1, |first| usize::from(*first) + 1)) {
+        let _ = reader.read(element, &mut access_units);
+    }
 }
 
 #[cfg(test)]
@@ -177,6 +198,14 @@ mod tests {
         include_bytes!("container/flv/testdata/h265_opus.flv"),
         include_bytes!("container/flv/testdata/av1_aac.flv"),
         include_bytes!("container/flv/testdata/multi.flv"),
+    ];
+
+    const STREAMS: [&[u8]; 5] = [
+        include_bytes!("container/ts/testdata/h264_aac.ts"),
+        include_bytes!("container/ts/testdata/h265_aac.ts"),
+        include_bytes!("container/ts/testdata/h264_opus.ts"),
+        include_bytes!("container/ts/testdata/h264_latm.ts"),
+        include_bytes!("container/ts/testdata/eac3.ts"),
     ];
 
     struct Xorshift(u64);
@@ -205,6 +234,11 @@ mod tests {
                 seeds.push(body[..body.len().min(600)].to_vec());
                 seeds.push(body[5.min(body.len())..body.len().min(600)].to_vec());
             }
+        }
+        for stream in STREAMS {
+            // Without the service description, and long enough for a picture and sound.
+            seeds.push(stream[188..(188 * 40).min(stream.len())].to_vec());
+            seeds.push(stream[188 + 5..188 * 3].to_vec());
         }
         seeds.push(b"\x12\x10".to_vec());
         seeds.push(b"\x11\x0a\x1b\x05Cl\x03a\x04\x01\x03b\x01\x01".to_vec());

@@ -19,6 +19,11 @@ impl<'a> BitReader<'a> {
         self.bytes.len().saturating_mul(8).saturating_sub(self.position)
     }
 
+    /// Bits read so far.
+    pub const fn position(&self) -> usize {
+        self.position
+    }
+
     /// One bit.
     pub fn flag(&mut self) -> Option<bool> {
         let byte = *self.bytes.get(self.position / 8)?;

@@ -103,6 +103,79 @@ fn backward_compatible_extension(
     Some((rate, stereo))
 }
 
+/// Samples per channel of an access unit, at the core coder's rate.
+pub const ACCESS_UNIT_SAMPLES: u32 = 1024;
+
+/// Passes over an `AudioSpecificConfig` that is followed by other bits, as in LATM, where the
+/// backward compatible extension does not stand. `None` when it is cut short, or describes its
+/// channels itself, or is of an object type other than those of `GASpecificConfig` (4.4.1).
+pub(super) fn skip_config(reader: &mut BitReader<'_>) -> Option<()> {
+    let mut object_type = object_type(reader)?;
+    sample_rate(reader).ok()?;
+    let channel_configuration = reader.bits(4)?;
+    if object_type == SBR || object_type == PS {
+        sample_rate(reader).ok()?;
+        object_type = self::object_type(reader)?;
+    }
+    if channel_configuration == 0 || !matches!(object_type, 1..=4 | 6 | 7 | 17 | 19 | 20 | 23) {
+        return None;
+    }
+    reader.skip(1)?;
+    if reader.flag()? {
+        reader.skip(14)?;
+    }
+    let extension = reader.flag()?;
+    if matches!(object_type, 6 | 20) {
+        reader.skip(3)?;
+    }
+    if extension {
+        reader.skip(if object_type > 16 { 3 } else { 0 } + 1)?;
+    }
+    // `epConfig` of the error resilient types.
+    if object_type > 16 { reader.skip(2) } else { Some(()) }
+}
+
+/// The fields that all ADTS headers of a track share; see [`adts_form`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdtsForm([u8; 2]);
+
+/// The ADTS form of an `AudioSpecificConfig`. `None` where ADTS cannot say the same: object types
+/// beyond 4, rates without an index, channels the bitstream describes itself or more than 8,
+/// access units of 960 samples. Extensions are left to be found by the decoder.
+pub fn adts_form(config: &[u8]) -> Option<AdtsForm> {
+    let Config { object_type, core_sample_rate, .. } = parse_config(config).ok()?;
+    let mut reader = BitReader::new(config);
+    let outer_type = self::object_type(&mut reader)?;
+    sample_rate(&mut reader).ok()?;
+    let channels = u8::try_from(reader.bits(4)?).ok()?;
+    if outer_type == SBR || outer_type == PS {
+        sample_rate(&mut reader).ok()?;
+        self::object_type(&mut reader)?;
+    }
+    let short = reader.flag() == Some(true);
+    let rate = RATES.iter().position(|rate| *rate == core_sample_rate);
+    let rate = u8::try_from(rate?).ok()?;
+    if short || !(1..=4).contains(&object_type) || !(1..=7).contains(&channels) {
+        return None;
+    }
+    Some(AdtsForm([(object_type - 1) << 6 | rate << 2 | channels >> 2, channels << 6]))
+}
+
+impl AdtsForm {
+    /// The header of an access unit of so many bytes, without check sum; `None` when the frame
+    /// would exceed the 8191 bytes its length field can say.
+    pub fn header(self, access_unit_bytes: usize) -> Option<[u8; 7]> {
+        let length = u32::try_from(access_unit_bytes.checked_add(7)?).ok()?;
+        if length >= 1 << 13 {
+            return None;
+        }
+        let [_, top, middle, bottom] = (length << 5).to_be_bytes();
+        let [first, second] = self.0;
+        // Buffer fullness: variable rate. One raw data block.
+        Some([0xff, 0xf1, first, second | top, middle, bottom | 0x1f, 0xfc])
+    }
+}
+
 /// What an ADTS header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Adts {
@@ -110,6 +183,9 @@ pub struct Adts {
     pub header_bytes: usize,
     /// Bytes of header and access unit together.
     pub frame_bytes: usize,
+    /// Raw data blocks in the frame: 1 to 4. Those of more than one cannot be taken apart without
+    /// decoding.
+    pub raw_data_blocks: u8,
     /// The `AudioSpecificConfig` that says the same.
     pub config: [u8; 2],
 }
@@ -117,7 +193,7 @@ pub struct Adts {
 /// Reads the ADTS header at the front of `bytes`. `None` when there is none, when it is cut short
 /// or its length is smaller than the header; the frame itself may be longer than `bytes`.
 pub fn adts(bytes: &[u8]) -> Option<Adts> {
-    let [sync, flags, a, b, c, d, _] = *bytes.first_chunk::<7>()?;
+    let [sync, flags, a, b, c, d, e] = *bytes.first_chunk::<7>()?;
     if sync != 0xff || flags & 0xf6 != 0xf0 {
         return None;
     }
@@ -129,7 +205,7 @@ pub fn adts(bytes: &[u8]) -> Option<Adts> {
         return None;
     }
     let config = [object_type << 3 | rate_index >> 1, rate_index << 7 | channels << 3];
-    Some(Adts { header_bytes, frame_bytes, config })
+    Some(Adts { header_bytes, frame_bytes, raw_data_blocks: (e & 3) + 1, config })
 }
 
 /// The access unit inside one ADTS frame; `None` when `frame` is not exactly that.
@@ -178,5 +254,35 @@ mod tests {
         assert_eq!(strip_adts(&frame), Some(&[1, 2][..]));
         assert_eq!(strip_adts(&frame[..8]), None);
         assert_eq!(adts(&[0xff, 0xf1, 0x50, 0x80, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn adts_headers_say_what_the_config_says() {
+        for (config, said) in [
+            (&[0x12, 0x10][..], [0x12, 0x10]),
+            (&[0x11, 0x88, 0x56, 0xe5, 0x00], [0x11, 0x88]),
+            (&[0x2b, 0x11, 0x88, 0x00], [0x13, 0x10]),
+            (&[0xeb, 0x09, 0x88, 0x00], [0x13, 0x08]),
+            (&[0x17, 0x80, 0x3e, 0x80, 0x10], [0x12, 0x90]),
+        ] {
+            for length in [1, 500, 8184] {
+                let header = adts(&adts_form(config).unwrap().header(length).unwrap()).unwrap();
+                assert_eq!((header.header_bytes, header.frame_bytes), (7, length + 7));
+                assert_eq!((header.config, header.raw_data_blocks), (said, 1));
+            }
+        }
+        let form = adts_form(&[0x12, 0x10]).unwrap();
+        assert_eq!([8185, 65_529, usize::MAX].map(|length| form.header(length)), [None; 3]);
+        // 960 samples, 50,000 Hz, own channel description, 11 channels, error resilient.
+        for config in [
+            &[0x12, 0x14][..],
+            &[0x17, 0x80, 0x61, 0xa8, 0x10],
+            &[0x12, 0x00],
+            &[0x12, 0x58],
+            &[0xba, 0x10, 0x00],
+            &[],
+        ] {
+            assert_eq!(adts_form(config), None, "{config:02x?}");
+        }
     }
 }

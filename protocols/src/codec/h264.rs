@@ -1,9 +1,9 @@
 //! H.264: decoder configuration record, sequence parameter set, NAL unit classes.
 
-use h264_reader::nal::sps::SeqParameterSet;
+use h264_reader::nal::sps::{FrameMbsFlags, SeqParameterSet};
 use h264_reader::rbsp;
 
-use super::nal::{BadLength, units};
+use super::nal::{BadLength, UnitRole, units};
 use super::{ConfigError, EDGE_PIXELS_MAX, believable};
 use crate::bits::{ByteReader, unescape};
 use crate::media::VideoInfo;
@@ -11,9 +11,14 @@ use crate::media::VideoInfo;
 /// Largest sequence parameter set looked at; VUI and scaling lists stay far below.
 const SPS_BYTES_MAX: usize = 4096;
 
+/// Bytes of an SEI NAL unit looked at: a recovery point stands near its front.
+const SEI_BYTES_MAX: usize = 512;
+
 const SLICE: u8 = 1;
 const IDR_SLICE: u8 = 5;
+const SEI: u8 = 6;
 const SPS: u8 = 7;
+const RECOVERY_POINT: usize = 6;
 
 /// What an `AVCDecoderConfigurationRecord` says.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -115,6 +120,12 @@ pub fn sps_info(sps: &[u8]) -> Option<VideoInfo> {
     Some(VideoInfo { width, height, frame_rate })
 }
 
+/// The sequence may hold pictures that are one field only (`frame_mbs_only_flag` 0); `false` also
+/// for a parameter set that cannot be read.
+pub fn may_have_fields(sps: &[u8]) -> bool {
+    read_sps(sps).is_some_and(|sps| sps.frame_mbs_flags != FrameMbsFlags::Frames)
+}
+
 fn read_sps(sps: &[u8]) -> Option<SeqParameterSet> {
     let (header, payload) = sps.split_first()?;
     if header & 0x1f != SPS {
@@ -131,9 +142,14 @@ fn read_sps(sps: &[u8]) -> Option<SeqParameterSet> {
 pub fn is_keyframe(access_unit: &[u8], length_size: u8) -> Result<bool, BadLength> {
     let mut found = false;
     for unit in units(access_unit, length_size) {
-        found |= unit?[0] & 0x1f == IDR_SLICE;
+        found |= is_idr_slice(unit?);
     }
     Ok(found)
+}
+
+/// The NAL unit is a slice of an IDR picture.
+pub fn is_idr_slice(nal_unit: &[u8]) -> bool {
+    nal_unit.first().is_some_and(|header| header & 0x1f == IDR_SLICE)
 }
 
 /// The access unit holds slices and none may be referred to (`nal_ref_idc` 0, clause 7.4.1).
@@ -150,6 +166,59 @@ pub fn is_disposable(access_unit: &[u8], length_size: u8) -> Result<bool, BadLen
         }
     }
     Ok(slices && !references)
+}
+
+/// What a NAL unit is to its access unit (table 7-1). A slice whose `first_mb_in_slice` is 0 counts
+/// as the first of a picture: arbitrary slice order is not supported.
+pub fn unit_role(nal_unit: &[u8]) -> UnitRole {
+    match nal_unit.first().map_or(0, |header| header & 0x1f) {
+        // `first_mb_in_slice` 0 is the one code that begins with a set bit.
+        1 | 2 | 5 if nal_unit.get(1).is_some_and(|byte| byte & 0x80 != 0) => UnitRole::FirstSlice,
+        1..=5 => UnitRole::Slice,
+        SEI | 14..=18 => UnitRole::Prefix,
+        SPS => UnitRole::SequenceParameterSet,
+        8 => UnitRole::PictureParameterSet,
+        9 => UnitRole::Delimiter,
+        12 => UnitRole::Filler,
+        _ => UnitRole::Suffix,
+    }
+}
+
+/// The NAL unit is supplemental enhancement information with a recovery point (D.1.8): a decoder
+/// can start at its access unit although that is no IDR picture, as open GOPs have it.
+pub fn is_recovery_point(nal_unit: &[u8]) -> bool {
+    let Some((header, payload)) = nal_unit.split_first() else { return false };
+    if header & 0x1f != SEI {
+        return false;
+    }
+    let payload = unescape(payload, SEI_BYTES_MAX);
+    let mut reader = ByteReader::new(&payload);
+    // Each message is at least two bytes; the trailing bits are one.
+    while reader.remaining() > 2 {
+        let (Some(message), Some(length)) = (sei_number(&mut reader), sei_number(&mut reader))
+        else {
+            return false;
+        };
+        if message == RECOVERY_POINT {
+            return true;
+        }
+        if reader.bytes(length).is_none() {
+            return false;
+        }
+    }
+    false
+}
+
+/// A type or size of an SEI message: bytes of 255 and a last one, added up (7.3.2.3.1).
+fn sei_number(reader: &mut ByteReader<'_>) -> Option<usize> {
+    let mut number = 0;
+    loop {
+        let byte = reader.u8()?;
+        number += usize::from(byte);
+        if byte != 0xff {
+            return Some(number);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -200,5 +269,30 @@ mod tests {
         assert_eq!(is_disposable(&unit(&[9, 0x01, 0x41]), 4), Ok(false));
         assert_eq!(is_disposable(&unit(&[9, 6]), 4), Ok(false));
         assert_eq!(is_disposable(&[0, 0, 0, 9, 1], 4), Err(BadLength));
+    }
+
+    #[test]
+    fn roles_of_nal_units() {
+        use UnitRole::*;
+        let roles = [1, 1, 5, 6, 7, 8, 9, 10, 12, 19, 20].map(|nal_type| unit_role(&[nal_type, 0]));
+        let tail = [PictureParameterSet, Delimiter, Suffix, Filler, Suffix, Suffix];
+        assert_eq!(roles[..5], [Slice, Slice, Slice, Prefix, SequenceParameterSet]);
+        assert_eq!(roles[5..], tail);
+        assert_eq!(unit_role(&[0x41, 0x9a]), FirstSlice);
+        assert_eq!(unit_role(&[]), Suffix);
+        assert!(Prefix.begins_access_unit() && !Slice.begins_access_unit());
+    }
+
+    #[test]
+    fn recovery_points_are_found_behind_other_messages() {
+        assert!(is_recovery_point(&[6, 6, 1, 0x84, 0x80]));
+        let mut sei = vec![6, 5, 0xff, 2];
+        sei.extend_from_slice(&[7; 257]);
+        sei.extend_from_slice(&[6, 1, 0xc4, 0x80]);
+        assert!(is_recovery_point(&sei));
+        assert!(!is_recovery_point(&sei[..200]));
+        assert!(!is_recovery_point(&[6, 1, 1, 6, 0x80]));
+        assert!(!is_recovery_point(&[0x65, 6, 1, 0x84, 0x80]));
+        assert!(!is_recovery_point(&[]));
     }
 }

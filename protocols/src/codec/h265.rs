@@ -1,13 +1,17 @@
 //! H.265: decoder configuration record, start of the sequence parameter set, NAL unit classes.
 
-use super::nal::{BadLength, units};
+use super::nal::{BadLength, UnitRole, units};
 use super::{ConfigError, believable};
 use crate::bits::{BitReader, ByteReader, unescape};
 use crate::media::VideoInfo;
 
 /// Bytes of an SPS looked at: more than profile, tier, level and size take.
 const SPS_BYTES_MAX: usize = 512;
+/// General profile, tier, level and their flags (clause 7.3.3).
+const PROFILE_TIER_LEVEL_BYTES: usize = 12;
+const VPS: u8 = 32;
 const SPS: u8 = 33;
+const PPS: u8 = 34;
 
 /// What an `HEVCDecoderConfigurationRecord` says.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,6 +36,25 @@ pub struct Config {
 /// # Errors
 /// The record is cut short, of another version, or has a prefix of 3 bytes.
 pub fn parse_config(record: &[u8]) -> Result<Config, ConfigError> {
+    let mut first_sps = None;
+    let mut keep = |nal_type, unit| {
+        if nal_type == SPS && first_sps.is_none() {
+            first_sps = Some(unit);
+        }
+    };
+    let mut config = read_record(record, &mut keep)?;
+    if let Some((info, layers)) = first_sps.and_then(sps_info) {
+        config.info = info;
+        config.temporal_layers = config.temporal_layers.max(layers);
+    }
+    Ok(config)
+}
+
+/// Reads the fields and passes type and bytes of each NAL unit on.
+fn read_record<'a>(
+    record: &'a [u8],
+    unit: &mut impl FnMut(u8, &'a [u8]),
+) -> Result<Config, ConfigError> {
     let mut reader = ByteReader::new(record);
     let fixed = reader.array::<23>().ok_or(ConfigError::Truncated)?;
     // Some encoders leave the version at 0; the fields are the same.
@@ -42,44 +65,87 @@ pub fn parse_config(record: &[u8]) -> Result<Config, ConfigError> {
     if length_size == 3 {
         return Err(ConfigError::Forbidden);
     }
-    let mut config = Config {
+    for _ in 0..fixed[22] {
+        let nal_type = reader.u8().ok_or(ConfigError::Truncated)? & 0x3f;
+        let count = reader.u16().ok_or(ConfigError::Truncated)?;
+        for _ in 0..count {
+            let bytes = reader.u16().and_then(|length| reader.bytes(length.into()));
+            unit(nal_type, bytes.ok_or(ConfigError::Truncated)?);
+        }
+    }
+    Ok(Config {
         length_size,
         profile: fixed[1] & 0x1f,
         high_tier: fixed[1] & 0x20 != 0,
         level: fixed[12],
         temporal_layers: (fixed[21] >> 3 & 7).max(1),
         info: VideoInfo::default(),
-    };
-    let mut seen = false;
-    for _ in 0..fixed[22] {
-        let nal_type = reader.u8().ok_or(ConfigError::Truncated)? & 0x3f;
-        let count = reader.u16().ok_or(ConfigError::Truncated)?;
-        for _ in 0..count {
-            let unit = reader.u16().and_then(|length| reader.bytes(length.into()));
-            let unit = unit.ok_or(ConfigError::Truncated)?;
-            if nal_type == SPS && !seen {
-                seen = true;
-                if let Some((info, layers)) = sps_info(unit) {
-                    config.info = info;
-                    config.temporal_layers = config.temporal_layers.max(layers);
-                }
-            }
+    })
+}
+
+/// The parameter sets of a configuration record in its own order, NAL headers included.
+///
+/// # Errors
+/// As [`parse_config`].
+pub fn parameter_sets(record: &[u8]) -> Result<Vec<&[u8]>, ConfigError> {
+    let mut sets = Vec::new();
+    let mut keep = |_, unit| sets.push(unit);
+    read_record(record, &mut keep)?;
+    Ok(sets)
+}
+
+/// Builds a configuration record with 4-byte length prefixes. `None` when the first SPS cannot be
+/// read or a count or length does not fit the record.
+pub fn build_config(vps: &[&[u8]], sps: &[&[u8]], pps: &[&[u8]]) -> Option<Vec<u8>> {
+    let fields = read_sps(sps.first()?)?;
+    let (chroma_format, depth_luma, depth_chroma) = fields.samples?;
+    let mut record = vec![1];
+    record.extend_from_slice(&fields.profile_tier_level);
+    // Segmentation, parallelism and rate unknown (8.3.3.1.3).
+    record.extend_from_slice(&[0xf0, 0, 0xfc]);
+    record.extend_from_slice(&[0xfc | chroma_format, 0xf8 | depth_luma, 0xf8 | depth_chroma, 0, 0]);
+    record.push(fields.temporal_layers << 3 | u8::from(fields.temporal_nesting) << 2 | 3);
+    let arrays = [(VPS, vps), (SPS, sps), (PPS, pps)];
+    let arrays = arrays.into_iter().filter(|(_, sets)| !sets.is_empty());
+    record.push(u8::try_from(arrays.clone().count()).ok()?);
+    for (nal_type, sets) in arrays {
+        // No parameter sets are left to the access units.
+        record.push(0x80 | nal_type);
+        record.extend_from_slice(&u16::try_from(sets.len()).ok()?.to_be_bytes());
+        for set in sets {
+            record.extend_from_slice(&u16::try_from(set.len()).ok()?.to_be_bytes());
+            record.extend_from_slice(set);
         }
     }
-    Ok(config)
+    Some(record)
 }
 
 /// Cropped picture size and number of temporal sub-layers of a sequence parameter set (clause
 /// 7.3.2.2, NAL header included). `None` when it cannot be read; 0×0 for a size beyond belief.
 pub fn sps_info(sps: &[u8]) -> Option<(VideoInfo, u8)> {
+    read_sps(sps).map(|fields| (fields.info, fields.temporal_layers))
+}
+
+/// What of a sequence parameter set goes into a configuration record.
+struct Sps {
+    info: VideoInfo,
+    profile_tier_level: [u8; PROFILE_TIER_LEVEL_BYTES],
+    temporal_layers: u8,
+    temporal_nesting: bool,
+    /// `chroma_format_idc` and the bit depths minus 8; `None` when cut short before or forbidden.
+    samples: Option<(u8, u8, u8)>,
+}
+
+fn read_sps(sps: &[u8]) -> Option<Sps> {
     if sps.first()? >> 1 & 0x3f != SPS {
         return None;
     }
     let payload = unescape(sps.get(2..)?, SPS_BYTES_MAX);
+    let profile_tier_level = *payload.get(1..)?.first_chunk()?;
     let mut reader = BitReader::new(&payload);
     reader.skip(4)?;
     let sub_layers_minus1 = reader.bits(3)?;
-    reader.skip(1)?;
+    let temporal_nesting = reader.flag()?;
     skip_profile_tier_level(&mut reader, sub_layers_minus1)?;
     reader.unsigned_golomb()?;
     let chroma_format = reader.unsigned_golomb()?;
@@ -99,8 +165,19 @@ pub fn sps_info(sps: &[u8]) -> Option<(VideoInfo, u8)> {
         height = y.and_then(|y| height.checked_sub(y)).unwrap_or(0);
     }
     let (width, height) = believable(width, height);
-    let layers = u8::try_from(sub_layers_minus1 + 1).ok()?;
-    Some((VideoInfo { width, height, frame_rate: 0.0 }, layers))
+    let mut depth =
+        || reader.unsigned_golomb().and_then(|depth| u8::try_from(depth).ok()).filter(|at| *at < 8);
+    let samples = match (u8::try_from(chroma_format), depth(), depth()) {
+        (Ok(format @ 0..=3), Some(luma), Some(chroma)) => Some((format, luma, chroma)),
+        _ => None,
+    };
+    Some(Sps {
+        info: VideoInfo { width, height, frame_rate: 0.0 },
+        profile_tier_level,
+        temporal_layers: u8::try_from(sub_layers_minus1 + 1).ok()?,
+        temporal_nesting,
+        samples,
+    })
 }
 
 /// Clause 7.3.3.
@@ -126,9 +203,14 @@ fn skip_profile_tier_level(reader: &mut BitReader<'_>, sub_layers_minus1: u32) -
 pub fn is_keyframe(access_unit: &[u8], length_size: u8) -> Result<bool, BadLength> {
     let mut found = false;
     for unit in units(access_unit, length_size) {
-        found |= (16..=23).contains(&(unit?[0] >> 1 & 0x3f));
+        found |= is_irap_slice(unit?);
     }
     Ok(found)
+}
+
+/// The NAL unit is a slice of an IRAP picture.
+pub fn is_irap_slice(nal_unit: &[u8]) -> bool {
+    nal_unit.first().is_some_and(|header| (16..=23).contains(&(header >> 1 & 0x3f)))
 }
 
 /// The access unit holds slices, all of sub-layer non-reference pictures (even NAL types to 14)
@@ -154,9 +236,67 @@ pub fn is_disposable(
     Ok(slices && !references)
 }
 
+/// What a NAL unit is to its access unit (table 7-1, 7.4.2.4.4).
+pub fn unit_role(nal_unit: &[u8]) -> UnitRole {
+    match nal_unit.first().map_or(63, |header| header >> 1 & 0x3f) {
+        // `first_slice_segment_in_pic_flag`.
+        0..=31 if nal_unit.get(2).is_some_and(|byte| byte & 0x80 != 0) => UnitRole::FirstSlice,
+        0..=31 => UnitRole::Slice,
+        VPS => UnitRole::VideoParameterSet,
+        SPS => UnitRole::SequenceParameterSet,
+        PPS => UnitRole::PictureParameterSet,
+        35 => UnitRole::Delimiter,
+        38 => UnitRole::Filler,
+        39 | 41..=44 | 48..=55 => UnitRole::Prefix,
+        _ => UnitRole::Suffix,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Parameter sets of an encoder: 160×90, 4:2:0 of 8 bits, main profile.
+    const VPS_160: &[u8] = &[
+        0x40, 0x01, 0x0c, 0x01, 0xff, 0xff, 0x01, 0x60, 0x00, 0x00, 0x03, 0x00, 0x90, 0x00, 0x00,
+        0x03, 0x00, 0x00, 0x03, 0x00, 0x1e, 0x95, 0x90, 0x09,
+    ];
+    const SPS_160: &[u8] = &[
+        0x42, 0x01, 0x01, 0x01, 0x60, 0x00, 0x00, 0x03, 0x00, 0x90, 0x00, 0x00, 0x03, 0x00, 0x00,
+        0x03, 0x00, 0x1e, 0xa0, 0x14, 0x20, 0x61, 0xf2, 0x65, 0x95, 0x92, 0x49, 0x32, 0xbc, 0x05,
+        0xa0, 0x20, 0x00, 0x00, 0x03, 0x00, 0x20, 0x00, 0x00, 0x03, 0x03, 0x21,
+    ];
+    const PPS_160: &[u8] = &[0x44, 0x01, 0xc1, 0x72, 0xb4, 0x62, 0x40];
+
+    #[test]
+    fn a_record_is_built_and_read_back() {
+        let record = build_config(&[VPS_160], &[SPS_160], &[PPS_160]).unwrap();
+        let config = parse_config(&record).unwrap();
+        assert_eq!((config.length_size, config.profile, config.level), (4, 1, 30));
+        assert_eq!((config.high_tier, config.temporal_layers), (false, 1));
+        assert_eq!((config.info.width, config.info.height), (160, 90));
+        assert_eq!(record[16..22], [0xfd, 0xf8, 0xf8, 0, 0, 0x0f]);
+        assert_eq!(parameter_sets(&record).unwrap(), [VPS_160, SPS_160, PPS_160]);
+        for end in 0..record.len() {
+            assert!(parse_config(&record[..end]).is_err(), "{end}");
+        }
+        assert_eq!(build_config(&[], &[], &[PPS_160]), None);
+        assert_eq!(build_config(&[], &[&SPS_160[..20]], &[]), None);
+    }
+
+    #[test]
+    fn roles_of_nal_units() {
+        use UnitRole::*;
+        let role = |nal_type: u8, third| unit_role(&[nal_type << 1, 1, third]);
+        assert_eq!(
+            [role(1, 0x80), role(19, 0x80), role(19, 0x40)],
+            [FirstSlice, FirstSlice, Slice]
+        );
+        assert_eq!([32, 33, 34].map(|nal_type| role(nal_type, 0).is_parameter_set()), [true; 3]);
+        let roles = [35, 36, 38, 39, 40, 48].map(|nal_type| role(nal_type, 0));
+        assert_eq!(roles, [Delimiter, Suffix, Filler, Prefix, Suffix, Prefix]);
+        assert_eq!(unit_role(&[]), Suffix);
+    }
 
     #[test]
     fn pictures_are_told_apart_by_nal_type() {

@@ -1,5 +1,41 @@
 //! The two framings of NAL units: length prefixes (ISO/IEC 14496-15) and start codes (annex B).
 
+/// What a NAL unit is to the access unit around it (H.264 7.4.1.2.3, H.265 7.4.2.4.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitRole {
+    /// Access unit delimiter: always the first NAL unit of one.
+    Delimiter,
+    /// Video parameter set (H.265).
+    VideoParameterSet,
+    /// Sequence parameter set.
+    SequenceParameterSet,
+    /// Picture parameter set.
+    PictureParameterSet,
+    /// The first slice of a picture.
+    FirstSlice,
+    /// Another slice of the same picture.
+    Slice,
+    /// Stands before the slices; after a slice it begins the next access unit.
+    Prefix,
+    /// Stands after the slices, or belongs to them.
+    Suffix,
+    /// Padding without meaning.
+    Filler,
+}
+
+impl UnitRole {
+    /// The NAL unit begins the next access unit when a slice came before it.
+    pub const fn begins_access_unit(self) -> bool {
+        !matches!(self, Self::Slice | Self::Suffix | Self::Filler)
+    }
+
+    /// The NAL unit is a parameter set.
+    pub const fn is_parameter_set(self) -> bool {
+        use UnitRole::{PictureParameterSet, SequenceParameterSet, VideoParameterSet};
+        matches!(self, VideoParameterSet | SequenceParameterSet | PictureParameterSet)
+    }
+}
+
 /// An access unit whose NAL unit lengths do not add up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("NAL unit length exceeds the access unit")]
@@ -84,8 +120,18 @@ impl<'a> Iterator for AnnexB<'a> {
     }
 }
 
+/// Where `0 0 1` begins. Only the third byte of a candidate is looked at unless it is 0 or 1, so
+/// most of a stream is passed in steps of three.
 fn start_code(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(3).position(|window| window == [0, 0, 1])
+    let mut third = 2;
+    while let Some(byte) = bytes.get(third) {
+        match byte {
+            0 => third += 1,
+            1 if bytes.get(third - 2..third) == Some(&[0, 0]) => return Some(third - 2),
+            _ => third += 3,
+        }
+    }
+    None
 }
 
 /// Appends annex B `stream` to `out` with 4-byte length prefixes.
@@ -99,6 +145,8 @@ pub fn annex_b_to_length_prefixed(stream: &[u8], out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -119,6 +167,16 @@ mod tests {
         let found: Vec<_> = units(&[0, 0, 0, 1, 9, 0xff, 0xff, 0xff, 0xff, 1], 4).collect();
         assert_eq!(found, [Ok(&[9][..]), Err(BadLength)]);
         assert_eq!(units(&[0, 0], 4).collect::<Vec<_>>(), [Err(BadLength)]);
+    }
+
+    proptest! {
+        #[test]
+        fn start_codes_are_found_where_a_plain_search_finds_them(
+            stream in prop::collection::vec(0u8..3, 0..64)
+        ) {
+            let plain = stream.windows(3).position(|window| window == [0, 0, 1]);
+            prop_assert_eq!(start_code(&stream), plain);
+        }
     }
 
     #[test]

@@ -1,3 +1,17 @@
 //! Containers: media in the forms files and byte streams carry it.
 
+use std::sync::Arc;
+
+use crate::media::{Frame, Tracks};
+
 pub mod flv;
+pub mod ts;
+
+/// What comes out of a demuxer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Item {
+    /// The tracks, first time or changed.
+    Tracks(Arc<Tracks>),
+    /// A frame of the tracks announced last.
+    Frame(Frame),
+}

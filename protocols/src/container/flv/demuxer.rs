@@ -10,18 +10,10 @@ use super::script::{self, Script};
 use super::video::{FRAME_DISPOSABLE, FRAME_GENERATED_KEY, FRAME_KEY, Packet, Parsed};
 use super::{FlvError, TagType, audio, video};
 use crate::codec::{ConfigError, aac, av1, flac, h264, h265, mp3, opus};
+use crate::container::Item;
 use crate::media::{
     AudioInfo, Codec, Frame, FrameKind, Metadata, Timestamp, Track, Tracks, VideoInfo,
 };
-
-/// What comes out of a [`Demuxer`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum Item {
-    /// The tracks, first time or changed.
-    Tracks(Arc<Tracks>),
-    /// A frame of the tracks announced last.
-    Frame(Frame),
-}
 
 /// Bodies, or parts of them, that were passed over without an error; all counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -17,7 +17,8 @@ mod script;
 mod tag;
 mod video;
 
-pub use demuxer::{Demuxer, Ignored, Item};
+pub use super::Item;
+pub use demuxer::{Demuxer, Ignored};
 pub use muxer::{Dialect, Head, configuration, frame_head};
 pub use tag::{HEADER_BYTES, TAG_HEADER_BYTES, TagReader, TagType, header, write_tag};
 
