@@ -39,7 +39,8 @@ pub(crate) fn virtual_epoch() -> std::time::Instant {
 
 /// Every target of the crate: [`TARGETS`] and those of the protocols.
 pub fn all() -> impl Iterator<Item = (&'static str, Target)> {
-    TARGETS.iter().chain(crate::rtmp::fuzzing::TARGETS).copied()
+    let containers = crate::container::fmp4::fuzzing::TARGETS;
+    TARGETS.iter().chain(containers).chain(crate::rtmp::fuzzing::TARGETS).copied()
 }
 
 /// AMF: decode, and what decodes must survive encoding.
@@ -179,6 +180,12 @@ mod tests {
         include_bytes!("container/flv/testdata/multi.flv"),
     ];
 
+    const MP4_FILES: [&[u8]; 3] = [
+        include_bytes!("container/fmp4/read/testdata/progressive.mp4"),
+        include_bytes!("container/fmp4/read/testdata/fragmented.mp4"),
+        include_bytes!("container/fmp4/read/testdata/av1_opus.mp4"),
+    ];
+
     struct Xorshift(u64);
 
     impl Xorshift {
@@ -205,6 +212,11 @@ mod tests {
                 seeds.push(body[..body.len().min(600)].to_vec());
                 seeds.push(body[5.min(body.len())..body.len().min(600)].to_vec());
             }
+        }
+        for file in MP4_FILES {
+            let moov = file.windows(4).position(|name| name == b"moov").unwrap();
+            seeds.push(file[moov + 4..].iter().take(2500).copied().collect());
+            seeds.push(file[moov - 4..].to_vec());
         }
         seeds.push(b"\x12\x10".to_vec());
         seeds.push(b"\x11\x0a\x1b\x05Cl\x03a\x04\x01\x03b\x01\x01".to_vec());
