@@ -41,7 +41,8 @@ pub(crate) fn virtual_epoch() -> std::time::Instant {
 
 /// Every target of the crate: [`TARGETS`] and those of the protocols.
 pub fn all() -> impl Iterator<Item = (&'static str, Target)> {
-    TARGETS.iter().chain(ts::fuzzing::TARGETS).chain(crate::rtmp::fuzzing::TARGETS).copied()
+    let containers = ts::fuzzing::TARGETS.iter().chain(crate::container::fmp4::fuzzing::TARGETS);
+    TARGETS.iter().chain(containers).chain(crate::rtmp::fuzzing::TARGETS).copied()
 }
 
 /// AMF: decode, and what decodes must survive encoding.
@@ -208,6 +209,12 @@ mod tests {
         include_bytes!("container/ts/testdata/eac3.ts"),
     ];
 
+    const MP4_FILES: [&[u8]; 3] = [
+        include_bytes!("container/fmp4/read/testdata/progressive.mp4"),
+        include_bytes!("container/fmp4/read/testdata/fragmented.mp4"),
+        include_bytes!("container/fmp4/read/testdata/av1_opus.mp4"),
+    ];
+
     struct Xorshift(u64);
 
     impl Xorshift {
@@ -239,6 +246,11 @@ mod tests {
             // Without the service description, and long enough for a picture and sound.
             seeds.push(stream[188..(188 * 40).min(stream.len())].to_vec());
             seeds.push(stream[188 + 5..188 * 3].to_vec());
+        }
+        for file in MP4_FILES {
+            let moov = file.windows(4).position(|name| name == b"moov").unwrap();
+            seeds.push(file[moov + 4..].iter().take(2500).copied().collect());
+            seeds.push(file[moov - 4..].to_vec());
         }
         seeds.push(b"\x12\x10".to_vec());
         seeds.push(b"\x11\x0a\x1b\x05Cl\x03a\x04\x01\x03b\x01\x01".to_vec());

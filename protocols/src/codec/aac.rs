@@ -23,6 +23,8 @@ pub struct Config {
     /// Rate and channels that come out of a decoder, spectral band replication and parametric
     /// stereo included where signalled; channels 0 when the bitstream describes them itself.
     pub info: AudioInfo,
+    /// Samples of one channel in an access unit, at the rate of `info`; 0 where unknown.
+    pub frame_samples: u32,
 }
 
 /// Reads an `AudioSpecificConfig`.
@@ -36,12 +38,16 @@ pub fn parse_config(config: &[u8]) -> Result<Config, ConfigError> {
     let channel_configuration = reader.bits(4).ok_or(ConfigError::Truncated)?;
     let mut output_rate = core_sample_rate;
     let mut stereo = false;
-    if object_type == SBR || object_type == PS {
+    let explicit = object_type == SBR || object_type == PS;
+    if explicit {
         stereo = object_type == PS;
         output_rate = sample_rate(&mut reader)?;
         object_type = self::object_type(&mut reader).ok_or(ConfigError::Truncated)?;
-    } else if let Some((rate, ps)) =
-        backward_compatible_extension(&mut reader, object_type, channel_configuration)
+    }
+    let core_frame_samples = core_frame_samples(reader.clone(), object_type);
+    if !explicit
+        && let Some((rate, ps)) =
+            backward_compatible_extension(&mut reader, object_type, channel_configuration)
     {
         output_rate = rate;
         stereo = ps;
@@ -58,7 +64,18 @@ pub fn parse_config(config: &[u8]) -> Result<Config, ConfigError> {
         _ => 0,
     };
     let info = AudioInfo { sample_rate: output_rate, channels, sample_bits: 16 };
-    Ok(Config { object_type, core_sample_rate, info })
+    // Replication at the core's own rate is allowed too, hence the quotient.
+    let frame_samples = core_frame_samples * (output_rate / core_sample_rate).max(1);
+    Ok(Config { object_type, core_sample_rate, info, frame_samples })
+}
+
+/// From `frameLengthFlag`, the first bit of `GASpecificConfig` (4.4.1).
+fn core_frame_samples(mut reader: BitReader<'_>, object_type: u32) -> u32 {
+    match (object_type, reader.flag()) {
+        (1..=4 | 6 | 7 | 17 | 19..=22, Some(short)) => 1024 - 64 * u32::from(short),
+        (23, Some(short)) => 512 - 32 * u32::from(short),
+        _ => 0,
+    }
 }
 
 fn object_type(reader: &mut BitReader<'_>) -> Option<u32> {
@@ -231,9 +248,21 @@ mod tests {
         assert_eq!(output(&[0x13, 0x10, 0x56, 0xe5, 0x98]), (48_000, 2));
         assert_eq!(output(&[0x2b, 0x11, 0x88, 0x00]), (48_000, 2));
         assert_eq!(output(&[0xeb, 0x09, 0x88, 0x00]), (48_000, 2));
-        assert_eq!(parse_config(&[0x2b, 0x11, 0x88, 0x00]).unwrap().core_sample_rate, 24_000);
+        let he_aac = parse_config(&[0x2b, 0x11, 0x88, 0x00]).unwrap();
+        assert_eq!((he_aac.core_sample_rate, he_aac.frame_samples), (24_000, 2048));
         // Explicit frequency of 50,000 Hz.
         assert_eq!(output(&[0x17, 0x80, 0x61, 0xa8, 0x10]), (50_000, 2));
+    }
+
+    #[test]
+    fn samples_of_an_access_unit() {
+        let samples = |config: &[u8]| parse_config(config).unwrap().frame_samples;
+        assert_eq!(samples(&[0x12, 0x10]), 1024);
+        assert_eq!(samples(&[0x12, 0x14]), 960);
+        assert_eq!(samples(&[0x13, 0x10, 0x56, 0xe5, 0x98]), 2048);
+        // ER AAC LD, and ELD whose frame length is elsewhere.
+        assert_eq!(samples(&[0xb9, 0x90]), 512);
+        assert_eq!(samples(&[0xf8, 0xe6, 0x20, 0x00]), 0);
     }
 
     #[test]

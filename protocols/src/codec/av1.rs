@@ -15,6 +15,10 @@ pub struct Config {
     pub profile: u8,
     /// `seq_level_idx_0`.
     pub level: u8,
+    /// `seq_tier_0`: high tier.
+    pub high_tier: bool,
+    /// Bits per sample: 8, 10 or 12.
+    pub bit_depth: u8,
     /// Largest frame size of the sequence header, if the record holds one; 0 where unknown.
     pub info: VideoInfo,
 }
@@ -25,14 +29,20 @@ pub struct Config {
 /// # Errors
 /// The record is shorter than 4 bytes or of another version.
 pub fn parse_config(record: &[u8]) -> Result<Config, ConfigError> {
-    let Some(([first, second, _, _], obus)) = record.split_first_chunk::<4>() else {
+    let Some(([first, second, third, _], obus)) = record.split_first_chunk::<4>() else {
         return Err(ConfigError::Truncated);
     };
     if *first != 0x81 {
         return Err(ConfigError::Version(*first & 0x7f));
     }
     let info = sequence_header(obus).and_then(sequence_info).unwrap_or_default();
-    Ok(Config { profile: second >> 5, level: second & 0x1f, info })
+    let bit_depth = match third >> 5 & 3 {
+        0 | 1 => 8,
+        2 => 10,
+        _ => 12,
+    };
+    let (profile, level, high_tier) = (second >> 5, second & 0x1f, third & 0x80 != 0);
+    Ok(Config { profile, level, high_tier, bit_depth, info })
 }
 
 /// The payload of the first sequence header among low-overhead OBUs (5.3).

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::media::{Frame, Tracks};
 
 pub mod flv;
+pub mod fmp4;
 pub mod ts;
 
 /// What comes out of a demuxer.

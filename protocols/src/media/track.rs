@@ -16,7 +16,7 @@ pub enum Codec {
     Av1,
     /// VP8. Config: `VPCodecConfigurationRecord` or empty.
     Vp8,
-    /// VP9. Config: `VPCodecConfigurationRecord`.
+    /// VP9. Config: `VPCodecConfigurationRecord`, perhaps after version and flags of its box.
     Vp9,
     /// AAC. Config: `AudioSpecificConfig`; frames: raw access units, no ADTS.
     Aac,
@@ -24,9 +24,9 @@ pub enum Codec {
     Opus,
     /// FLAC. Config: native FLAC stream header (`fLaC` and STREAMINFO).
     Flac,
-    /// AC-3. No config.
+    /// AC-3. Config: `AC3SpecificBox` body, made of the first frame; empty before it was seen.
     Ac3,
-    /// E-AC-3. No config.
+    /// E-AC-3. Config: `EC3SpecificBox` body, made of the first frame; empty before it was seen.
     Eac3,
     /// MPEG-1/2 layer III. No config.
     Mp3,

@@ -9,7 +9,7 @@ use super::extended::Selection;
 use super::script::{self, Script};
 use super::video::{FRAME_DISPOSABLE, FRAME_GENERATED_KEY, FRAME_KEY, Packet, Parsed};
 use super::{FlvError, TagType, audio, video};
-use crate::codec::{ConfigError, aac, av1, flac, h264, h265, mp3, opus};
+use crate::codec::{ConfigError, aac, ac3_config, av1, flac, h264, h265, mp3, opus};
 use crate::container::Item;
 use crate::media::{
     AudioInfo, Codec, Frame, FrameKind, Metadata, Timestamp, Track, Tracks, VideoInfo,
@@ -244,6 +244,7 @@ impl Demuxer {
             return;
         }
         if self.audio.as_ref().is_none_or(|track| track.codec != codec) {
+            let mut config = Bytes::new();
             let info = match codec {
                 Codec::Aac | Codec::Flac => {
                     self.ignored.before_config += 1;
@@ -254,10 +255,16 @@ impl Demuxer {
                     _ => audio::legacy_info(codec, first),
                 }),
                 Codec::Opus => AudioInfo { sample_rate: opus::SAMPLE_RATE, ..AudioInfo::default() },
-                Codec::Ac3 | Codec::Eac3 => AudioInfo::default(),
+                Codec::Ac3 | Codec::Eac3 => match ac3_config::parse(&payload) {
+                    Some(header) if header.codec == codec => {
+                        config = header.record().into();
+                        header.info
+                    }
+                    _ => AudioInfo::default(),
+                },
                 _ => audio::legacy_info(codec, first),
             };
-            self.audio = Some(Track { codec, config: Bytes::new(), info });
+            self.audio = Some(Track { codec, config, info });
             self.dirty = true;
         }
         self.announce(out);

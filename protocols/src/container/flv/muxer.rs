@@ -133,7 +133,11 @@ pub fn configuration(tracks: &Tracks, dialect: Dialect, server: &str) -> Vec<(Ta
         };
         bodies.extend(head.map(|head| (TagType::Video, [&head[..], &track.config[..]].concat())));
     }
-    if let Some(track) = tracks.audio.as_ref().filter(|track| !track.config.is_empty()) {
+    // AC-3 and E-AC-3 have no sequence header: their frames say what their records repeat.
+    let headed = |track: &&Track<AudioInfo>| {
+        !track.config.is_empty() && !matches!(track.codec, Codec::Ac3 | Codec::Eac3)
+    };
+    if let Some(track) = tracks.audio.as_ref().filter(headed) {
         let head = match audio::four_cc(track.codec) {
             Some(four_cc) => {
                 let first = audio::FORMAT_EXTENDED << 4 | audio::PACKET_SEQUENCE_START;

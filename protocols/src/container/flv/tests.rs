@@ -98,6 +98,11 @@ fn configs_and_infos_of_the_sound() {
     let facts: Vec<_> = (0..8).map(|at| (info(at).sample_rate, info(at).channels)).collect();
     let mono = (48_000, 1);
     assert_eq!(facts, [(48_000, 2), (44_100, 1), mono, mono, mono, mono, (8000, 1), mono]);
+    // The record of AC-3 comes from its frames and is no sequence header.
+    let tracks = demux(GOLDEN[2].0).tracks;
+    assert_eq!(tracks.audio.as_ref().unwrap().config, [0x10, 0x08, 0x00][..]);
+    let headers = configuration(&tracks, ENHANCED, "test").into_iter().map(|(tag, _)| tag);
+    assert_eq!(headers.collect::<Vec<_>>(), [TagType::Script, TagType::Video]);
 }
 
 #[test]
