@@ -5,7 +5,7 @@
 //! Each module uses only what stands to its left:
 //!
 //! ```text
-//! bits → media → codec → container → amf → rtmp
+//! bits, text → media → codec → container → amf → rtmp hls
 //! ```
 //!
 //! # Invariants
@@ -26,6 +26,8 @@ pub mod bits;
 pub mod codec;
 pub mod container;
 pub mod fuzzing;
+pub mod hls;
 pub mod media;
 pub mod rtmp;
 pub mod session;
+pub mod text;
