@@ -5,7 +5,7 @@
 //! Each module uses only what stands to its left:
 //!
 //! ```text
-//! bits, text → media → codec → container → amf → rtmp hls
+//! bits, text → media → codec → container → amf → rtmp hls dash
 //! ```
 //!
 //! # Invariants
@@ -25,6 +25,7 @@ pub mod amf;
 pub mod bits;
 pub mod codec;
 pub mod container;
+pub mod dash;
 pub mod fuzzing;
 pub mod hls;
 pub mod media;
