@@ -1,6 +1,7 @@
 //! One function per parser of peer bytes, for fuzzers and for the seeded test below.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,6 +11,7 @@ use crate::container::flv::{
     Demuxer, Dialect, TagReader, TagType, configuration, frame_head, write_tag,
 };
 use crate::container::{Item, ts};
+use crate::hls::{Directives, LiveEdge, decide, without_directives};
 use crate::media::Timestamp;
 
 /// The body of a target: takes any bytes and must return.
@@ -27,6 +29,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("av1_config", av1_config),
     ("aac_config", aac_config),
     ("audio_frames", audio_frames),
+    ("hls_query", hls_query),
 ];
 
 /// Where virtual time begins. An `Instant` can only be made by asking for one; tests and fuzz bodies
@@ -187,6 +190,24 @@ pub fn audio_frames(data: &[u8]) {
     }
 }
 
+/// Queries of playlist requests, before playlists of any length the data picks.
+pub fn hls_query(data: &[u8]) {
+    let (head, query) = data.split_at(data.len().min(4));
+    let query = String::from_utf8_lossy(query);
+    let kept = without_directives(&query);
+    debug_assert!(Directives::parse(&kept).is_ok_and(|kept| kept == Directives::default()));
+    let Ok(directives) = Directives::parse(&query) else { return };
+    let number = |index: usize| u64::from(head.get(index).copied().unwrap_or(0xff));
+    let edge = LiveEdge {
+        next_media_sequence: number(0),
+        open_parts: number(1),
+        last_parts: number(2),
+        part_target: (number(3) > 0).then(|| Duration::from_millis(number(3))),
+        ended: false,
+    };
+    let _ = decide(&directives, &edge);
+}
+
 #[cfg(test)]
 mod tests {
     use std::panic::catch_unwind;
@@ -252,6 +273,7 @@ mod tests {
             seeds.push(file[moov + 4..].iter().take(2500).copied().collect());
             seeds.push(file[moov - 4..].to_vec());
         }
+        seeds.push(b"\x7f\x02\x04\xc8_HLS_msn=127&_HLS_part=2&_HLS_skip=YES&token=a".to_vec());
         seeds.push(b"\x12\x10".to_vec());
         seeds.push(b"\x11\x0a\x1b\x05Cl\x03a\x04\x01\x03b\x01\x01".to_vec());
         seeds.push(b"\xff\xf1\x50\x80\x01\x3f\xfc\x01\x02".to_vec());

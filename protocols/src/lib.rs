@@ -5,7 +5,7 @@
 //! Each module uses only what stands to its left:
 //!
 //! ```text
-//! bits → media → codec → container → amf → rtmp
+//! bits, text → media → codec → container → amf → rtmp hls dash
 //! ```
 //!
 //! # Invariants
@@ -25,7 +25,10 @@ pub mod amf;
 pub mod bits;
 pub mod codec;
 pub mod container;
+pub mod dash;
 pub mod fuzzing;
+pub mod hls;
 pub mod media;
 pub mod rtmp;
 pub mod session;
+pub mod text;

@@ -9,6 +9,7 @@
 pub mod canary;
 pub mod clients;
 pub mod flv;
+pub mod hls_rules;
 pub mod http;
 pub mod media;
 pub mod process;

@@ -9,7 +9,8 @@ use super::read::{FoundFragment, Movie, Scanner, Step, Stop};
 use super::*;
 use crate::codec::rfc6381::Manifest;
 use crate::codec::{ConfigError, opus};
-use crate::container::flv::{Demuxer, Item, TagReader};
+use crate::container::Item;
+use crate::container::flv::{Demuxer, TagReader};
 use crate::media::{Codec, Frame, FrameKind, Timestamp, Tracks, VideoInfo};
 
 /// Media in the neutral form.
