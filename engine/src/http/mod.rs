@@ -6,6 +6,7 @@
 
 mod access;
 pub mod api;
+mod body;
 mod files;
 #[cfg(test)]
 mod fuzzing;

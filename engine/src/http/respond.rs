@@ -1,12 +1,13 @@
 //! The few shapes an answer has, and the headers every answer carries.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 
-/// An answer: always whole in memory.
-pub(crate) type Reply = Response<Full<Bytes>>;
+use crate::http::body::Body;
+
+/// An answer.
+pub(crate) type Reply = Response<Body>;
 
 /// GET and HEAD, as an `Allow` header names them.
 pub(crate) const READ_ONLY: &str = "GET, HEAD";
@@ -21,7 +22,7 @@ pub(crate) fn body(
 ) -> Reply {
     let bytes = bytes.into();
     let length = bytes.len();
-    let mut reply = Response::new(Full::new(bytes));
+    let mut reply = Response::new(Body::Whole(bytes));
     *reply.status_mut() = status;
     set(&mut reply, header::CONTENT_TYPE, content_type);
     set(&mut reply, header::CACHE_CONTROL, "no-cache");
@@ -55,7 +56,7 @@ pub(crate) fn closing(mut reply: Reply) -> Reply {
 
 /// An answer without a body.
 pub(crate) fn empty(status: StatusCode) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::new()));
+    let mut reply = Response::new(Body::Whole(Bytes::new()));
     *reply.status_mut() = status;
     reply
 }
@@ -75,7 +76,7 @@ pub(crate) fn set(reply: &mut Reply, name: HeaderName, value: &'static str) {
 pub(crate) fn finish(mut reply: Reply, method: &Method) -> Reply {
     set(&mut reply, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     if *method == Method::HEAD {
-        *reply.body_mut() = Full::new(Bytes::new());
+        *reply.body_mut() = Body::Whole(Bytes::new());
     }
     reply
 }

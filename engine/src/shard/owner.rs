@@ -9,7 +9,7 @@ use protocols::session::Refusal;
 use crate::observe::DropReason;
 use crate::ring::{ControlMessage, Grant, MediaItem, MediaMessage, MediaTarget, ShardId, Token};
 use crate::shard::Shard;
-use crate::stream::{Claim, Mirror, Stream, SubscriberShard, Verdict};
+use crate::stream::{Claim, Mirror, Stream, Subscriber, SubscriberShard, Verdict};
 
 /// The owner shard of a stream: the same on every shard, fixed for the life of the process.
 #[must_use]
@@ -154,7 +154,31 @@ impl Shard {
                 self.counters.dropped(DropReason::RingFull);
             }
         }
+        for taker in &mut self.streams[index].takers {
+            taker.take(&item, now);
+        }
         self.on_mirror_item(mirror, &item, now);
+    }
+
+    /// Adds a taker to a stream of ours, and gives it what the log holds.
+    pub(super) fn add_taker(&mut self, index: usize, mut taker: Box<dyn Subscriber>, now: Instant) {
+        for item in self.history(index) {
+            taker.take(&item, now);
+        }
+        self.streams[index].takers.push(taker);
+    }
+
+    /// What somebody who begins now must know: the state of the stream, and the newest GOP.
+    fn history(&self, index: usize) -> Vec<MediaItem> {
+        let stream = &self.streams[index];
+        let Some(publisher) = &stream.publisher else { return Vec::new() };
+        let log = &self.mirrors[stream.mirror].log;
+        let mut history = vec![MediaItem::Online { merge_ms: publisher.info.merge_ms }];
+        if !log.tracks().is_empty() {
+            history.push(MediaItem::Tracks(Arc::clone(log.tracks())));
+        }
+        history.extend(log.joinable().map(|frame| MediaItem::Frame(Arc::clone(frame))));
+        history
     }
 
     /// A shard has viewers for a stream of ours.
@@ -169,14 +193,7 @@ impl Shard {
         let stream = &mut self.streams[index];
         stream.subscribers.retain(|subscriber| subscriber.shard != from);
         stream.subscribers.push(SubscriberShard { shard: from, mirror, skipping: false });
-        let Some(publisher) = &stream.publisher else { return };
-        let merge_ms = publisher.info.merge_ms;
-        let log = &self.mirrors[stream.mirror].log;
-        let mut history = vec![MediaItem::Online { merge_ms }];
-        if !log.tracks().is_empty() {
-            history.push(MediaItem::Tracks(Arc::clone(log.tracks())));
-        }
-        history.extend(log.joinable().map(|frame| MediaItem::Frame(Arc::clone(frame))));
+        let history = self.history(index);
         let target = MediaTarget::Mirror(mirror);
         for item in history {
             if self.mesh.try_push(from, MediaMessage { target, item }).is_err() {
@@ -205,7 +222,8 @@ impl Shard {
         let mut idle = Vec::new();
         for index in self.streams.iter().map(|(index, _)| index).collect::<Vec<_>>() {
             self.settle_challenger(index, now, dead);
-            let stream = &self.streams[index];
+            let stream = &mut self.streams[index];
+            stream.takers.retain_mut(|taker| taker.tend(now));
             if stream.is_idle(now, grace) && self.mirrors[stream.mirror].audience() == 0 {
                 idle.push(index);
             }

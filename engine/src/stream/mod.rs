@@ -6,6 +6,7 @@ mod log;
 mod mirror;
 #[expect(clippy::module_inception, reason = "the owner's side of a stream is the stream")]
 mod stream;
+mod subscriber;
 mod sweep;
 mod timeline;
 mod wire;
@@ -14,6 +15,7 @@ pub use format::{Container, Format, PackagerOptions, SERVER_NAME, merge_of_query
 pub use log::{FrameLog, LogLimits};
 pub use mirror::{Appended, Mirror};
 pub use stream::{Claim, PublisherInfo, Stream, StreamSnapshot, SubscriberShard, Verdict};
+pub use subscriber::Subscriber;
 pub use sweep::Sweep;
 pub use timeline::{Adjusted, Timeline};
 pub use wire::{AWAIT_KEYFRAME, PAUSED, Slices, Viewer, Wire, WireLimits};

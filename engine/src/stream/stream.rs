@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use protocols::media::{FrameKind, StreamKey, Timestamp, Tracks};
 
 use crate::config::SecondPublisher;
+use super::Subscriber;
 use crate::ring::{MediaItem, ShardId, Token};
 
 /// From the last frame of one publisher to the first of the next.
@@ -92,6 +93,8 @@ pub struct Stream {
     pub challenger: Option<Claim>,
     /// Shards with viewers.
     pub subscribers: Vec<SubscriberShard>,
+    /// Takers on this shard: recorders, segmenters, forwarders.
+    pub takers: Vec<Box<dyn Subscriber>>,
     /// When the last item came from the publisher.
     pub last_item_at: Instant,
     /// When the publisher went.
@@ -121,6 +124,7 @@ impl Stream {
             publisher: None,
             challenger: None,
             subscribers: Vec::new(),
+            takers: Vec::new(),
             last_item_at: now,
             offline_since: Some(now),
             newest: None,

@@ -1,0 +1,75 @@
+//! The body of an answer: whole in memory, or pulled piece by piece from a source that waits.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+
+/// Where the pieces of a body come from. Lives on the shard of its connection.
+pub(crate) trait Source {
+    /// The next piece; `None` at the end. An error breaks the connection, so that the peer does
+    /// not take a part for the whole.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>>;
+
+    /// Bytes still to come, when that is known: a body without it is sent in chunks.
+    fn remaining(&self) -> Option<u64>;
+}
+
+/// See the module text.
+pub(crate) enum Body {
+    /// Everything there is; empty once it is taken.
+    Whole(Bytes),
+    /// Pulled.
+    Pulled(Box<dyn Source>),
+}
+
+impl Body {
+    /// The bytes of a body that is whole; empty for one that is pulled.
+    #[cfg(test)]
+    pub(crate) fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Whole(bytes) => bytes,
+            Self::Pulled(_) => Bytes::new(),
+        }
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Body {
+    fn from(bytes: T) -> Self {
+        Self::Whole(bytes.into())
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Pulled(source) => source.poll_piece(cx).map_ok(Frame::data),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Pulled(source) => source.remaining() == Some(0),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Pulled(source) => {
+                source.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
+        }
+    }
+}
