@@ -224,7 +224,10 @@ impl Shard {
             self.settle_challenger(index, now, dead);
             let stream = &mut self.streams[index];
             stream.takers.retain_mut(|taker| taker.tend(now));
-            if stream.is_idle(now, grace) && self.mirrors[stream.mirror].audience() == 0 {
+            if stream.is_idle(now, grace)
+                && stream.takers.is_empty()
+                && self.mirrors[stream.mirror].audience() == 0
+            {
                 idle.push(index);
             }
         }
