@@ -40,6 +40,7 @@ pub mod observe;
 pub mod plane;
 pub mod policy;
 pub mod ring;
+pub mod segment;
 pub mod server;
 pub mod service;
 pub mod shard;

@@ -53,9 +53,8 @@ async fn decide<B>(ctx: &HttpContext, caller: Caller, request: &Request<B>) -> R
         let sentence = "the path is not UTF-8 in percent coding";
         return Routed::Reply(respond::text(StatusCode::BAD_REQUEST, sentence));
     };
-    if config.http.flv
-        && let Some(live) = live_head::parse(&path, &config.rtmp)
-    {
+    let query = request.uri().query().unwrap_or_default();
+    if let Some(live) = live_head::parse(&path, query, &config) {
         return media(caller, request, at, live);
     }
     Routed::Reply(page(ctx, caller, request, &config, &at, &path).await)
@@ -113,7 +112,10 @@ fn media<B>(
     let headers = request.headers();
     let upgrade = websocket::wants_upgrade(headers);
     match *request.method() {
-        Method::HEAD if !upgrade => return Routed::Reply(live_head::head()),
+        Method::HEAD if !upgrade => {
+            let kind = MediaKind { container: live.container, websocket: false };
+            return Routed::Reply(live_head::head(kind));
+        }
         Method::OPTIONS if !upgrade => return Routed::Reply(live_head::options()),
         Method::GET => {}
         _ => return Routed::Reply(respond::method_not_allowed(READ_ONLY_CORS)),
@@ -126,7 +128,7 @@ fn media<B>(
     } else {
         None
     };
-    let kind = if upgrade { MediaKind::WsFlv } else { MediaKind::HttpFlv };
+    let kind = MediaKind { container: live.container, websocket: upgrade };
     Routed::Media(Box::new(MediaRequest {
         host: at.host,
         port: at.port,

@@ -18,12 +18,13 @@ use crate::clock;
 use crate::config::Config;
 use crate::conn::{CloseReason, Conn, ConnId, Protocol};
 use crate::http::HttpContext;
-use crate::http::api::{Backend, ServiceState, StatusInfo, StreamInfo, Viewers};
+use crate::http::api::{Backend, ServiceState, StatusInfo, StreamInfo};
 use crate::http::io::Io;
 use crate::http::live::LiveSession;
-use crate::http::server::{MediaHandoff, MediaKind, Outcome, serve};
+use crate::http::server::{MediaHandoff, Outcome, serve};
 use crate::net::sys;
 use crate::net::tls::Purpose;
+use crate::observe::Viewers;
 use crate::observe::{self, Process, ShardReport};
 use crate::shard::{Shard, Shared};
 
@@ -91,9 +92,7 @@ fn stream_infos(reports: &[ShardReport]) -> Vec<StreamInfo> {
             let mut viewers = Viewers::default();
             let audiences = reports.iter().flat_map(|report| &report.audiences);
             for audience in audiences.filter(|audience| audience.key == stream.key) {
-                viewers.rtmp += audience.rtmp;
-                viewers.flv += audience.flv;
-                viewers.ws += audience.ws;
+                viewers.add(&audience.viewers);
             }
             let publisher = &stream.publisher;
             StreamInfo {
@@ -196,12 +195,8 @@ impl Shard {
     /// Takes a viewer over from its HTTP task.
     fn adopt(&mut self, id: ConnId, opened_at: Instant, handoff: MediaHandoff, now: Instant) {
         let MediaHandoff { fd, tls, leftover, request } = handoff;
-        let protocol = match request.kind {
-            MediaKind::HttpFlv => Protocol::HttpFlv,
-            MediaKind::WsFlv => Protocol::WsFlv,
-        };
         let peer = request.peer;
-        let mut conn = Conn::new(id, fd, peer, protocol, now);
+        let mut conn = Conn::new(id, fd, peer, Protocol::Live(request.kind), now);
         conn.opened_at = opened_at;
         conn.tls = tls.map(Box::new);
         conn.session = Some(Box::new(LiveSession::new(request)));

@@ -31,7 +31,7 @@ use crate::config::Config;
 use crate::conn::Conn;
 use crate::http::HttpContext;
 use crate::net::tls::TlsContext;
-use crate::observe::{Audience, Counters, Memory, ShardReport};
+use crate::observe::{Audience, Counters, Memory, ShardReport, Viewers};
 use crate::plane::{Listener, Plane};
 use crate::ring::{MeshEnd, ShardId};
 use crate::service::rtmp::RtmpOptions;
@@ -236,23 +236,16 @@ impl Shard {
     }
 
     fn audience(&self, mirror: &Mirror) -> Audience {
-        let mut audience = Audience { key: mirror.key.clone(), rtmp: 0, flv: 0, ws: 0 };
+        let mut audience = Audience { key: mirror.key.clone(), viewers: Viewers::default() };
         for (_, wire) in &mirror.wires {
-            match wire.format.container {
-                Container::Rtmp { .. } => audience.rtmp += wire.viewers.len(),
-                Container::Flv => {
-                    let ws =
-                        wire.viewers
-                            .iter()
-                            .filter(|viewer| {
-                                self.plane.conns.get(viewer.conn as usize).is_some_and(|conn| {
-                                    conn.protocol == crate::conn::Protocol::WsFlv
-                                })
-                            })
-                            .count();
-                    audience.ws += ws;
-                    audience.flv += wire.viewers.len() - ws;
-                }
+            if let Container::Rtmp { .. } = wire.format.container {
+                audience.viewers.count("rtmp", wire.viewers.len());
+                continue;
+            }
+            // The same wire serves endless bodies and WebSockets.
+            for viewer in &wire.viewers {
+                let conn = self.plane.conns.get(viewer.conn as usize);
+                audience.viewers.count(conn.map_or("http", |conn| conn.protocol.name()), 1);
             }
         }
         audience

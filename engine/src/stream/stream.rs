@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use protocols::media::{FrameKind, StreamKey, Timestamp, Tracks};
 
-use crate::config::SecondPublisher;
 use super::Subscriber;
+use crate::config::SecondPublisher;
 use crate::ring::{MediaItem, ShardId, Token};
 
 /// From the last frame of one publisher to the first of the next.
