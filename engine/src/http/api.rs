@@ -6,16 +6,27 @@ use std::time::Duration;
 
 use futures_lite::future::BoxedLocal;
 use hyper::StatusCode;
-use protocols::media::Tracks;
+use protocols::media::{StreamKey, Tracks};
 use serde_json::{Value, json};
 
 use crate::config::model::Config;
 use crate::http::respond::{self, Reply};
 use crate::http::urls::{self, Addressed};
 use crate::observe::Viewers;
+use crate::segment::{Packaging, Snapshot};
+use crate::shard::{Absent, Wanted};
 
 /// Where the HTTP service gets its answers; implemented by the engine on each shard.
 pub trait Backend {
+    /// The newest segments of a stream, once they are what is wanted.
+    fn segments(
+        &self,
+        key: StreamKey,
+        packaging: Packaging,
+        wanted: Wanted,
+        patience: Duration,
+    ) -> BoxedLocal<Result<Arc<Snapshot>, Absent>>;
+
     /// The configuration in force.
     fn config(&self) -> Arc<Config>;
     /// Every live stream of the server, gathered from all shards.

@@ -16,6 +16,8 @@ mod live_head;
 mod metrics_route;
 mod respond;
 mod router;
+mod segment_body;
+mod segments;
 pub mod server;
 mod urls;
 pub mod websocket;

@@ -6,9 +6,11 @@ use crate::config::model::Ssl;
 use crate::http::api::{Backend, ServiceState, StatusInfo, StreamInfo};
 use crate::net::tls::{Purpose, TlsContext};
 use crate::observe::Viewers;
+use crate::segment::{Packaging, Snapshot};
+use crate::shard::{Absent, Wanted};
 use futures_lite::future::BoxedLocal;
 use glommio::LocalExecutorBuilder;
-use protocols::media::{Codec, Track, Tracks, VideoInfo};
+use protocols::media::{Codec, StreamKey, Track, Tracks, VideoInfo};
 use std::io::{IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -23,6 +25,15 @@ struct Fake(Arc<Config>, u16);
 impl Backend for Fake {
     fn config(&self) -> Arc<Config> {
         self.0.clone()
+    }
+    fn segments(
+        &self,
+        _: StreamKey,
+        _: Packaging,
+        _: Wanted,
+        _: Duration,
+    ) -> BoxedLocal<Result<Arc<Snapshot>, Absent>> {
+        Box::pin(async { Err(Absent::NotFound) })
     }
     fn streams(&self) -> BoxedLocal<Vec<StreamInfo>> {
         let video = Track {

@@ -232,6 +232,8 @@ pub struct Memory {
     pub logs: usize,
     /// Packaged streams.
     pub wires: usize,
+    /// Segments of HLS and DASH.
+    pub segments: usize,
     /// Connections: table, sessions, TLS states.
     pub connections: usize,
     /// Bytes waiting for or from single peers.
@@ -242,7 +244,7 @@ impl Memory {
     /// Everything.
     #[must_use]
     pub fn total(self) -> usize {
-        self.logs + self.wires + self.connections + self.pending
+        self.logs + self.wires + self.segments + self.connections + self.pending
     }
 }
 

@@ -140,6 +140,7 @@ fn memory(out: &mut Text, reports: &[ShardReport], process: &Process) {
     let classes = [
         ("logs", sum(|memory| memory.logs)),
         ("wires", sum(|memory| memory.wires)),
+        ("segments", sum(|memory| memory.segments)),
         ("connections", sum(|memory| memory.connections)),
         ("pending", sum(|memory| memory.pending)),
     ];

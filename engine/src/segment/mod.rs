@@ -10,9 +10,11 @@
 mod cmaf;
 mod cut;
 pub mod files;
+pub mod manifest;
+pub mod playlist;
 mod segmenter;
 mod store;
 mod transport;
 
 pub use segmenter::{Options, Segmenter};
-pub use store::{Init, Packaging, Part, Segment, Snapshot, Targets, Track};
+pub use store::{Era, Init, Packaging, Part, Segment, Snapshot, Targets, Track};

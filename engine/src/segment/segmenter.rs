@@ -9,7 +9,7 @@ use protocols::media::{FrameKind, Timestamp, Tracks};
 
 use super::cmaf::Cmaf;
 use super::cut::{Cut, Cutter};
-use super::store::{Init, Packaging, Part, Segment, Snapshot};
+use super::store::{Era, Init, Packaging, Part, Segment, Snapshot};
 use super::transport::Transport;
 use crate::ring::{Ingested, MediaItem};
 
@@ -76,6 +76,8 @@ pub struct Segmenter {
     discontinuity: bool,
     /// A time of the stream and its wall clock in Unix milliseconds.
     anchor: Option<(Timestamp, i64)>,
+    origin_ms: Option<i64>,
+    era: Option<Era>,
     forced_logged: bool,
     ended: bool,
     changed: bool,
@@ -103,6 +105,8 @@ impl Segmenter {
             part_start: Timestamp::ZERO,
             discontinuity: false,
             anchor: None,
+            origin_ms: None,
+            era: None,
             forced_logged: false,
             ended: false,
             changed: false,
@@ -149,6 +153,7 @@ impl Segmenter {
         Snapshot {
             packaging: self.packaging,
             epoch: self.epoch,
+            origin_ms: self.origin_ms.unwrap_or(0),
             targets: self.cutter.unwrap_or(fallback).targets,
             segments: self.segments.iter().cloned().collect(),
             listed: self.listed,
@@ -299,13 +304,26 @@ impl Segmenter {
 
     fn open_segment(&mut self, start: Timestamp) {
         let Some(init) = self.inits.last() else { return };
+        let wall_clock_ms = self.wall_clock_ms(start);
+        let origin_ms = *self.origin_ms.get_or_insert(wall_clock_ms);
+        let discontinuity = std::mem::take(&mut self.discontinuity);
+        let era = match self.era {
+            Some(era) if !discontinuity => era,
+            before => Era {
+                index: before.map_or(0, |era| era.index + 1),
+                media_start: start,
+                start_ms: wall_clock_ms - origin_ms,
+            },
+        };
+        self.era = Some(era);
         self.part_start = start;
         self.open = Some(Segment {
             sequence: self.next_sequence,
             start,
             duration: Duration::ZERO,
-            program_date_time_ms: self.wall_clock_ms(start),
-            discontinuity: std::mem::take(&mut self.discontinuity),
+            program_date_time_ms: wall_clock_ms,
+            discontinuity,
+            era,
             init: Arc::clone(init),
             parts: Vec::new(),
         });

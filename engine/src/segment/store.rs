@@ -76,6 +76,17 @@ impl Part {
     }
 }
 
+/// A stretch in which nothing a decoder or a clock depends on changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Era {
+    /// Counts them from 0.
+    pub index: u32,
+    /// Decode time of its first picture.
+    pub media_start: Timestamp,
+    /// The same in milliseconds since [`Snapshot::origin_ms`] by the wall clock.
+    pub start_ms: i64,
+}
+
 /// A segment: whole in [`Snapshot::segments`], growing in [`Snapshot::open`].
 #[derive(Debug, Clone)]
 pub struct Segment {
@@ -89,6 +100,8 @@ pub struct Segment {
     pub program_date_time_ms: i64,
     /// A decoder or a clock must begin anew.
     pub discontinuity: bool,
+    /// The stretch it belongs to.
+    pub era: Era,
     /// What it needs.
     pub init: Arc<Init>,
     /// At least one once it is whole.
@@ -137,6 +150,8 @@ pub struct Snapshot {
     pub packaging: Packaging,
     /// Tells the files of this segmenter from those of an earlier one: Unix milliseconds.
     pub epoch: u64,
+    /// Wall clock of the first sample there ever was, Unix milliseconds.
+    pub origin_ms: i64,
     /// Announced lengths.
     pub targets: Targets,
     /// Whole segments, oldest first; the last [`Snapshot::listed`] of them are in playlists, the

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures_lite::future::BoxedLocal;
+use protocols::media::StreamKey;
 
-use super::{Ports, ask_all};
+use super::{Absent, Ports, Wanted, ask_all, snapshot};
 use crate::clock;
 use crate::config::Config;
 use crate::conn::{CloseReason, Conn, ConnId, Protocol};
@@ -26,6 +27,7 @@ use crate::net::sys;
 use crate::net::tls::Purpose;
 use crate::observe::Viewers;
 use crate::observe::{self, Process, ShardReport};
+use crate::segment::{Packaging, Snapshot};
 use crate::shard::{Shard, Shared};
 
 /// First byte of a TLS record that carries a handshake (RFC 8446, 5.1).
@@ -40,6 +42,17 @@ struct ShardBackend {
 impl Backend for ShardBackend {
     fn config(&self) -> Arc<Config> {
         Arc::clone(&self.shard.borrow().config)
+    }
+
+    fn segments(
+        &self,
+        key: StreamKey,
+        packaging: Packaging,
+        wanted: Wanted,
+        patience: Duration,
+    ) -> BoxedLocal<Result<Arc<Snapshot>, Absent>> {
+        let shard = Rc::clone(&self.shard);
+        Box::pin(async move { snapshot(&shard, key, packaging, wanted, patience).await })
     }
 
     fn streams(&self) -> BoxedLocal<Vec<StreamInfo>> {

@@ -12,6 +12,7 @@ mod play;
 mod publish;
 mod pulse;
 mod run;
+mod segments;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,7 @@ pub use nudge::Nudge;
 pub use owner::owner_of;
 pub use pulse::Pulse;
 pub use run::run;
+pub use segments::{Absent, Feed, Wanted, snapshot};
 
 type LocalBoxFuture = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -101,6 +103,8 @@ pub struct Shard {
     pub counters: Counters,
     /// Questions to other shards that wait for answers.
     pub asks: Asks,
+    /// Segments of streams that are asked for here.
+    shelves: segments::Shelves,
     /// Everything process-wide.
     pub shared: Shared,
     /// Bytes of streams held at the last tick, for the budget.
@@ -150,6 +154,7 @@ impl Shard {
             mirrors: Slab::new(),
             counters: Counters::default(),
             asks: Asks::default(),
+            shelves: segments::Shelves::default(),
             held_bytes: 0,
             pulse: Pulse::new(now),
             stopping: None,
@@ -213,6 +218,8 @@ impl Shard {
             memory.wires += wires;
             memory.connections += mirror.viewer_bytes();
         }
+        let feeds = self.streams.iter().flat_map(|(_, stream)| &stream.feeds);
+        memory.segments = feeds.map(Feed::bytes).sum();
         memory.connections += self.plane.conns.capacity() * size_of::<Conn>();
         for (_, conn) in &self.plane.conns {
             memory.connections += conn.session.as_ref().map_or(0, |s| s.memory_bytes());
