@@ -10,7 +10,7 @@ use crate::http::respond::{self, READ_ONLY, READ_ONLY_CORS, Reply};
 use crate::http::server::{MediaKind, MediaRequest};
 use crate::http::urls::{self, Addressed};
 use crate::http::websocket::{self, UpgradeError};
-use crate::http::{HttpContext, access, api, files, live_head, metrics_route};
+use crate::http::{HttpContext, access, api, files, live_head, metrics_route, rec};
 
 /// Bytes of the caller's own name that are kept.
 const AGENT_BYTES_MAX: usize = 128;
@@ -170,6 +170,9 @@ async fn page<B>(
     let backend = &*ctx.backend;
     let method = request.method();
     let readable = *method == Method::GET || *method == Method::HEAD;
+    if let Some(reply) = rec::answer(caller, request, config, at, path).await {
+        return reply;
+    }
     let cors = path == "/api/live";
     if cors && *method == Method::OPTIONS {
         return live_head::options();
