@@ -42,6 +42,7 @@ pub mod plane;
 pub mod policy;
 pub mod record;
 pub mod ring;
+pub mod segment;
 pub mod server;
 pub mod service;
 pub mod shard;

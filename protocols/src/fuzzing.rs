@@ -195,8 +195,8 @@ pub fn hls_query(data: &[u8]) {
     let (head, query) = data.split_at(data.len().min(4));
     let query = String::from_utf8_lossy(query);
     let kept = without_directives(&query);
-    debug_assert!(Directives::parse(&kept).is_ok_and(|kept| kept == Directives::default()));
     let Ok(directives) = Directives::parse(&query) else { return };
+    debug_assert!(Directives::parse(&kept).is_ok_and(|kept| kept == Directives::default()));
     let number = |index: usize| u64::from(head.get(index).copied().unwrap_or(0xff));
     let edge = LiveEdge {
         next_media_sequence: number(0),

@@ -8,6 +8,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use protocols::media::StreamKey;
+use protocols::session::Refusal;
+
 use super::units;
 
 /// Everything `config.xml` says.
@@ -204,6 +207,20 @@ pub struct Http {
     pub ssl: bool,
     /// Serve HTTP-FLV and WS-FLV.
     pub flv: bool,
+    /// Serve HLS.
+    pub hls: bool,
+    /// Serve DASH.
+    pub dash: bool,
+    /// HLS of a stream is CMAF with parts unless a request says otherwise.
+    pub hls_cmaf: bool,
+    /// Length of segments.
+    pub segment: Duration,
+    /// Length of parts.
+    pub part: Duration,
+    /// Segments in a playlist, at least.
+    pub segments_listed: usize,
+    /// Segments kept behind those.
+    pub segments_kept: usize,
     /// Folder that overrides the embedded pages.
     pub html_dir: PathBuf,
     /// File extensions of the folder that are never served, lower case without dot.
@@ -219,6 +236,21 @@ pub struct Http {
     /// Addresses and `address/bits` (besides loopback) that may read `/api/*` and `/metrics`; `*` =
     /// everybody. Asked through [`Http::api_allows`].
     pub api_allow: Vec<String>,
+}
+
+impl Config {
+    /// The key of the stream that a peer names.
+    ///
+    /// # Errors
+    /// The app is neither the live nor the rec one, or the name cannot be a stream's.
+    pub fn stream_key(&self, host: &str, app: &str, name: &str) -> Result<StreamKey, Refusal> {
+        if app != self.rtmp.live_app && app != self.rtmp.rec_app {
+            return Err(Refusal::UnknownApp);
+        }
+        let own_vhost = self.vhosts.iter().any(|vhost| vhost.eq_ignore_ascii_case(host));
+        let vhost = if own_vhost { host } else { "" };
+        StreamKey::new(vhost, app, name).map_err(|_| Refusal::BadName)
+    }
 }
 
 impl Http {

@@ -6,8 +6,6 @@ use Kind::{
     Path, Patterns, Port, Seconds, Text, Window,
 };
 
-const HLS: &str = "HLS";
-const DASH: &str = "DASH";
 const RTSP: &str = "RTSP";
 const SRT: &str = "SRT";
 const WEBRTC: &str = "WebRTC";
@@ -235,6 +233,8 @@ const RTMP: &[Opt] = &[
     ),
     opt("rtmp/chunksize", Int(128, 16_777_215), "8192", "Outgoing chunk size.").unit("bytes"),
     opt("rtmp/hdr3exttime", Bool, "true", "Type-3 chunk headers repeat the extended timestamp."),
+    opt("rtmp/hashls", Bool, "true", "Offer streams as HLS."),
+    opt("rtmp/hasdash", Bool, "true", "Offer streams as DASH."),
     opt("rtmp/hasflv", Bool, "true", "Offer streams as HTTP-FLV and WS-FLV.")
         .aliases(&["http/flv"]),
     opt(
@@ -290,6 +290,27 @@ const HTTP: &[Opt] = &[
         "Extensions in that folder that are never served; none = serve all.",
     ),
     opt("http/denypath", Names, "none", "First-level folders in it that are never served."),
+    opt(
+        "http/hlsduration",
+        Seconds(1, 10),
+        "1",
+        "Length of live segments of HLS and DASH; a longer GOP makes them as long as itself.",
+    ),
+    opt("http/hlssegment", Int(3, 1000), "7", "Segments in a live playlist, at least."),
+    opt(
+        "http/hlslivecache",
+        Int(1, 1000),
+        "4",
+        "Segments kept for players with an older playlist.",
+    ),
+    opt("http/hlspart", Millis(50, 2000), "200", "Length of parts of low-latency HLS and DASH."),
+    opt(
+        "http/hlsformat",
+        OneOf(&["ts", "fmp4"]),
+        "ts",
+        "What NAME.m3u8 lists: transport stream segments, or CMAF with parts for low latency. \
+         A request chooses with ?format=ts or ?format=fmp4.",
+    ),
     opt(
         "http/api_allow",
         Networks,
@@ -420,6 +441,10 @@ const LEGACY: &[Opt] = &[
     legacy("http/httpchunk", MANY, "8192"),
     legacy("http/flvblock", MANY, "2048"),
     legacy("http/ioshrink", MANY, "120"),
+    legacy("http/hlsreccache", MANY, "20"),
+    legacy("http/dashreccache", MANY, "20"),
+    legacy("http/dashlivecache", MANY, "10"),
+    legacy("http/dashduration", MANY, "10"),
 ];
 
 const ABSENT: &[Opt] = &[
@@ -447,8 +472,6 @@ const ABSENT: &[Opt] = &[
     absent(WEBRTC, "rtp@max", Port, "60000", "Highest UDP port."),
     absent(WEBRTC, "rtp@que", MANY, "20000", "Receive queue."),
     absent(RTSP, "rtmp/hasrtsp", Bool, "false", "Offer streams over RTSP."),
-    absent(HLS, "rtmp/hashls", Bool, "false", "Offer streams as HLS."),
-    absent(DASH, "rtmp/hasdash", Bool, "false", "Offer streams as DASH."),
     absent(SRT, "rtmp/hassrt", Bool, "false", "Offer streams over SRT."),
     absent(WEBRTC, "rtmp/haswebrtc", Bool, "false", "Offer streams over WebRTC."),
     absent(RTSP, "rtmp/rtp@h265", Int(0, 127), "98", "RTP payload type of H.265."),
@@ -470,13 +493,6 @@ const ABSENT: &[Opt] = &[
     absent(SRT, "srt/port", Port, "9000", "Port."),
     absent(SRT, "srt/hasrtmp", Bool, "true", "Offer SRT streams over RTMP."),
     absent(SRT, "srt/maxidle", MANY, "10", "Idle time, s."),
-    absent(HLS, "http/hlsreccache", MANY, "20", "Files kept while recording."),
-    absent(HLS, "http/hlslivecache", MANY, "4", "Files kept live."),
-    absent(HLS, "http/hlssegment", MANY, "3", "Playlist entries."),
-    absent(HLS, "http/hlsduration", MANY, "5", "Seconds per entry."),
-    absent(DASH, "http/dashreccache", MANY, "20", "Files kept while recording."),
-    absent(DASH, "http/dashlivecache", MANY, "10", "Files kept live."),
-    absent(DASH, "http/dashduration", MANY, "10", "Seconds a file is kept."),
     absent(CLUSTER, "cluster/id", Text, "", "Name of this node."),
     absent(CLUSTER, "cluster/reconnect", MANY, "10", "Seconds between attempts."),
     absent(CLUSTER, "cluster/heartbeat", MANY, "180", "Seconds between reports."),

@@ -14,6 +14,7 @@ use bytes::BytesMut;
 use protocols::media::StreamKey;
 use protocols::session::Session;
 
+use crate::http::server::MediaKind;
 use crate::http::websocket;
 use crate::net::tls::TlsCodec;
 use crate::plane::Pace;
@@ -45,10 +46,8 @@ pub enum Protocol {
     Rtmp,
     /// HTTP until a request says what it is about.
     Http,
-    /// FLV as an endless HTTP body.
-    HttpFlv,
-    /// FLV in WebSocket messages.
-    WsFlv,
+    /// A live stream as an endless HTTP body or in WebSocket messages.
+    Live(MediaKind),
 }
 
 impl Protocol {
@@ -58,9 +57,14 @@ impl Protocol {
         match self {
             Self::Rtmp => "rtmp",
             Self::Http => "http",
-            Self::HttpFlv => "http-flv",
-            Self::WsFlv => "ws-flv",
+            Self::Live(kind) => kind.name(),
         }
+    }
+
+    /// Media goes out in WebSocket messages.
+    #[must_use]
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::Live(MediaKind { websocket: true, .. }))
     }
 }
 
@@ -218,7 +222,7 @@ impl Conn {
     #[must_use]
     pub fn is_special(&self) -> bool {
         self.tls.is_some()
-            || self.protocol == Protocol::WsFlv
+            || self.protocol.is_websocket()
             || self.pace.is_some()
             || self.thin
             || !self.out.is_empty()
@@ -228,7 +232,7 @@ impl Conn {
     /// Appends media bytes that go to this viewer alone: a configuration it has missed. In a
     /// WebSocket they are a message of their own.
     pub fn stage_out(&mut self, bytes: &[u8]) {
-        if self.protocol == Protocol::WsFlv {
+        if self.protocol.is_websocket() {
             self.out.extend_from_slice(websocket::frame_header(bytes.len()).as_slice());
         }
         self.out.extend_from_slice(bytes);

@@ -7,7 +7,7 @@
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 
-use super::{CloseReason, Conn, Protocol};
+use super::{CloseReason, Conn};
 use crate::http::websocket;
 use crate::net::sys;
 use crate::stream::{Slices, Wire};
@@ -98,7 +98,7 @@ impl Conn {
         if self.thin {
             end = end.min(place.wire.next_disposable(*place.offset));
         }
-        if self.protocol == Protocol::WsFlv {
+        if self.protocol.is_websocket() {
             if self.frame_left == 0 {
                 let length = (end - *place.offset).min(WS_MESSAGE_BYTES);
                 let frame_head = websocket::frame_header(usize::try_from(length).unwrap_or(0));

@@ -6,15 +6,27 @@ use std::time::Duration;
 
 use futures_lite::future::BoxedLocal;
 use hyper::StatusCode;
-use protocols::media::Tracks;
+use protocols::media::{StreamKey, Tracks};
 use serde_json::{Value, json};
 
 use crate::config::model::Config;
 use crate::http::respond::{self, Reply};
 use crate::http::urls::{self, Addressed};
+use crate::observe::Viewers;
+use crate::segment::{Packaging, Snapshot};
+use crate::shard::{Absent, Wanted};
 
 /// Where the HTTP service gets its answers; implemented by the engine on each shard.
 pub trait Backend {
+    /// The newest segments of a stream, once they are what is wanted.
+    fn segments(
+        &self,
+        key: StreamKey,
+        packaging: Packaging,
+        wanted: Wanted,
+        patience: Duration,
+    ) -> BoxedLocal<Result<Arc<Snapshot>, Absent>>;
+
     /// The configuration in force.
     fn config(&self) -> Arc<Config>;
     /// Every live stream of the server, gathered from all shards.
@@ -52,17 +64,6 @@ pub struct StreamInfo {
     pub tracks: Arc<Tracks>,
     /// Who watches.
     pub viewers: Viewers,
-}
-
-/// Viewers of one stream by the way they watch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Viewers {
-    /// By RTMP.
-    pub rtmp: usize,
-    /// By HTTP-FLV.
-    pub flv: usize,
-    /// By WebSocket-FLV.
-    pub ws: usize,
 }
 
 /// The state of the services.
@@ -114,8 +115,14 @@ pub(crate) async fn live(backend: &dyn Backend, query: &str, at: &Addressed) -> 
     match urls::query_value(query, "cmd").as_deref() {
         None => respond::json(StatusCode::OK, &detail(stream, at, &config, &status)),
         Some("count") => {
-            let Viewers { rtmp, flv, ws } = stream.viewers;
-            let lines = format!("rtmp:{rtmp}\nflv:{flv}\nws:{ws}");
+            let of = |label| stream.viewers.of(label);
+            let (rtmp, flv, ws) = (of("rtmp"), of("http-flv"), of("ws-flv"));
+            let mut lines = format!("rtmp:{rtmp}\nflv:{flv}\nws:{ws}");
+            let known = ["rtmp", "http-flv", "ws-flv"];
+            for (label, count) in stream.viewers.iter().filter(|(label, _)| !known.contains(label))
+            {
+                lines.push_str(&format!("\n{label}:{count}"));
+            }
             respond::text(StatusCode::OK, &lines)
         }
         Some(_) => {
@@ -170,13 +177,24 @@ fn detail(stream: &StreamInfo, at: &Addressed, config: &Config, status: &StatusI
         "bits_per_second": stream.bits_per_second.round(),
         "bytes_in": stream.bytes_in,
         "media": { "audio": audio, "video": video },
-        "viewers": {
-            "rtmp": stream.viewers.rtmp,
-            "flv": stream.viewers.flv,
-            "ws": stream.viewers.ws,
-        },
+        "viewers": viewers(&stream.viewers),
         "urls": urls,
     })
+}
+
+/// Counts by the way of watching; the first three have names of their own for older clients.
+fn viewers(viewers: &Viewers) -> Value {
+    let mut map = json!({
+        "rtmp": viewers.of("rtmp"),
+        "flv": viewers.of("http-flv"),
+        "ws": viewers.of("ws-flv"),
+    });
+    for (label, count) in
+        viewers.iter().filter(|(label, _)| label.ends_with("-ts") || label.ends_with("-mp4"))
+    {
+        map[label] = json!(count);
+    }
+    map
 }
 
 /// Answers a permitted GET or HEAD of `/api/status`.

@@ -1,23 +1,12 @@
 //! Tests of what may be served and of conditional requests.
 
 use super::*;
-use std::time::Duration;
 
 fn http() -> Http {
     Http {
-        enable: true,
-        ip: None,
-        port: 0,
-        tls_port: 0,
-        ssl: false,
-        flv: true,
-        html_dir: "html".into(),
         deny_extensions: vec!["key".into(), "xml".into()],
         deny_paths: vec!["private".into()],
-        body_bytes_max: 1024,
-        head_timeout: Duration::from_secs(10),
-        keepalive_timeout: Duration::from_secs(30),
-        api_allow: Vec::new(),
+        ..Config::default().http
     }
 }
 

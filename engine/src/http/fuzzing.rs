@@ -8,6 +8,7 @@ use super::live::LiveSession;
 use super::server::{MediaKind, MediaRequest};
 use super::urls;
 use super::websocket::{ClientFrames, frame_header};
+use crate::stream::Container;
 
 /// Pseudo-random bytes; a failing seed is printed and can be put back.
 struct Random(u64);
@@ -72,7 +73,7 @@ fn live_session(data: &[u8]) {
         name: "x".into(),
         query: String::from_utf8_lossy(data).into_owned(),
         agent: String::new(),
-        kind: if data.len().is_multiple_of(2) { MediaKind::HttpFlv } else { MediaKind::WsFlv },
+        kind: MediaKind { container: Container::Flv, websocket: !data.len().is_multiple_of(2) },
         websocket_accept: None,
         keep_http11: true,
         peer: ([127, 0, 0, 1], 1).into(),

@@ -1,4 +1,4 @@
-//! The session of a live FLV viewer over HTTP or WebSocket: it asks to play, answers the request
+//! The session of a viewer of an endless body or a WebSocket: it asks to play, answers the request
 //! head when it may, and reads only what ends it.
 
 use std::collections::VecDeque;
@@ -60,7 +60,7 @@ impl LiveSession {
     }
 
     fn is_websocket(&self) -> bool {
-        self.kind == MediaKind::WsFlv
+        self.kind.websocket
     }
 
     fn end(reason: &'static str, class: ErrorClass, detail: &str) -> SessionError {
@@ -107,11 +107,13 @@ impl LiveSession {
                  Connection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
             ),
             // No length and no chunks: the body ends with the connection (RFC 9112, 6.3).
-            None => "HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\n\
-                     Access-Control-Allow-Origin: *\r\nCache-Control: no-store\r\n\
-                     X-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n\
-                     Connection: close\r\n\r\n"
-                .to_owned(),
+            None => format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {}\r\n\
+                 Access-Control-Allow-Origin: *\r\nCache-Control: no-store\r\n\
+                 X-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n\
+                 Connection: close\r\n\r\n",
+                self.kind.content_type()
+            ),
         };
         self.transmit(head);
     }
@@ -197,7 +199,11 @@ impl Session for LiveSession {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::Container;
     use bytes::BytesMut;
+
+    const HTTP_FLV: MediaKind = MediaKind { container: Container::Flv, websocket: false };
+    const WS_FLV: MediaKind = MediaKind { container: Container::Flv, websocket: true };
 
     fn request(kind: MediaKind, accept: Option<&str>) -> MediaRequest {
         MediaRequest {
@@ -231,7 +237,7 @@ mod tests {
     #[test]
     fn asks_once_then_answers_by_the_verdict() {
         let now = crate::clock::now();
-        let mut session = LiveSession::new(request(MediaKind::HttpFlv, None));
+        let mut session = LiveSession::new(request(HTTP_FLV, None));
         session.handle_input(now, Input::Stream(&mut BytesMut::new())).unwrap();
         assert!(matches!(
             session.poll_output(),
@@ -244,11 +250,11 @@ mod tests {
     #[test]
     fn a_missing_stream_is_a_404_and_a_lost_one_a_websocket_close() {
         let now = crate::clock::now();
-        let mut session = LiveSession::new(request(MediaKind::HttpFlv, None));
+        let mut session = LiveSession::new(request(HTTP_FLV, None));
         let refusal = Command::Reject(Refusal::StreamNotFound);
         assert_eq!(session.handle_command(now, refusal).unwrap_err().reason, "stream_not_found");
         assert!(text(&mut session).starts_with("HTTP/1.1 404 "));
-        let mut session = LiveSession::new(request(MediaKind::WsFlv, Some("abc=")));
+        let mut session = LiveSession::new(request(WS_FLV, Some("abc=")));
         session.handle_command(now, Command::Accept).unwrap();
         assert!(text(&mut session).contains("Sec-WebSocket-Accept: abc=\r\n"));
         session.handle_command(now, Command::Close(Refusal::PublisherGone)).unwrap_err();

@@ -19,6 +19,8 @@ mod rec_media;
 mod rec_url;
 mod respond;
 mod router;
+mod segment_body;
+mod segments;
 pub mod server;
 mod urls;
 pub mod websocket;

@@ -10,7 +10,7 @@ use crate::http::respond::{self, READ_ONLY, READ_ONLY_CORS, Reply};
 use crate::http::server::{MediaKind, MediaRequest};
 use crate::http::urls::{self, Addressed};
 use crate::http::websocket::{self, UpgradeError};
-use crate::http::{HttpContext, access, api, files, live_head, metrics_route, rec};
+use crate::http::{HttpContext, access, api, files, live_head, metrics_route, rec, segments};
 
 /// Bytes of the caller's own name that are kept.
 const AGENT_BYTES_MAX: usize = 128;
@@ -53,9 +53,15 @@ async fn decide<B>(ctx: &HttpContext, caller: Caller, request: &Request<B>) -> R
         let sentence = "the path is not UTF-8 in percent coding";
         return Routed::Reply(respond::text(StatusCode::BAD_REQUEST, sentence));
     };
-    if config.http.flv
-        && let Some(live) = live_head::parse(&path, &config.rtmp)
-    {
+    let query = request.uri().query().unwrap_or_default();
+    let (method, headers) = (request.method(), request.headers());
+    if let Some(reply) = rec::answer(caller, request, &config, &at, &path).await {
+        return Routed::Reply(reply);
+    }
+    if let Some(reply) = segments::answer(ctx, &config, &at, method, &path, query, headers).await {
+        return Routed::Reply(reply);
+    }
+    if let Some(live) = live_head::parse(&path, query, &config) {
         return media(caller, request, at, live);
     }
     Routed::Reply(page(ctx, caller, request, &config, &at, &path).await)
@@ -113,7 +119,10 @@ fn media<B>(
     let headers = request.headers();
     let upgrade = websocket::wants_upgrade(headers);
     match *request.method() {
-        Method::HEAD if !upgrade => return Routed::Reply(live_head::head()),
+        Method::HEAD if !upgrade => {
+            let kind = MediaKind { container: live.container, websocket: false };
+            return Routed::Reply(live_head::head(kind));
+        }
         Method::OPTIONS if !upgrade => return Routed::Reply(live_head::options()),
         Method::GET => {}
         _ => return Routed::Reply(respond::method_not_allowed(READ_ONLY_CORS)),
@@ -126,7 +135,7 @@ fn media<B>(
     } else {
         None
     };
-    let kind = if upgrade { MediaKind::WsFlv } else { MediaKind::HttpFlv };
+    let kind = MediaKind { container: live.container, websocket: upgrade };
     Routed::Media(Box::new(MediaRequest {
         host: at.host,
         port: at.port,
@@ -170,9 +179,6 @@ async fn page<B>(
     let backend = &*ctx.backend;
     let method = request.method();
     let readable = *method == Method::GET || *method == Method::HEAD;
-    if let Some(reply) = rec::answer(caller, request, config, at, path).await {
-        return reply;
-    }
     let cors = path == "/api/live";
     if cors && *method == Method::OPTIONS {
         return live_head::options();

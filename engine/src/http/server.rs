@@ -27,6 +27,7 @@ use crate::http::io::{Flow, Io};
 use crate::http::respond::Reply;
 use crate::http::router::{self, Caller, Routed};
 use crate::net::tls::TlsCodec;
+use crate::stream::Container;
 
 /// Bytes of one request head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -75,7 +76,7 @@ pub struct MediaRequest {
     pub port: Option<u16>,
     /// App.
     pub app: String,
-    /// Stream name without `.flv`.
+    /// Stream name without its extension.
     pub name: String,
     /// Query string without `?`, as sent.
     pub query: String,
@@ -93,11 +94,37 @@ pub struct MediaRequest {
 
 /// How a peer wants live media.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MediaKind {
-    /// An endless HTTP body.
-    HttpFlv,
-    /// Binary WebSocket messages.
-    WsFlv,
+pub struct MediaKind {
+    /// FLV, a transport stream, or MP4 fragments.
+    pub container: Container,
+    /// In binary WebSocket messages rather than an endless body.
+    pub websocket: bool,
+}
+
+impl MediaKind {
+    /// Label in logs, the API and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match (self.container, self.websocket) {
+            (Container::Rtmp { .. }, _) => "rtmp",
+            (Container::Flv, false) => "http-flv",
+            (Container::Flv, true) => "ws-flv",
+            (Container::Ts, false) => "http-ts",
+            (Container::Ts, true) => "ws-ts",
+            (Container::Fmp4, false) => "http-mp4",
+            (Container::Fmp4, true) => "ws-mp4",
+        }
+    }
+
+    /// The media type of an endless body.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self.container {
+            Container::Rtmp { .. } | Container::Flv => "video/x-flv",
+            Container::Ts => "video/mp2t",
+            Container::Fmp4 => "video/mp4",
+        }
+    }
 }
 
 /// Drives one connection to its end, or to a request for live media. The head deadline runs from

@@ -3,11 +3,14 @@
 use super::*;
 use crate::config::Config;
 use crate::config::model::Ssl;
-use crate::http::api::{Backend, ServiceState, StatusInfo, StreamInfo, Viewers};
+use crate::http::api::{Backend, ServiceState, StatusInfo, StreamInfo};
 use crate::net::tls::{Purpose, TlsContext};
+use crate::observe::Viewers;
+use crate::segment::{Packaging, Snapshot};
+use crate::shard::{Absent, Wanted};
 use futures_lite::future::BoxedLocal;
 use glommio::LocalExecutorBuilder;
-use protocols::media::{Codec, Track, Tracks, VideoInfo};
+use protocols::media::{Codec, StreamKey, Track, Tracks, VideoInfo};
 use std::io::{IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -23,12 +26,25 @@ impl Backend for Fake {
     fn config(&self) -> Arc<Config> {
         self.0.clone()
     }
+    fn segments(
+        &self,
+        _: StreamKey,
+        _: Packaging,
+        _: Wanted,
+        _: Duration,
+    ) -> BoxedLocal<Result<Arc<Snapshot>, Absent>> {
+        Box::pin(async { Err(Absent::NotFound) })
+    }
     fn streams(&self) -> BoxedLocal<Vec<StreamInfo>> {
         let video = Track {
             codec: Codec::H264,
             config: Bytes::new(),
             info: VideoInfo { width: 1280, height: 720, frame_rate: 29.97 },
         };
+        let mut viewers = Viewers::default();
+        viewers.count("rtmp", 1);
+        viewers.count("http-flv", 2);
+        viewers.count("ws-flv", 3);
         let stream = |vhost: &str, name: &str| StreamInfo {
             vhost: vhost.into(),
             app: "live".into(),
@@ -41,7 +57,7 @@ impl Backend for Fake {
             bits_per_second: 2e6,
             gop_frames: 50,
             tracks: Tracks { video: Some(video.clone()), ..Tracks::default() }.shared(),
-            viewers: Viewers { rtmp: 1, flv: 2, ws: 3 },
+            viewers: viewers.clone(),
         };
         let all = vec![stream("", "b c"), stream("v.example", "x"), stream("", "a")];
         Box::pin(async move { all })
@@ -242,7 +258,10 @@ fn pipelined_answers_precede_media_and_later_bytes_follow_it() {
     assert!(reply.ends_with(MEDIA_BODY), "{reply}");
     let (request, leftover) = server.media.recv_timeout(Duration::from_secs(5)).unwrap();
     assert_eq!((request.host.as_str(), request.port), ("h", Some(8)));
-    assert_eq!((request.kind, &leftover[..]), (MediaKind::HttpFlv, &b"afterwards"[..]));
+    assert_eq!(
+        (request.kind, &leftover[..]),
+        (MediaKind { container: Container::Flv, websocket: false }, &b"afterwards"[..])
+    );
 }
 
 #[test]
@@ -257,7 +276,7 @@ fn websocket_requests_reach_the_plane_or_are_refused() {
     let key = "dGhlIHNhbXBsZSBub25jZQ==";
     assert!(raw(server.port, request("13", key).as_bytes()).ends_with(MEDIA_BODY));
     let (request_seen, _) = server.media.recv_timeout(Duration::from_secs(5)).unwrap();
-    assert_eq!(request_seen.kind, MediaKind::WsFlv);
+    assert!(request_seen.kind.websocket);
     let accept = request_seen.websocket_accept.unwrap();
     assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     let old = raw(server.port, request("8", key).as_bytes());

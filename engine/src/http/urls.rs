@@ -96,7 +96,7 @@ pub(crate) fn stream_urls(
         let place = authority(stream, host, Some(status.rtmp.port), config.nat.rtmp.as_ref(), 0);
         urls.push(("rtmp", format!("rtmp://{place}/{path}")));
     }
-    if config.http.enable && config.http.flv {
+    if config.http.enable {
         // The caller has just come in through this host and port; no port means the usual one.
         let listener = if at.secure { status.https.port } else { status.http.port };
         let port = if at.host.is_empty() { Some(listener) } else { at.port };
@@ -106,8 +106,15 @@ pub(crate) fn stream_urls(
             (config.nat.http.as_ref(), 80, "")
         };
         let place = authority(stream, host, port, nat, usual);
-        urls.push(("http-flv", format!("http{s}://{place}/{path}.flv")));
-        urls.push(("ws-flv", format!("ws{s}://{place}/{path}.flv")));
+        if config.http.flv {
+            urls.push(("http-flv", format!("http{s}://{place}/{path}.flv")));
+            urls.push(("ws-flv", format!("ws{s}://{place}/{path}.flv")));
+        }
+        for (label, extension) in
+            [("http-ts", "ts"), ("http-mp4", "mp4"), ("hls", "m3u8"), ("dash", "mpd")]
+        {
+            urls.push((label, format!("http{s}://{place}/{path}.{extension}")));
+        }
     }
     urls
 }

@@ -196,12 +196,37 @@ fn micros(duration: Duration) -> u64 {
 pub struct Audience {
     /// The stream.
     pub key: StreamKey,
-    /// RTMP viewers.
-    pub rtmp: usize,
-    /// HTTP-FLV viewers.
-    pub flv: usize,
-    /// WS-FLV viewers.
-    pub ws: usize,
+    /// How many, and how they watch.
+    pub viewers: Viewers,
+}
+
+/// Viewers by protocol label, in the order of the labels.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Viewers(BTreeMap<&'static str, usize>);
+
+impl Viewers {
+    /// Counts more of one label.
+    pub fn count(&mut self, label: &'static str, more: usize) {
+        if more > 0 {
+            *self.0.entry(label).or_default() += more;
+        }
+    }
+
+    /// Adds those of another shard or stream.
+    pub fn add(&mut self, other: &Self) {
+        other.iter().for_each(|(label, count)| self.count(label, count));
+    }
+
+    /// Label and count of those there are.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.0.iter().map(|(label, count)| (*label, *count))
+    }
+
+    /// How many of one label.
+    #[must_use]
+    pub fn of(&self, label: &str) -> usize {
+        self.0.get(label).copied().unwrap_or(0)
+    }
 }
 
 /// Where the memory of a shard is, in bytes.
@@ -211,6 +236,8 @@ pub struct Memory {
     pub logs: usize,
     /// Packaged streams.
     pub wires: usize,
+    /// Segments of HLS and DASH.
+    pub segments: usize,
     /// Connections: table, sessions, TLS states.
     pub connections: usize,
     /// Bytes waiting for or from single peers.
@@ -221,7 +248,7 @@ impl Memory {
     /// Everything.
     #[must_use]
     pub fn total(self) -> usize {
-        self.logs + self.wires + self.connections + self.pending
+        self.logs + self.wires + self.segments + self.connections + self.pending
     }
 }
 

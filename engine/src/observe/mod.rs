@@ -4,5 +4,5 @@ mod counters;
 pub mod log;
 mod prometheus;
 
-pub use counters::{Audience, Counters, DropReason, Memory, ShardReport};
+pub use counters::{Audience, Counters, DropReason, Memory, ShardReport, Viewers};
 pub use prometheus::{Process, render};

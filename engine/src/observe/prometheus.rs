@@ -48,6 +48,10 @@ impl Text {
     }
 }
 
+/// Labels of viewers, so that each is there at 0 too.
+const VIEWER_PROTOCOLS: [&str; 7] =
+    ["rtmp", "http-flv", "ws-flv", "http-ts", "ws-ts", "http-mp4", "ws-mp4"];
+
 /// What the process as a whole adds to the reports.
 #[derive(Debug, Clone, Copy)]
 pub struct Process {
@@ -91,12 +95,13 @@ pub fn render(reports: &[ShardReport], process: &Process) -> String {
     let streams: usize = reports.iter().map(|report| report.streams.len()).sum();
     out.one("streams", "gauge", "Streams with a publisher.", streams);
     out.family("viewers", "gauge", "Viewers by protocol.");
-    let viewers = |pick: fn(&super::Audience) -> usize| {
-        reports.iter().flat_map(|report| &report.audiences).map(pick).sum::<usize>()
-    };
-    out.sample("viewers", &[("proto", "rtmp")], viewers(|audience| audience.rtmp));
-    out.sample("viewers", &[("proto", "http-flv")], viewers(|audience| audience.flv));
-    out.sample("viewers", &[("proto", "ws-flv")], viewers(|audience| audience.ws));
+    let mut viewers = super::Viewers::default();
+    for audience in reports.iter().flat_map(|report| &report.audiences) {
+        viewers.add(&audience.viewers);
+    }
+    for proto in VIEWER_PROTOCOLS {
+        out.sample("viewers", &[("proto", proto)], viewers.of(proto));
+    }
     totals(&mut out, &sum);
     recordings(&mut out, &sum.recordings, process);
     out.summary(
@@ -141,6 +146,7 @@ fn memory(out: &mut Text, reports: &[ShardReport], process: &Process) {
     let classes = [
         ("logs", sum(|memory| memory.logs)),
         ("wires", sum(|memory| memory.wires)),
+        ("segments", sum(|memory| memory.segments)),
         ("connections", sum(|memory| memory.connections)),
         ("pending", sum(|memory| memory.pending)),
     ];

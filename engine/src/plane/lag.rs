@@ -150,7 +150,7 @@ impl Shard {
         let tracks = mirror.log.tracks();
         for (_, wire) in &mut mirror.wires {
             let Some(join) = wire.join_point() else { continue };
-            let (version, format) = (wire.configuration(), wire.format);
+            let version = wire.configuration();
             let millis = crate::stream::wire_millis(wire.newest());
             for viewer in wire.viewers.iter_mut().filter(|viewer| viewer.offset == AWAIT_KEYFRAME) {
                 viewer.offset = join;
@@ -159,7 +159,7 @@ impl Shard {
                 if viewer.configuration != version {
                     viewer.configuration = version;
                     let mut bytes = Vec::new();
-                    format.write_configuration(tracks, millis, self.options, &mut bytes);
+                    wire.packager.catch_up(tracks, millis, self.options, &mut bytes);
                     conn.stage_out(&bytes);
                     viewer.special = true;
                 }

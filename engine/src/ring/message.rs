@@ -7,6 +7,7 @@ use protocols::media::{Frame, StreamKey, Timestamp, Tracks};
 use protocols::session::Refusal;
 
 use crate::observe::ShardReport;
+use crate::segment::{Packaging, Snapshot};
 use crate::stream::PublisherInfo;
 
 /// Index of a shard, dense from 0.
@@ -161,6 +162,33 @@ pub enum ControlMessage {
         question: u64,
         /// The report.
         report: Box<ShardReport>,
+    },
+    /// A shard has been asked for segments of a stream: make them and keep it posted.
+    WantSegments {
+        /// The stream.
+        key: StreamKey,
+        /// Which.
+        packaging: Packaging,
+        /// Who asks.
+        from: ShardId,
+    },
+    /// It needs no more news.
+    DropSegments {
+        /// The stream.
+        key: StreamKey,
+        /// Which.
+        packaging: Packaging,
+        /// Who asked.
+        from: ShardId,
+    },
+    /// What there is now.
+    Segments {
+        /// The stream.
+        key: StreamKey,
+        /// Which.
+        packaging: Packaging,
+        /// `None`: nobody publishes it.
+        snapshot: Option<Arc<Snapshot>>,
     },
     /// Stop: close listeners, tell peers, drain, return.
     Stop,

@@ -77,6 +77,15 @@ impl Shard {
                 self.mesh.send(from, ControlMessage::Answer { question, report });
             }
             ControlMessage::Answer { question, report } => self.asks.answer(question, *report),
+            ControlMessage::WantSegments { key, packaging, from } => {
+                self.on_want_segments(key, packaging, from, now);
+            }
+            ControlMessage::DropSegments { key, packaging, from } => {
+                self.on_drop_segments(&key, packaging, from);
+            }
+            ControlMessage::Segments { key, packaging, snapshot } => {
+                self.on_segments(key, packaging, snapshot, now);
+            }
             ControlMessage::Stop => self.stop(now),
             ControlMessage::Fault(fault) => act_out(fault),
         }

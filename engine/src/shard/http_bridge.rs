@@ -12,19 +12,22 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use futures_lite::future::BoxedLocal;
+use protocols::media::StreamKey;
 
-use super::{Ports, ask_all};
+use super::{Absent, Ports, Wanted, ask_all, snapshot};
 use crate::clock;
 use crate::config::Config;
 use crate::conn::{CloseReason, Conn, ConnId, Protocol};
 use crate::http::HttpContext;
-use crate::http::api::{Backend, ServiceState, StatusInfo, StreamInfo, Viewers};
+use crate::http::api::{Backend, ServiceState, StatusInfo, StreamInfo};
 use crate::http::io::Io;
 use crate::http::live::LiveSession;
-use crate::http::server::{MediaHandoff, MediaKind, Outcome, serve};
+use crate::http::server::{MediaHandoff, Outcome, serve};
 use crate::net::sys;
 use crate::net::tls::Purpose;
+use crate::observe::Viewers;
 use crate::observe::{self, Process, ShardReport};
+use crate::segment::{Packaging, Snapshot};
 use crate::shard::{Shard, Shared};
 
 /// First byte of a TLS record that carries a handshake (RFC 8446, 5.1).
@@ -39,6 +42,17 @@ struct ShardBackend {
 impl Backend for ShardBackend {
     fn config(&self) -> Arc<Config> {
         Arc::clone(&self.shard.borrow().config)
+    }
+
+    fn segments(
+        &self,
+        key: StreamKey,
+        packaging: Packaging,
+        wanted: Wanted,
+        patience: Duration,
+    ) -> BoxedLocal<Result<Arc<Snapshot>, Absent>> {
+        let shard = Rc::clone(&self.shard);
+        Box::pin(async move { snapshot(&shard, key, packaging, wanted, patience).await })
     }
 
     fn streams(&self) -> BoxedLocal<Vec<StreamInfo>> {
@@ -93,9 +107,7 @@ fn stream_infos(reports: &[ShardReport]) -> Vec<StreamInfo> {
             let mut viewers = Viewers::default();
             let audiences = reports.iter().flat_map(|report| &report.audiences);
             for audience in audiences.filter(|audience| audience.key == stream.key) {
-                viewers.rtmp += audience.rtmp;
-                viewers.flv += audience.flv;
-                viewers.ws += audience.ws;
+                viewers.add(&audience.viewers);
             }
             let publisher = &stream.publisher;
             StreamInfo {
@@ -198,12 +210,8 @@ impl Shard {
     /// Takes a viewer over from its HTTP task.
     fn adopt(&mut self, id: ConnId, opened_at: Instant, handoff: MediaHandoff, now: Instant) {
         let MediaHandoff { fd, tls, leftover, request } = handoff;
-        let protocol = match request.kind {
-            MediaKind::HttpFlv => Protocol::HttpFlv,
-            MediaKind::WsFlv => Protocol::WsFlv,
-        };
         let peer = request.peer;
-        let mut conn = Conn::new(id, fd, peer, protocol, now);
+        let mut conn = Conn::new(id, fd, peer, Protocol::Live(request.kind), now);
         conn.opened_at = opened_at;
         conn.tls = tls.map(Box::new);
         conn.session = Some(Box::new(LiveSession::new(request)));

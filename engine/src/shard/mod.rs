@@ -13,6 +13,7 @@ mod publish;
 mod pulse;
 mod recording;
 mod run;
+mod segments;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +33,7 @@ use crate::config::Config;
 use crate::conn::Conn;
 use crate::http::HttpContext;
 use crate::net::tls::TlsContext;
-use crate::observe::{Audience, Counters, Memory, ShardReport};
+use crate::observe::{Audience, Counters, Memory, ShardReport, Viewers};
 use crate::plane::{Listener, Plane};
 use crate::ring::{MeshEnd, ShardId};
 use crate::service::rtmp::RtmpOptions;
@@ -43,6 +44,7 @@ pub use nudge::Nudge;
 pub use owner::owner_of;
 pub use pulse::Pulse;
 pub use run::run;
+pub use segments::{Absent, Feed, Wanted, snapshot};
 
 type LocalBoxFuture = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -104,6 +106,8 @@ pub struct Shard {
     pub counters: Counters,
     /// Questions to other shards that wait for answers.
     pub asks: Asks,
+    /// Segments of streams that are asked for here.
+    shelves: segments::Shelves,
     /// Everything process-wide.
     pub shared: Shared,
     /// Bytes of streams held at the last tick, for the budget.
@@ -155,6 +159,7 @@ impl Shard {
             mirrors: Slab::new(),
             counters: Counters::default(),
             asks: Asks::default(),
+            shelves: segments::Shelves::default(),
             held_bytes: 0,
             pulse: Pulse::new(now),
             stopping: None,
@@ -219,6 +224,8 @@ impl Shard {
             memory.wires += wires;
             memory.connections += mirror.viewer_bytes();
         }
+        let feeds = self.streams.iter().flat_map(|(_, stream)| &stream.feeds);
+        memory.segments = feeds.map(Feed::bytes).sum();
         memory.connections += self.plane.conns.capacity() * size_of::<Conn>();
         for (_, conn) in &self.plane.conns {
             memory.connections += conn.session.as_ref().map_or(0, |s| s.memory_bytes());
@@ -244,23 +251,16 @@ impl Shard {
     }
 
     fn audience(&self, mirror: &Mirror) -> Audience {
-        let mut audience = Audience { key: mirror.key.clone(), rtmp: 0, flv: 0, ws: 0 };
+        let mut audience = Audience { key: mirror.key.clone(), viewers: Viewers::default() };
         for (_, wire) in &mirror.wires {
-            match wire.format.container {
-                Container::Rtmp { .. } => audience.rtmp += wire.viewers.len(),
-                Container::Flv => {
-                    let ws =
-                        wire.viewers
-                            .iter()
-                            .filter(|viewer| {
-                                self.plane.conns.get(viewer.conn as usize).is_some_and(|conn| {
-                                    conn.protocol == crate::conn::Protocol::WsFlv
-                                })
-                            })
-                            .count();
-                    audience.ws += ws;
-                    audience.flv += wire.viewers.len() - ws;
-                }
+            if let Container::Rtmp { .. } = wire.format.container {
+                audience.viewers.count("rtmp", wire.viewers.len());
+                continue;
+            }
+            // The same wire serves endless bodies and WebSockets.
+            for viewer in &wire.viewers {
+                let conn = self.plane.conns.get(viewer.conn as usize);
+                audience.viewers.count(conn.map_or("http", |conn| conn.protocol.name()), 1);
             }
         }
         audience

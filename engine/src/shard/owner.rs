@@ -155,6 +155,7 @@ impl Shard {
                 self.counters.dropped(DropReason::RingFull);
             }
         }
+        self.feed_segments(index, &item, now);
         for taker in &mut self.streams[index].takers {
             taker.take(&item, now);
         }
@@ -170,7 +171,7 @@ impl Shard {
     }
 
     /// What somebody who begins now must know: the state of the stream, and the newest GOP.
-    fn history(&self, index: usize) -> Vec<MediaItem> {
+    pub(super) fn history(&self, index: usize) -> Vec<MediaItem> {
         let stream = &self.streams[index];
         let Some(publisher) = &stream.publisher else { return Vec::new() };
         let log = &self.mirrors[stream.mirror].log;
@@ -233,8 +234,9 @@ impl Shard {
             }
         }
         for index in idle {
-            let stream = self.streams.remove(index);
+            let mut stream = self.streams.remove(index);
             self.stream_index.remove(&stream.key);
+            self.end_segments(&stream.key, std::mem::take(&mut stream.feeds));
             // The mirror goes with its own idle rule, as on any other shard.
             self.mirrors[stream.mirror].fed = false;
         }

@@ -26,7 +26,8 @@ impl Shard {
         let conn = &self.plane.conns[slot];
         let container = match conn.protocol {
             Protocol::Rtmp => Container::Rtmp { message_stream_id: request.message_stream_id },
-            Protocol::Http | Protocol::HttpFlv | Protocol::WsFlv => Container::Flv,
+            Protocol::Http => Container::Flv,
+            Protocol::Live(kind) => kind.container,
         };
         let format = Format {
             container,
@@ -117,10 +118,14 @@ impl Shard {
 
     /// Has a waiting session accepted; it goes on its wire right after that.
     fn attach(&mut self, slot: usize) {
-        if matches!(self.plane.conns[slot].role, Role::Waiting { .. }) {
-            let token = self.plane.token(slot);
+        let Role::Waiting { mirror, format, .. } = self.plane.conns[slot].role else { return };
+        let token = self.plane.token(slot);
+        if format.carries(self.mirrors[mirror].log.tracks()) {
             self.command(token, Command::Accept);
             self.plane.accepted.push(token);
+        } else {
+            self.plane.conns[slot].role = Role::Idle;
+            self.command(token, Command::Reject(Refusal::Unsupported));
         }
     }
 
@@ -144,8 +149,7 @@ impl Shard {
         let start = mirror.log.joinable().next().map(|first| first.frame.dts);
         let wire = &mirror.wires[wire_index];
         let millis = wire_millis(start.unwrap_or(wire.newest()));
-        let mut bytes = format.preamble(tracks);
-        format.write_configuration(tracks, millis, self.options, &mut bytes);
+        let bytes = wire.packager.joining(tracks, millis, self.options);
         // Without instant start a viewer joins only at a point that has just been reached.
         let join = wire.join_point().filter(|_| gop || mirror.log.joinable().count() == 1);
         let conn = &mut self.plane.conns[slot];

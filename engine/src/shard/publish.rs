@@ -16,15 +16,10 @@ use crate::stream::{Adjusted, PublisherInfo, Timeline, merge_of_query};
 impl Shard {
     /// The key a request names, or why it cannot be one.
     pub(super) fn resolve(&self, request: &AccessRequest) -> Result<StreamKey, Refusal> {
-        let rtmp = &self.config.rtmp;
-        if request.app != rtmp.live_app && request.app != rtmp.rec_app {
-            return Err(Refusal::UnknownApp);
-        }
-        let own_vhost = self.config.vhosts.iter().any(|v| v.eq_ignore_ascii_case(&request.host));
-        let vhost = if own_vhost { request.host.as_str() } else { "" };
-        StreamKey::new(vhost, &request.app, &request.name).map_err(|error| {
-            tracing::debug!(name = %escape(&request.name), %error, "name refused");
-            Refusal::BadName
+        let AccessRequest { host, app, name, .. } = request;
+        self.config.stream_key(host, app, name).map_err(|refusal| {
+            tracing::debug!(name = %escape(name), ?refusal, "name refused");
+            refusal
         })
     }
 

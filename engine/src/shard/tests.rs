@@ -19,6 +19,9 @@ use crate::http::live::LiveSession;
 use crate::http::server::{MediaKind, MediaRequest};
 use crate::observe::DropReason;
 use crate::ring::{Mesh, Token};
+use crate::stream::Container;
+
+const HTTP_FLV: MediaKind = MediaKind { container: Container::Flv, websocket: false };
 
 /// Several shards without executors.
 struct World {
@@ -166,7 +169,8 @@ impl World {
             keep_http11: true,
             peer: ([127, 0, 0, 1], 9).into(),
         };
-        let seen = self.connect(shard, Protocol::HttpFlv, Box::new(LiveSession::new(request)));
+        let seen =
+            self.connect(shard, Protocol::Live(HTTP_FLV), Box::new(LiveSession::new(request)));
         self.settle();
         seen
     }
@@ -216,7 +220,7 @@ fn video_tags(buffer: &BytesMut) -> Vec<(u32, bool, usize)> {
 fn a_panic_in_one_session_ends_that_session_alone() {
     let mut world = World::new(1, 64, |_| {});
     let (token, script, _publisher) = world.publish(0, "x");
-    let (_, mut viewer) = world.watch(0, "x", MediaKind::HttpFlv);
+    let (_, mut viewer) = world.watch(0, "x", HTTP_FLV);
     let (victim, _socket) = world.connect(0, Protocol::Rtmp, Box::new(Panicking));
     let shard = &world.shards[0];
     assert_eq!(shard.counters.panics, 1);
@@ -247,7 +251,7 @@ fn a_frame_crosses_once_to_each_shard_with_viewers() {
         let mut world = World::new(shards, 1024, |_| {});
         let (token, script, _publisher) = world.publish(0, &name);
         let mut sockets: Vec<_> =
-            viewers.iter().map(|shard| world.watch(*shard, &name, MediaKind::HttpFlv).1).collect();
+            viewers.iter().map(|shard| world.watch(*shard, &name, HTTP_FLV).1).collect();
         world.say(0, token, &script, frame(0, 50, 100));
         let sent = |world: &World| {
             world.shards.iter().flat_map(|shard| &shard.mesh.media_sent).sum::<u64>()
@@ -275,7 +279,7 @@ fn a_full_ring_skips_to_the_next_keyframe() {
         .unwrap();
     let mut world = World::new(shards, 16, |_| {});
     let (token, script, _publisher) = world.publish(0, &name);
-    let (_, mut viewer) = world.watch(1, &name, MediaKind::HttpFlv);
+    let (_, mut viewer) = world.watch(1, &name, HTTP_FLV);
     for n in 0..30 {
         // The viewers' shard does not turn: its ring fills.
         script.lock().unwrap().push_back(frame(n, 10, 100));
@@ -303,8 +307,8 @@ fn a_slow_viewer_lands_on_keyframes_and_others_lose_nothing() {
         config.limits.viewer_jumps_max = 1000;
     });
     let (token, script, _publisher) = world.publish(0, "x");
-    let (slow, mut slow_socket) = world.watch(0, "x", MediaKind::HttpFlv);
-    let (_, mut fast_socket) = world.watch(0, "x", MediaKind::HttpFlv);
+    let (slow, mut slow_socket) = world.watch(0, "x", HTTP_FLV);
+    let (_, mut fast_socket) = world.watch(0, "x", HTTP_FLV);
     let (mut slow_seen, mut fast_seen) = (BytesMut::new(), BytesMut::new());
     for n in 0..1000 {
         world.now += Duration::from_millis(40);
@@ -332,7 +336,7 @@ fn a_slow_viewer_lands_on_keyframes_and_others_lose_nothing() {
 fn a_viewer_that_takes_nothing_is_closed() {
     let mut world = World::new(1, 64, |_| {});
     let (token, script, _publisher) = world.publish(0, "x");
-    let (stuck, _socket) = world.watch(0, "x", MediaKind::HttpFlv);
+    let (stuck, _socket) = world.watch(0, "x", HTTP_FLV);
     for n in 0..600 {
         world.now += Duration::from_millis(100);
         world.say(0, token, &script, frame(n, 25, 30_000));
@@ -346,7 +350,7 @@ fn a_viewer_that_takes_nothing_is_closed() {
 fn a_returning_publisher_goes_on_where_its_viewers_are() {
     let mut world = World::new(2, 256, |_| {});
     let (token, script, _socket) = world.publish(0, "x");
-    let (viewer, mut socket) = world.watch(1, "x", MediaKind::HttpFlv);
+    let (viewer, mut socket) = world.watch(1, "x", HTTP_FLV);
     for n in 0..50 {
         world.say(0, token, &script, frame(n, 25, 100));
     }
@@ -373,7 +377,7 @@ fn a_joining_viewer_is_brought_up_to_live_at_a_bounded_rate() {
     for n in 0..100 {
         world.say(0, token, &script, frame(n, 1000, 100));
     }
-    let (_, mut socket) = world.watch(0, "x", MediaKind::HttpFlv);
+    let (_, mut socket) = world.watch(0, "x", HTTP_FLV);
     let mut seen = BytesMut::new();
     received(&mut socket, &mut seen);
     // 300 ms at once: pictures at 0, 40, … 280.
@@ -398,8 +402,8 @@ fn each_viewer_may_have_its_own_merge_window() {
     });
     let (token, script, _publisher) = world.publish(0, "x");
     world.say(0, token, &script, frame(0, 1000, 100));
-    let (_, mut merged) = world.watch(0, "x", MediaKind::HttpFlv);
-    let (_, mut eager) = world.watch_with(0, "x", MediaKind::HttpFlv, "merge=0");
+    let (_, mut merged) = world.watch(0, "x", HTTP_FLV);
+    let (_, mut eager) = world.watch_with(0, "x", HTTP_FLV, "merge=0");
     let (mut merged_seen, mut eager_seen) = (BytesMut::new(), BytesMut::new());
     let (mut merged_reads, mut eager_reads) = (0, 0);
     for n in 1..=50 {

@@ -1,4 +1,4 @@
-//! Frame → wire-ready bytes of one format, made once per stream, format and shard.
+//! What tells one format from another, and the bytes of those that are shaped like FLV.
 
 use protocols::container::flv::{self, Dialect, TagType};
 use protocols::media::{Frame, FrameKind, Timestamp, Tracks};
@@ -40,6 +40,10 @@ pub enum Container {
     },
     /// FLV tags (FLV 10.1, E.4).
     Flv,
+    /// MPEG-2 transport stream packets (ISO/IEC 13818-1).
+    Ts,
+    /// MP4 fragments, one frame each (ISO/IEC 14496-12).
+    Fmp4,
 }
 
 impl Container {
@@ -49,6 +53,8 @@ impl Container {
         match self {
             Self::Rtmp { .. } => "rtmp",
             Self::Flv => "flv",
+            Self::Ts => "ts",
+            Self::Fmp4 => "mp4",
         }
     }
 }
@@ -89,7 +95,7 @@ impl Format {
     #[must_use]
     pub fn preamble(self, tracks: &Tracks) -> Vec<u8> {
         match self.container {
-            Container::Rtmp { .. } => Vec::new(),
+            Container::Rtmp { .. } | Container::Ts | Container::Fmp4 => Vec::new(),
             Container::Flv => flv::header(
                 tracks.audio.is_some() && self.audio,
                 tracks.video.is_some() && self.video,
@@ -143,7 +149,10 @@ impl Format {
         out: &mut Vec<u8>,
     ) {
         match self.container {
-            Container::Flv => flv::write_tag(out, tag, timestamp_ms, parts),
+            // The other two are written by their packagers.
+            Container::Flv | Container::Ts | Container::Fmp4 => {
+                flv::write_tag(out, tag, timestamp_ms, parts);
+            }
             Container::Rtmp { message_stream_id } => {
                 let (chunk_stream_id, type_id) = match tag {
                     TagType::Audio => {

@@ -143,8 +143,8 @@ impl Mirror {
         if let Some((index, _)) = self.wires.iter().find(|(_, wire)| wire.format == format) {
             return index;
         }
-        let mut wire = Wire::new(format, limits, now);
         let tracks = self.log.tracks();
+        let mut wire = Wire::new(format, tracks, limits, now);
         for (position, ingested) in self.log.joinable().enumerate() {
             wire.append_frame(tracks, ingested, position == 0, options);
         }

@@ -4,6 +4,7 @@
 mod format;
 mod log;
 mod mirror;
+mod packager;
 #[expect(clippy::module_inception, reason = "the owner's side of a stream is the stream")]
 mod stream;
 mod subscriber;
@@ -14,6 +15,7 @@ mod wire;
 pub use format::{Container, Format, PackagerOptions, SERVER_NAME, merge_of_query, wire_millis};
 pub use log::{FrameLog, LogLimits};
 pub use mirror::{Appended, Mirror};
+pub use packager::Packager;
 pub use stream::{Claim, PublisherInfo, Stream, StreamSnapshot, SubscriberShard, Verdict};
 pub use subscriber::Subscriber;
 pub use sweep::Sweep;

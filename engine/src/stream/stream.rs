@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use protocols::media::{FrameKind, StreamKey, Timestamp, Tracks};
 
-use crate::config::SecondPublisher;
 use super::Subscriber;
+use crate::config::SecondPublisher;
 use crate::ring::{MediaItem, ShardId, Token};
+use crate::shard::Feed;
 
 /// From the last frame of one publisher to the first of the next.
 const RESUME_STEP: Duration = Duration::from_millis(20);
@@ -95,6 +96,10 @@ pub struct Stream {
     pub subscribers: Vec<SubscriberShard>,
     /// Takers on this shard: recorders, segmenters, forwarders.
     pub takers: Vec<Box<dyn Subscriber>>,
+    /// Segmenters, while somebody wants them.
+    pub feeds: Vec<Feed>,
+    /// Length of the last full GOP in time.
+    pub gop: Option<Duration>,
     /// When the last item came from the publisher.
     pub last_item_at: Instant,
     /// When the publisher went.
@@ -111,6 +116,7 @@ pub struct Stream {
     pub gop_frames: u32,
     rate: (Option<Instant>, u64),
     gop_counting: u32,
+    gop_start: Option<Timestamp>,
 }
 
 impl Stream {
@@ -125,6 +131,9 @@ impl Stream {
             challenger: None,
             subscribers: Vec::new(),
             takers: Vec::new(),
+            feeds: Vec::new(),
+            gop: None,
+            gop_start: None,
             last_item_at: now,
             offline_since: Some(now),
             newest: None,
@@ -178,6 +187,7 @@ impl Stream {
         self.offline_since = None;
         self.bytes_in = 0;
         self.frames_in = 0;
+        self.gop_start = None;
         self.rate = (Some(claim.at), 0);
         self.publisher = Some(claim);
     }
@@ -213,6 +223,8 @@ impl Stream {
         self.frames_in += 1;
         if frame.kind == FrameKind::Keyframe {
             self.gop_frames = std::mem::take(&mut self.gop_counting);
+            let start = self.gop_start.replace(frame.dts);
+            self.gop = start.map(|start| frame.dts.saturating_since(start)).or(self.gop);
         }
         self.gop_counting += u32::from(frame.kind.is_video());
         let (since, bytes) = &mut self.rate;
@@ -224,6 +236,12 @@ impl Stream {
             self.bytes_per_second = *bytes * 1000 / millis;
             self.rate = (Some(now), 0);
         }
+    }
+
+    /// Duration of a picture, from the last full GOP.
+    #[must_use]
+    pub fn frame_duration(&self) -> Option<Duration> {
+        (self.gop_frames > 0).then(|| self.gop.map(|gop| gop / self.gop_frames))?
     }
 
     /// Nobody publishes, watches or may come back soon.

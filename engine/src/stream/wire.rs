@@ -14,6 +14,7 @@ use protocols::media::{FrameKind, Timestamp, Tracks};
 use smallvec::SmallVec;
 
 use super::format::{Format, PackagerOptions, wire_millis};
+use super::packager::Packager;
 use super::sweep::Sweep;
 use crate::ring::Ingested;
 
@@ -101,6 +102,8 @@ pub struct Wire {
     pub empty_since: Option<Instant>,
     /// How far the fan-out has come.
     pub sweep: Sweep,
+    /// What makes the bytes.
+    pub packager: Packager,
     blocks: VecDeque<Block>,
     marks: VecDeque<Mark>,
     /// The newest join point.
@@ -113,15 +116,16 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// An empty wire.
+    /// An empty wire for tracks that are live now.
     #[must_use]
-    pub fn new(format: Format, limits: WireLimits, now: Instant) -> Self {
+    pub fn new(format: Format, tracks: &Tracks, limits: WireLimits, now: Instant) -> Self {
         Self {
             format,
             viewers: Vec::new(),
             blocked: 0,
             empty_since: None,
             sweep: Sweep::new(now),
+            packager: Packager::new(format, tracks),
             blocks: VecDeque::new(),
             marks: VecDeque::new(),
             join: None,
@@ -182,8 +186,8 @@ impl Wire {
         }
         let at = self.newest;
         let millis = wire_millis(at);
-        self.append_with(at, None, BLOCK_BYTES / 16, |format, out| {
-            format.write_configuration(tracks, millis, options, out);
+        self.append_with(at, None, BLOCK_BYTES / 16, |packager, out| {
+            packager.configure(tracks, millis, options, out);
             true
         });
         let (head, version) = (self.head, self.configuration);
@@ -215,12 +219,13 @@ impl Wire {
         let payload = frame.payload.len();
         let chunk_heads = payload / options.chunk_size.max(1) as usize * 8;
         let room = payload + chunk_heads + 64;
-        let wrote = self.append_with(frame.dts, Some(ingested), room, |format, out| {
-            format.write_frame(tracks, frame, options, out)
+        let wrote = self.append_with(frame.dts, Some(ingested), room, |packager, out| {
+            packager.frame(tracks, frame, options, out)
         });
         if !wrote {
             return;
         }
+        let offset = if self.packager.holds_back() { self.head } else { offset };
         if frame.kind != FrameKind::Data {
             self.newest = self.newest.max(frame.dts);
         }
@@ -238,7 +243,7 @@ impl Wire {
         dts: Timestamp,
         ingested: Option<&Ingested>,
         bytes_hint: usize,
-        write: impl FnOnce(Format, &mut Vec<u8>) -> bool,
+        write: impl FnOnce(&mut Packager, &mut Vec<u8>) -> bool,
     ) -> bool {
         let needs_block = self
             .blocks
@@ -250,13 +255,13 @@ impl Wire {
         }
         let Some(block) = self.blocks.back_mut() else { return false };
         let before = block.bytes.len();
-        let written = write(self.format, &mut block.bytes);
+        let written = write(&mut self.packager, &mut block.bytes);
         let grown = block.bytes.len() - before;
         if grown == 0 {
             return written;
         }
-        let disposable =
-            ingested.is_some_and(|ingested| ingested.frame.kind == FrameKind::Disposable);
+        let disposable = self.packager.may_thin()
+            && ingested.is_some_and(|ingested| ingested.frame.kind == FrameKind::Disposable);
         let at = ingested.map(|ingested| ingested.at);
         self.marks.push_back(Mark { offset: self.head, dts, at, disposable });
         self.head += grown as u64;

@@ -328,19 +328,15 @@ impl ChunkStream {
 /// Makes room for `more` bytes, with at most `room` bytes of capacity; false when that is too little.
 ///
 /// Capacity doubles with what was received and stops at `length`; an announced length alone
-/// reserves [`FIRST_RESERVE_BYTES`] at most.
+/// reserves [`FIRST_RESERVE_BYTES`] at most, and an eighth of what is left.
 fn grow(partial: &mut Vec<u8>, more: usize, length: usize, room: usize) -> bool {
     let needed = partial.len() + more;
     if needed > room {
         return false;
     }
     if needed > partial.capacity() {
-        let wanted = needed
-            .max(partial.len() * 2)
-            .max(FIRST_RESERVE_BYTES)
-            .min(length)
-            .min(room)
-            .max(needed);
+        let first = FIRST_RESERVE_BYTES.min(room / 8);
+        let wanted = needed.max(partial.len() * 2).max(first).min(length).min(room).max(needed);
         partial.reserve_exact(wanted - partial.len());
     }
     true
