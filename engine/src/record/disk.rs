@@ -56,6 +56,9 @@ pub(super) trait PieceFiles {
 
     /// Gives the files back.
     fn close(self) -> impl Future<Output = ()>;
+
+    /// Removes the files: there is nothing in them.
+    fn discard(self) -> impl Future<Output = ()>;
 }
 
 /// The folder of a stream on a real disk.
@@ -74,6 +77,8 @@ impl Folder {
 
 /// A piece on a real disk.
 pub(super) struct OpenPiece {
+    root: PathBuf,
+    place: Place,
     name: PieceName,
     media: BufferedFile,
     index: BufferedFile,
@@ -86,7 +91,8 @@ impl Disk for Folder {
         let (root, place) = (self.root.clone(), self.place.clone());
         let made = move || create_files(&root, &place, PieceName::at(unix_ms));
         let (name, media, index) = glommio::executor().spawn_blocking(made).await?;
-        Ok(OpenPiece { name, media: buffered(media), index: buffered(index) })
+        let (media, index) = (buffered(media), buffered(index));
+        Ok(OpenPiece { root: self.root.clone(), place: self.place.clone(), name, media, index })
     }
 }
 
@@ -155,6 +161,19 @@ impl PieceFiles for OpenPiece {
     async fn close(self) {
         let _ = self.media.close().await;
         let _ = self.index.close().await;
+    }
+
+    async fn discard(self) {
+        let _ = self.media.close().await;
+        let _ = self.index.close().await;
+        let (root, place, name) = (self.root, self.place, self.name);
+        let remove = move || {
+            let day = format!("{}/{}", place.folder(), name.day_text());
+            let day = Directory::open(&root)?.descend(&day)?;
+            day.remove_file(&name.index_file())?;
+            day.remove_file(&name.media_file())
+        };
+        let _: io::Result<()> = glommio::executor().spawn_blocking(remove).await;
     }
 }
 

@@ -31,75 +31,75 @@ const END: u8 = 3;
 
 /// What is the same for the whole piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Header {
+pub(crate) struct Header {
     /// Number of the publisher's session, 0 if unknown: pieces of one session share a timeline.
-    pub session: u64,
+    pub(crate) session: u64,
     /// Where time 0 of the piece lies on that timeline, in nanoseconds.
-    pub base_nanos: i64,
+    pub(crate) base_nanos: i64,
     /// Wall clock at time 0, Unix milliseconds.
-    pub unix_ms: u64,
+    pub(crate) unix_ms: u64,
     /// Bytes of `ftyp` and `moov`; the first pair follows.
-    pub init_bytes: u32,
+    pub(crate) init_bytes: u32,
     /// Ticks per second of the video track; 0 if there is none.
-    pub video_timescale: u32,
+    pub(crate) video_timescale: u32,
     /// Ticks per second of the sound track; 0 if there is none.
-    pub audio_timescale: u32,
+    pub(crate) audio_timescale: u32,
 }
 
 /// The fragment of one track; all 0 if the pair has none of the track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Part {
+pub(crate) struct Part {
     /// Decode time of its first sample in ticks.
-    pub time: u64,
+    pub(crate) time: u64,
     /// Its length in ticks.
-    pub duration: u32,
+    pub(crate) duration: u32,
     /// Its bytes.
-    pub bytes: u32,
+    pub(crate) bytes: u32,
 }
 
 /// A fragment of video and the fragment of sound that goes with it, one behind the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// Where it begins in the file.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// Wall clock of its first sample, Unix milliseconds.
-    pub unix_ms: u64,
+    pub(crate) unix_ms: u64,
     /// Decoding can start at it.
-    pub keyframe: bool,
+    pub(crate) keyframe: bool,
     /// The video.
-    pub video: Part,
+    pub(crate) video: Part,
     /// The sound.
-    pub audio: Part,
+    pub(crate) audio: Part,
 }
 
 impl Pair {
     /// Its bytes.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         u64::from(self.video.bytes) + u64::from(self.audio.bytes)
     }
 
     /// Where it ends in the file.
     #[must_use]
-    pub fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.offset.saturating_add(self.bytes())
     }
 }
 
 /// Something between two pairs was not recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gap {
+pub(crate) struct Gap {
     /// Index of the pair behind it.
-    pub before: usize,
+    pub(crate) before: usize,
     /// Why.
-    pub reason: GapReason,
+    pub(crate) reason: GapReason,
     /// Wall clock at which it began, Unix milliseconds.
-    pub unix_ms: u64,
+    pub(crate) unix_ms: u64,
 }
 
 /// One record behind the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// Media.
     Pair(Pair),
     /// None.
@@ -118,22 +118,22 @@ pub enum Entry {
 
 /// An index as it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Index {
+pub(crate) struct Index {
     /// The header.
-    pub header: Header,
+    pub(crate) header: Header,
     /// The pairs, without holes between their bytes.
-    pub pairs: Vec<Pair>,
+    pub(crate) pairs: Vec<Pair>,
     /// The gaps.
-    pub gaps: Vec<Gap>,
+    pub(crate) gaps: Vec<Gap>,
     /// The piece was closed, and this is all of it.
-    pub ended: bool,
+    pub(crate) ended: bool,
 }
 
 impl Index {
     /// Reads an index as far as it holds for a media file of `media_bytes`; `None` without a
     /// header that does.
     #[must_use]
-    pub fn parse(bytes: &[u8], media_bytes: u64) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8], media_bytes: u64) -> Option<Self> {
         let (records, _) = bytes.as_chunks::<RECORD_BYTES>();
         let (first, records) = records.split_first()?;
         let header = Header::decode(first)?;
@@ -173,13 +173,13 @@ impl Index {
 
     /// Bytes of the media file that the index covers.
     #[must_use]
-    pub fn media_bytes(&self) -> u64 {
+    pub(crate) fn media_bytes(&self) -> u64 {
         self.pairs.last().map_or(u64::from(self.header.init_bytes), Pair::end)
     }
 
     /// The index as bytes.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity((self.pairs.len() + self.gaps.len() + 2) * RECORD_BYTES);
         out.extend(self.header.encode());
         let mut gaps = self.gaps.iter().peekable();
@@ -202,7 +202,7 @@ impl Index {
 impl Header {
     /// The record.
     #[must_use]
-    pub fn encode(&self) -> [u8; RECORD_BYTES] {
+    pub(crate) fn encode(&self) -> [u8; RECORD_BYTES] {
         let mut record = Writer::new(MAGIC);
         record.put(&self.session.to_be_bytes());
         record.put(&self.base_nanos.to_be_bytes());
@@ -213,7 +213,8 @@ impl Header {
         record.finish()
     }
 
-    fn decode(record: &[u8; RECORD_BYTES]) -> Option<Self> {
+    /// The header in a record.
+    pub(crate) fn decode(record: &[u8; RECORD_BYTES]) -> Option<Self> {
         let mut reader = Reader::new(record).filter(|reader| reader.head == MAGIC)?;
         Some(Self {
             session: reader.u64(),
@@ -229,7 +230,7 @@ impl Header {
 impl Entry {
     /// The record.
     #[must_use]
-    pub fn encode(&self) -> [u8; RECORD_BYTES] {
+    pub(crate) fn encode(&self) -> [u8; RECORD_BYTES] {
         match self {
             Self::Pair(pair) => {
                 let mut record = Writer::new([PAIR, pair.keyframe.into(), 0, 0]);

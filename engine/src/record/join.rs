@@ -152,7 +152,7 @@ fn pairs_in(piece: &Piece, window: &Range<u64>, first: bool) -> Range<usize> {
         pair.unix_ms.saturating_add_signed(length) <= window.start
     };
     let mut begin = pairs.iter().take_while(|pair| ends_early(pair)).count().min(end);
-    if first {
+    if first && begin < end {
         let before = pairs.get(..=begin.min(pairs.len().saturating_sub(1))).unwrap_or_default();
         begin = before.iter().rposition(|pair| pair.keyframe).unwrap_or(begin);
     }

@@ -37,6 +37,8 @@ mod recovery;
 mod retention;
 mod segment;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 mod writer;
 

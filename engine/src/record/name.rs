@@ -64,7 +64,7 @@ impl fmt::Display for Place {
 
 /// The folder of a vhost; the default one has no name.
 #[must_use]
-pub fn folder_of_vhost(vhost: &str) -> &str {
+pub(super) fn folder_of_vhost(vhost: &str) -> &str {
     if vhost.is_empty() { DEFAULT_VHOST } else { vhost }
 }
 

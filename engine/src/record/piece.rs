@@ -10,7 +10,7 @@ use protocols::container::fmp4::read::Movie;
 use protocols::container::fmp4::TrackKind;
 use protocols::media::{Timestamp, Tracks};
 
-use super::index::{Index, Pair, Part, RECORD_BYTES, RECORDS_MAX};
+use super::index::{Header, Index, Pair, Part, RECORD_BYTES, RECORDS_MAX};
 use super::name::{PieceName, Place};
 use super::recovery;
 use crate::net::sys_file::Directory;
@@ -178,6 +178,14 @@ pub(super) fn read_index(day: &Directory, name: PieceName, media_bytes: u64) -> 
     let mut index = vec![0; bytes.min(RECORDS_MAX * RECORD_BYTES)];
     let read = read_at_most(&file, &mut index, 0).ok()?;
     Index::parse(index.get(..read)?, media_bytes)
+}
+
+/// The header of an index alone.
+pub(super) fn read_header(day: &Directory, name: PieceName) -> Option<Header> {
+    let file = day.open_file(&name.index_file()).ok()?;
+    let mut record = [0; RECORD_BYTES];
+    file.read_exact_at(&mut record, 0).ok()?;
+    Header::decode(&record)
 }
 
 /// Fills as much of the buffer as the file has from there on.

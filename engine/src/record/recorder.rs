@@ -447,7 +447,10 @@ impl Writing {
 
 /// Wall clock at a moment of the monotonic one.
 fn unix_ms_of(at: Instant) -> u64 {
-    clock::unix_millis().saturating_sub(millis(clock::now().saturating_duration_since(at)))
+    let (now, unix_ms) = (clock::now(), clock::unix_millis());
+    let ahead = millis(at.saturating_duration_since(now));
+    let behind = millis(now.saturating_duration_since(at));
+    unix_ms.saturating_add(ahead).saturating_sub(behind)
 }
 
 fn millis(duration: Duration) -> u64 {

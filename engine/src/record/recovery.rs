@@ -11,7 +11,7 @@ use protocols::container::fmp4::read::{FoundFragment, Movie, Scanner, Step};
 
 use super::index::{Header, Index, Pair, Part, RECORDS_MAX};
 use super::name::PieceName;
-use super::piece::{is_being_written, read_at_most, read_index};
+use super::piece::{is_being_written, read_at_most, read_header, read_index};
 use crate::net::sys_file::Directory;
 
 /// Bytes read at once: the `moof` of a fragment and what stands around it.
@@ -43,7 +43,8 @@ pub(super) fn recover(day: &Directory, name: PieceName) -> io::Result<Recovered>
     if found.as_ref().is_some_and(|index| index.ended) {
         return Ok(Recovered::Untouched);
     }
-    let header = found.map(|index| index.header);
+    // That one is ours shows even if the media does not reach as far as its own beginning.
+    let header = found.map(|index| index.header).or_else(|| read_header(day, name));
     match rebuild(&media, media_bytes, header, name.unix_ms()) {
         Some(mut index) if !index.pairs.is_empty() => {
             index.ended = true;

@@ -109,12 +109,16 @@ impl<D: Disk> Writer<D> {
     async fn open(&mut self, mut header: Header, init: &Bytes) -> io::Result<()> {
         let files = self.disk.create(header.unix_ms).await?;
         header.init_bytes = u32::try_from(init.len()).unwrap_or(u32::MAX);
-        let (media_bytes, synced_at) = (init.len() as u64, clock::now());
-        let index_bytes = RECORD_BYTES as u64;
-        let after_media = false;
-        let open = Open { files, media_bytes, index_bytes, synced_at, after_media };
-        // Open from here on: what fails is cut off and closed.
-        let open = self.open.insert(open);
+        let media_bytes = init.len() as u64;
+        let synced_at = clock::now();
+        // Open from here on: what fails is undone and closed.
+        let open = self.open.insert(Open {
+            files,
+            media_bytes,
+            index_bytes: RECORD_BYTES as u64,
+            synced_at,
+            after_media: false,
+        });
         open.files.write(Which::Media, 0, init.to_vec()).await?;
         open.files.write(Which::Index, 0, header.encode().to_vec()).await?;
         self.tally.piece(media_bytes);
@@ -154,7 +158,13 @@ impl<D: Disk> Writer<D> {
 
     /// Ends the piece as it should end.
     async fn close(&mut self) {
-        let Some(media_bytes) = self.open.as_ref().map(|open| open.media_bytes) else { return };
+        let Some(open) = &self.open else { return };
+        let media_bytes = open.media_bytes;
+        if !open.after_media
+            && let Some(open) = self.open.take()
+        {
+            return open.files.discard().await;
+        }
         if let Err(error) = self.append(Entry::End { media_bytes }).await {
             return self.fail(&error).await;
         }
@@ -165,7 +175,8 @@ impl<D: Disk> Writer<D> {
         open.files.close().await;
     }
 
-    /// Gives the piece up: what was written of it stays, torn bytes go, if the disk lets us.
+    /// Gives the piece up: what was written of it stays, torn bytes go, if the disk lets us. A
+    /// piece without media goes altogether.
     async fn fail(&mut self, error: &io::Error) {
         let reason = self.complain(error);
         let open = self.open.take();
@@ -173,6 +184,9 @@ impl<D: Disk> Writer<D> {
         // First, so that the recorder does not go on for as long as a bad disk takes.
         self.queue.fail(Failure { reason, after_media });
         let Some(open) = open else { return };
+        if !after_media {
+            return open.files.discard().await;
+        }
         let media_bytes = open.media_bytes;
         let _ = open.files.truncate(Which::Media, media_bytes).await;
         let _ = open.files.truncate(Which::Index, open.index_bytes).await;
