@@ -16,6 +16,7 @@
 //! * [`shard`]: the loop and the control plane. [`ring`]: what crosses between shards.
 //! * [`stream`]: logs, wires, owners, timelines; no sockets. [`plane`]: the sockets; no protocols.
 //! * [`conn`]: one connection. [`service`]: how a listener's connections become sessions.
+//! * [`record`]: recordings: files of live streams, and what of them is played.
 //! * [`http`]: pages, API, metrics, and the door to HTTP-FLV and WS-FLV.
 //! * [`net`]: system calls, TLS, pre-flight. [`observe`]: counters and the log.
 //!
@@ -39,6 +40,7 @@ pub mod net;
 pub mod observe;
 pub mod plane;
 pub mod policy;
+pub mod record;
 pub mod ring;
 pub mod segment;
 pub mod server;
