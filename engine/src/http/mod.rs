@@ -22,6 +22,7 @@ mod router;
 mod segment_body;
 mod segments;
 pub mod server;
+mod text_cache;
 mod urls;
 pub mod websocket;
 
@@ -34,4 +35,14 @@ use crate::http::api::Backend;
 pub struct HttpContext {
     /// Where answers come from.
     pub backend: Rc<dyn Backend>,
+    /// Playlists as they were rendered.
+    pub(crate) texts: Rc<text_cache::TextCache>,
+}
+
+impl HttpContext {
+    /// For the connections of one shard.
+    #[must_use]
+    pub fn new(backend: Rc<dyn Backend>) -> Self {
+        Self { backend, texts: Rc::default() }
+    }
 }
