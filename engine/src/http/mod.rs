@@ -7,6 +7,8 @@
 mod access;
 pub mod api;
 mod body;
+mod conditional;
+mod file_body;
 mod files;
 #[cfg(test)]
 mod fuzzing;
@@ -14,12 +16,16 @@ pub mod io;
 pub mod live;
 mod live_head;
 mod metrics_route;
+mod multipart;
+mod range;
 mod respond;
 mod router;
 mod segment_body;
 mod segments;
+mod sendfile;
 pub mod server;
 mod urls;
+mod vod;
 pub mod websocket;
 
 use std::rc::Rc;
@@ -31,4 +37,14 @@ use crate::http::api::Backend;
 pub struct HttpContext {
     /// Where answers come from.
     pub backend: Rc<dyn Backend>,
+    /// What is known of the files on demand.
+    vod: Rc<vod::Shelf>,
+}
+
+impl HttpContext {
+    /// The context of one shard.
+    #[must_use]
+    pub fn new(backend: Rc<dyn Backend>) -> Self {
+        Self { backend, vod: Rc::default() }
+    }
 }
