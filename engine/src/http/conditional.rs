@@ -68,8 +68,7 @@ pub(crate) fn range_counts(headers: &HeaderMap, validators: &Validators, now_s: 
 fn names_tag(headers: &HeaderMap, name: HeaderName, etag: &str, strong: bool) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.into_iter().any(|value| {
-        value.trim() == "*"
-            || tags(value).any(|(weak, tag)| tag == etag && !(strong && weak))
+        value.trim() == "*" || tags(value).any(|(weak, tag)| tag == etag && !(strong && weak))
     })
 }
 

@@ -120,7 +120,9 @@ impl DiskFile {
         match sys_file::read_cached(&self.file, &mut bytes, offset, count) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => Ok(Some(bytes.into())),
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Unsupported) => {
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Unsupported) =>
+            {
                 Ok(None)
             }
             Err(e) => Err(e),
@@ -245,9 +247,11 @@ impl FileBody {
         }
     }
 
-    /// All of it at once, if it is short and in the page cache.
+    /// All of it at once, if it is in memory, or short and in the page cache.
     pub(crate) fn at_hand(&self, bytes_max: u64) -> Option<Bytes> {
         match self.parts.front() {
+            None => Some(Bytes::new()),
+            Some(Part::Bytes(bytes)) if self.parts.len() == 1 => Some(bytes.clone()),
             Some(Part::File(range)) if self.parts.len() == 1 && self.remaining <= bytes_max => {
                 let bytes = self.file.read_cached(range.start, self.remaining).ok().flatten()?;
                 (bytes.len() as u64 == self.remaining).then_some(bytes)
@@ -297,7 +301,8 @@ mod tests {
 
     fn any_part() -> impl Strategy<Value = Part> {
         prop_oneof![
-            proptest::collection::vec(any::<u8>(), 0..9).prop_map(|bytes| Part::Bytes(bytes.into())),
+            proptest::collection::vec(any::<u8>(), 0..9)
+                .prop_map(|bytes| Part::Bytes(bytes.into())),
             (0u64..90, 0u64..10).prop_map(|(start, count)| Part::File(start..start + count)),
         ]
     }

@@ -119,7 +119,9 @@ mod tests {
         let whole = Ranges::Parts(Vec::from([Range { start: 0, end: 100 }]));
         assert_eq!(parse("bytes=0-,0-,0-,-100", 100), whole);
         let sixteen = (0..16).map(|i| format!("{}-{}", i * 4, i * 4)).collect::<Vec<_>>().join(",");
-        assert!(matches!(parse(&format!("bytes={sixteen}"), 100), Ranges::Parts(p) if p.len() == 16));
+        assert!(
+            matches!(parse(&format!("bytes={sixteen}"), 100), Ranges::Parts(p) if p.len() == 16)
+        );
         assert_eq!(parse(&format!("bytes={sixteen},90-91"), 100), Ranges::Unsatisfiable);
     }
 

@@ -35,11 +35,7 @@ pub(crate) enum Routed {
 }
 
 /// Finds the answer to a request. The body is never read but by an upload.
-pub(crate) async fn route<B>(
-    ctx: &HttpContext,
-    caller: Caller,
-    request: &mut Request<B>,
-) -> Routed
+pub(crate) async fn route<B>(ctx: &HttpContext, caller: Caller, request: &mut Request<B>) -> Routed
 where
     B: Body<Data = Bytes> + Unpin,
 {

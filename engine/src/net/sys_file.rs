@@ -104,6 +104,20 @@ pub fn rename_in(folder: BorrowedFd<'_>, from: &str, to: &str, replace: bool) ->
     }
 }
 
+/// Whether a folder has an entry of this name, whatever it is.
+///
+/// # Errors
+/// What the system says.
+pub fn exists_in(folder: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
+    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let resolve = libc::RESOLVE_BENEATH;
+    match openat2(folder.as_raw_fd(), name, flags, 0, resolve) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 /// Removes a file of a folder.
 ///
 /// # Errors
@@ -133,13 +147,16 @@ pub fn buffered(fd: OwnedFd) -> BufferedFile {
 /// # Errors
 /// `WouldBlock` when not even the first byte is at hand, `Unsupported` when the file system cannot
 /// tell, else what the system says.
-pub fn read_cached(file: &File, into: &mut Vec<u8>, offset: u64, count: usize) -> io::Result<usize> {
+pub fn read_cached(
+    file: &File,
+    into: &mut Vec<u8>,
+    offset: u64,
+    count: usize,
+) -> io::Result<usize> {
     into.reserve(count);
     let spare = into.spare_capacity_mut();
-    let vector = libc::iovec {
-        iov_base: spare.as_mut_ptr().cast(),
-        iov_len: spare.len().min(count),
-    };
+    let vector =
+        libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: spare.len().min(count) };
     let read = pread_nowait(file, &vector, offset)?;
     // SAFETY: the kernel has initialised the first `read` bytes of the spare capacity.
     unsafe { into.set_len(into.len() + read) };
@@ -164,9 +181,8 @@ pub fn is_at_hand(file: &File, offset: u64) -> io::Result<bool> {
 fn pread_nowait(file: &File, vector: &libc::iovec, offset: u64) -> io::Result<usize> {
     let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: both callers describe live memory of their own, which the kernel only writes.
-    let read = retry(|| unsafe {
-        libc::preadv2(file.as_raw_fd(), vector, 1, offset, libc::RWF_NOWAIT)
-    });
+    let read =
+        retry(|| unsafe { libc::preadv2(file.as_raw_fd(), vector, 1, offset, libc::RWF_NOWAIT) });
     read.map_err(|e| match e.raw_os_error() {
         Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL) => io::ErrorKind::Unsupported.into(),
         _ => e,

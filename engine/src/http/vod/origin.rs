@@ -8,7 +8,8 @@ use hyper::header::{self, HeaderMap};
 use crate::http::{access, urls};
 
 /// Headers that proxies set: with one of them the peer is not who asks.
-const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+const FORWARDED: [&str; 5] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,14 +26,19 @@ pub(super) enum Stranger {
 }
 
 /// Checks the peer, and what the request says of where it comes from.
-pub(super) fn check(peer: IpAddr, authority: Option<&str>, headers: &HeaderMap) -> Result<(), Stranger> {
+pub(super) fn check(
+    peer: IpAddr,
+    authority: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<(), Stranger> {
     if !access::permitted(peer, &[]) {
         return Err(Stranger::Remote);
     }
     if FORWARDED.iter().any(|name| headers.contains_key(*name)) {
         return Err(Stranger::Proxied);
     }
-    let text = |name: header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or(""));
+    let text =
+        |name: header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     // A name that only resolves to this machine may belong to a page that rebinds it.
     let host = authority.or_else(|| text(header::HOST)).unwrap_or_default();
     let is_local = urls::parse_host(host).is_some_and(|(host, _)| {
@@ -60,7 +66,7 @@ mod tests {
                 let name = HeaderName::try_from(*name).unwrap();
                 headers.insert(name, HeaderValue::from_str(value).unwrap());
             }
-            super::check(peer.parse().unwrap(), None, &headers)
+            check(peer.parse().unwrap(), None, &headers)
         };
         let host = ("host", "localhost:8080");
         assert_eq!(check("127.0.0.1", &[host]), Ok(()));

@@ -180,10 +180,17 @@ impl Samples<'_> {
     fn next_chunk(&mut self) -> Option<()> {
         let SampleTable { chunks, chunk_offsets, chunk_offset_bytes, .. } = self.table;
         while self.place.chunk_samples_left == 0 {
-            let high =
-                if *chunk_offset_bytes == 8 { field(chunk_offsets, 8, self.place.chunk, 0)? } else { 0 };
-            let low =
-                field(chunk_offsets, *chunk_offset_bytes, self.place.chunk, chunk_offset_bytes - 4)?;
+            let high = if *chunk_offset_bytes == 8 {
+                field(chunk_offsets, 8, self.place.chunk, 0)?
+            } else {
+                0
+            };
+            let low = field(
+                chunk_offsets,
+                *chunk_offset_bytes,
+                self.place.chunk,
+                chunk_offset_bytes - 4,
+            )?;
             self.place.position = u64::from(high) << 32 | u64::from(low);
             self.place.chunk += 1;
             // Chunks count from 1.
