@@ -88,6 +88,9 @@ fn check_head<B>(
         if upload { config.http.upload_bytes_max } else { config.http.body_bytes_max as u64 };
     // No path takes a body, so a chunked one has no use but to confuse proxies in front of us.
     if headers.contains_key(header::TRANSFER_ENCODING) {
+        if upload {
+            return Err((StatusCode::LENGTH_REQUIRED, "an upload names its Content-Length"));
+        }
         return bad("no path of this server takes a chunked body");
     }
     if let Some(length) = headers.get(header::CONTENT_LENGTH) {

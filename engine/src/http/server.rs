@@ -166,8 +166,9 @@ async fn serve_http1(
     ctx: Rc<HttpContext>,
     watch: Rc<Watch>,
 ) -> Outcome {
+    let mut deadline = Deadline::default();
     let reason = loop {
-        let left = converse(io, caller, &ctx, &watch).await;
+        let left = converse(io, caller, &ctx, &watch, &mut deadline).await;
         io = left.io;
         match left.wanted {
             Some(Wanted::Media(request)) => {
@@ -177,11 +178,13 @@ async fn serve_http1(
                 let request = *request;
                 return Outcome::Media(Box::new(MediaHandoff { fd, tls, leftover, request }));
             }
-            Some(Wanted::File(mut reply)) => match send_file(&mut io, &mut reply, &watch).await {
-                None if reply.keep_alive => {}
-                None => break "done",
-                Some(reason) => break reason,
-            },
+            Some(Wanted::File(mut reply)) => {
+                match send_file(&mut io, &mut reply, &watch, &mut deadline).await {
+                    None if reply.keep_alive => {}
+                    None => break "done",
+                    Some(reason) => break reason,
+                }
+            }
             None => break left.reason,
         }
     };
@@ -213,7 +216,13 @@ struct Left {
 }
 
 /// Lets the HTTP library drive a connection until it ends, or until an answer wants the socket.
-async fn converse(io: Io, caller: Caller, ctx: &Rc<HttpContext>, watch: &Rc<Watch>) -> Left {
+async fn converse(
+    io: Io,
+    caller: Caller,
+    ctx: &Rc<HttpContext>,
+    watch: &Rc<Watch>,
+    deadline: &mut Deadline,
+) -> Left {
     let plain = io.tls().is_none();
     let wanted: Rc<RefCell<Option<Wanted>>> = Rc::default();
     let service = service_fn(|request: Request<Incoming>| {
@@ -240,7 +249,6 @@ async fn converse(io: Io, caller: Caller, ctx: &Rc<HttpContext>, watch: &Rc<Watc
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(io, service);
-    let mut deadline = Deadline::default();
     let reason = poll_fn(|cx| {
         let polled = conn.poll_without_shutdown(cx);
         // Earlier answers of a pipelining peer must be out before anybody else writes.
@@ -275,8 +283,12 @@ fn file_reply<B>(reply: Reply, request: &Request<B>) -> Result<Box<FileReply>, B
 
 /// Sends a file under the same deadlines as any answer; why the connection ends with it, if it
 /// does.
-async fn send_file(io: &mut Io, reply: &mut FileReply, watch: &Watch) -> Option<&'static str> {
-    let mut deadline = Deadline::default();
+async fn send_file(
+    io: &mut Io,
+    reply: &mut FileReply,
+    watch: &Watch,
+    deadline: &mut Deadline,
+) -> Option<&'static str> {
     let mut sending = pin!(sendfile::send(io, reply));
     poll_fn(|cx| match sending.as_mut().poll(cx) {
         Poll::Ready(Ok(())) => Poll::Ready(None),

@@ -15,7 +15,7 @@ use glommio::timer::Timer;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::header;
-use hyper::{Request, StatusCode, Version};
+use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 
 use super::{name, off_shard, origin};
@@ -46,8 +46,6 @@ enum Refusal {
     Stranger(#[from] origin::Stranger),
     #[error("no uploads are taken: see http/upload_mb in config.xml")]
     Off,
-    #[error("an upload names its Content-Length")]
-    NoLength,
     #[error("the upload is larger than http/upload_mb in config.xml allows")]
     TooLarge,
     #[error("4 uploads are running, try again later")]
@@ -78,7 +76,6 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::Stranger(_) | Self::Off => StatusCode::FORBIDDEN,
-            Self::NoLength => StatusCode::LENGTH_REQUIRED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -169,11 +166,8 @@ where
     if bytes_max == 0 {
         return Err(Refusal::Off);
     }
-    let length = request.body().size_hint().exact();
-    if length.is_none() && request.version() != Version::HTTP_2 {
-        return Err(Refusal::NoLength);
-    }
-    if length.is_some_and(|length| length > bytes_max) {
+    // Over HTTP/2 there need not be one; what comes is counted in either case.
+    if request.body().size_hint().exact().is_some_and(|length| length > bytes_max) {
         return Err(Refusal::TooLarge);
     }
     let content_type = request.headers().get(header::CONTENT_TYPE);
