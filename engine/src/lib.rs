@@ -16,7 +16,9 @@
 //! * [`shard`]: the loop and the control plane. [`ring`]: what crosses between shards.
 //! * [`stream`]: logs, wires, owners, timelines; no sockets. [`plane`]: the sockets; no protocols.
 //! * [`conn`]: one connection. [`service`]: how a listener's connections become sessions.
-//! * [`http`]: pages, API, metrics, and the door to HTTP-FLV and WS-FLV.
+//! * [`record`]: recordings: files of live streams, and what of them is played.
+//! * [`segment`]: what HLS and DASH list, cut on the owner shard, read by every shard.
+//! * [`http`]: pages, API, metrics, playlists and segments, files, and the door of endless bodies.
 //! * [`net`]: system calls, TLS, pre-flight. [`observe`]: counters and the log.
 //!
 //! # Invariants
@@ -39,6 +41,7 @@ pub mod net;
 pub mod observe;
 pub mod plane;
 pub mod policy;
+pub mod record;
 pub mod ring;
 pub mod segment;
 pub mod server;

@@ -18,6 +18,7 @@ use crate::net::preflight::StartError;
 use crate::net::tls::TlsContext;
 use crate::net::{sys, sys_socket};
 use crate::plane::{Listener, Service};
+use crate::record::Upkeep;
 use crate::ring::{ControlMessage, Mesh, Remote};
 use crate::shard::{self, Nudge, Ports, Shard, Shared};
 
@@ -40,6 +41,8 @@ pub struct Server {
     shared: Shared,
     addresses: Vec<(&'static str, SocketAddr)>,
     beats: Vec<(u64, Instant)>,
+    /// Ends with the server.
+    _upkeep: Option<Upkeep>,
 }
 
 /// How a server ended.
@@ -78,6 +81,7 @@ impl Server {
             started_unix_ms: clock::unix_millis(),
             ports: Arc::new(bound.ports),
             base_bytes: Arc::default(),
+            upkeep: Arc::default(),
         };
         let (ready, started) = crossbeam_channel::bounded(shards);
         let (over, ended) = crossbeam_channel::bounded(shards);
@@ -104,8 +108,13 @@ impl Server {
         drop((ready, over));
         let now = clock::now();
         let beats = vec![(0, now); shards];
-        let mut server = Self { handles, ended, remote, shared, addresses: bound.addresses, beats };
+        let addresses = bound.addresses;
+        let mut server = Self { handles, ended, remote, shared, addresses, beats, _upkeep: None };
         server.await_shards(&started)?;
+        let upkeep = Upkeep::start(&server.shared.config.record, &server.shared.upkeep);
+        server._upkeep = upkeep
+            .inspect_err(|error| tracing::error!(%error, "nobody looks after recordings"))
+            .ok();
         let base = sys::resident_bytes().saturating_sub(sys::heap_free_bytes());
         server.shared.base_bytes.store(base, Ordering::Relaxed);
         Ok(server)

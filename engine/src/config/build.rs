@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Problem};
 use super::model::{
-    Config, Cores, EgressMode, Engine, HostPort, Http, Limits, MergeWindow, Nat, Rtmp,
-    SecondPublisher, Sock, Ssl,
+    Config, Cores, EgressMode, Engine, HostPort, Http, Limits, Listed, MergeWindow, Nat, Record,
+    Rtmp, SecondPublisher, Sock, Ssl,
 };
 use super::options::Value;
 use super::read::Values;
 
 /// Largest socket buffer that takes effect, in KiB.
 const SOCKET_BUFFER_KIB_MAX: usize = 4096;
+
+/// Shortest piece of a recording.
+const PIECE_MIN: Duration = Duration::from_secs(2);
 
 /// Builds the typed configuration; relative paths start at `base_dir`.
 pub(super) fn build(file: &str, values: &Values, base_dir: &Path) -> Result<Config, ConfigError> {
@@ -34,6 +37,7 @@ pub(super) fn build(file: &str, values: &Values, base_dir: &Path) -> Result<Conf
         },
         rtmp: rtmp(values),
         http: http(values, base_dir),
+        record: record(values, base_dir),
         limits: limits(values),
         vhosts: vhosts(values),
         base_dir: base_dir.to_path_buf(),
@@ -125,6 +129,25 @@ fn upload_bytes_max(values: &Values) -> u64 {
     }
 }
 
+fn record(values: &Values, base_dir: &Path) -> Record {
+    let days = values.int("http/rec_days");
+    let gigabytes = values.int("http/rec_size_gb");
+    Record {
+        dir: values.path("http/rec_dir", base_dir).unwrap_or_else(|| base_dir.join("rec")),
+        patterns: values.list("http/record"),
+        piece: values.time("http/recduration").max(PIECE_MIN),
+        listed: match values.int("http/recmode") {
+            0 => Listed::Dash,
+            2 => Listed::Mp4,
+            3 => Listed::Both,
+            _ => Listed::Hls,
+        },
+        queue_bytes: values.size("http/rec_queue_kb") << 10,
+        age_max: (days > 0).then(|| Duration::from_secs(days * 86_400)),
+        bytes_max: (gigabytes > 0).then_some(gigabytes << 30),
+    }
+}
+
 fn limits(values: &Values) -> Limits {
     Limits {
         connections: values.size("limits/connections"),
@@ -165,6 +188,10 @@ fn check(config: &Config) -> Result<(), (&'static str, String)> {
     if rtmp.live_app == rtmp.rec_app {
         let text = format!("is \"{}\" like rtmp/live; give it another name", rtmp.rec_app);
         return Err(("rtmp/rec", text));
+    }
+    if config.vhosts.iter().any(|host| host == crate::record::DEFAULT_VHOST) {
+        let text = "is the name under which recordings of all other domains lie".to_owned();
+        return Err(("vhosts/vhost", text));
     }
     let listeners = [
         ("rtmp/port", rtmp.enable, rtmp.ip, rtmp.port),

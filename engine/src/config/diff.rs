@@ -9,7 +9,7 @@ pub fn diff_reloadable(old: &Config, new: &Config) -> Vec<&'static str> {
 }
 
 /// Every option that needs a restart, and whether it differs.
-fn changes(old: &Config, new: &Config) -> [(&'static str, bool); 17] {
+fn changes(old: &Config, new: &Config) -> [(&'static str, bool); 18] {
     let (engine, other) = (&old.engine, &new.engine);
     let (rtmp, http) = (&old.rtmp, &old.http);
     [
@@ -30,6 +30,7 @@ fn changes(old: &Config, new: &Config) -> [(&'static str, bool); 17] {
         ("http/port", http.port != new.http.port),
         ("http/ssl", http.ssl != new.http.ssl),
         ("http/sport", http.tls_port != new.http.tls_port),
+        ("http/rec_dir", old.record.dir != new.record.dir),
     ]
 }
 

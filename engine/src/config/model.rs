@@ -30,6 +30,8 @@ pub struct Config {
     pub rtmp: Rtmp,
     /// HTTP service.
     pub http: Http,
+    /// Recordings.
+    pub record: Record,
     /// Limits per connection, address and shard.
     pub limits: Limits,
     /// Domains that are vhosts of their own; every other host is the default vhost.
@@ -40,6 +42,13 @@ pub struct Config {
     pub log_level: String,
     /// One sentence per element that the file sets but this build cannot honour yet.
     pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Whether a stream is recorded: one of the recorded app, or one a rule names.
+    pub fn records(&self, app: &str, name: &str) -> bool {
+        app == self.rtmp.rec_app || self.record.matches(app, name)
+    }
 }
 
 /// `engine/*`: cores, rings and budgets.
@@ -256,6 +265,46 @@ impl Http {
         };
         peer.to_canonical().is_loopback() || self.api_allow.iter().any(listed)
     }
+}
+
+/// `http/rec*`: what is recorded, where, and for how long it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Folder of all recordings.
+    pub dir: PathBuf,
+    /// Streams to record beside those of the recorded app: `app/name` with `*` for any text.
+    pub patterns: Vec<String>,
+    /// Length of a piece.
+    pub piece: Duration,
+    /// The names under which pieces are listed.
+    pub listed: Listed,
+    /// Bytes of one stream that may wait for the disk.
+    pub queue_bytes: usize,
+    /// Age at which recordings are deleted; `None` = never.
+    pub age_max: Option<Duration>,
+    /// Bytes of all recordings beyond which the oldest are deleted; `None` = never.
+    pub bytes_max: Option<u64>,
+}
+
+impl Record {
+    /// Whether a rule says that a stream of an ordinary app is recorded.
+    pub fn matches(&self, app: &str, name: &str) -> bool {
+        let stream = format!("{app}/{name}");
+        self.patterns.iter().any(|pattern| units::matches(pattern, &stream))
+    }
+}
+
+/// `http/recmode`: the names under which pieces are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// `.mpd`.
+    Dash,
+    /// `.m3u8`.
+    Hls,
+    /// `.mp4`.
+    Mp4,
+    /// `.m3u8` and `.mpd`.
+    Both,
 }
 
 /// `limits/*`.

@@ -63,6 +63,8 @@ pub enum Kind {
     Millis(u32, u32),
     /// Seconds within bounds.
     Seconds(u32, u32),
+    /// Minutes within bounds.
+    Minutes(u32, u32),
     /// Any text without control characters.
     Text,
     /// File or folder.
@@ -73,6 +75,8 @@ pub enum Kind {
     Names,
     /// Comma list of address ranges, or `*`.
     Networks,
+    /// Comma list of `app/name` with `*` for any text.
+    Patterns,
     /// One of these words.
     OneOf(&'static [&'static str]),
     /// Host with optional port, or empty.
@@ -98,7 +102,7 @@ pub enum Value {
     Int(u64),
     /// Of [`Kind::Ip`].
     Ip(Option<IpAddr>),
-    /// Of [`Kind::Millis`] and [`Kind::Seconds`].
+    /// Of [`Kind::Millis`], [`Kind::Seconds`] and [`Kind::Minutes`].
     Time(Duration),
     /// Of the text kinds.
     Text(String),
@@ -140,6 +144,7 @@ impl Kind {
             Self::Ip => units::ip(text).map(Value::Ip),
             Self::Millis(min, max) => units::duration(text, 1, min, max).map(Value::Time),
             Self::Seconds(min, max) => units::duration(text, 1000, min, max).map(Value::Time),
+            Self::Minutes(min, max) => units::duration(text, 60_000, min, max).map(Value::Time),
             Self::Text | Self::Path | Self::Opaque => plain.then(|| Value::Text(text.to_owned())),
             Self::App => name(text).then(|| Value::Text(text.to_owned())),
             Self::Names => {
@@ -150,6 +155,11 @@ impl Kind {
                 let entries = units::list(text);
                 let known = |entry: &String| entry == "*" || units::network(entry).is_some();
                 entries.iter().all(known).then_some(Value::List(entries))
+            }
+            Self::Patterns => {
+                let entries = units::list(text);
+                let plain = entries.iter().all(|entry| pattern(entry)) && plain;
+                plain.then_some(Value::List(entries))
             }
             Self::OneOf(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
             Self::HostPort if text.is_empty() => Some(Value::HostPort(None)),
@@ -169,7 +179,7 @@ impl Kind {
             Self::Int(min, max) => format!("a whole number, allowed {min}–{max}{unit}"),
             Self::Port => "a port, allowed 0–65535".to_owned(),
             Self::Ip => "an IPv4 or IPv6 address or empty".to_owned(),
-            Self::Millis(min, max) | Self::Seconds(min, max) => {
+            Self::Millis(min, max) | Self::Seconds(min, max) | Self::Minutes(min, max) => {
                 format!("a number, allowed {min}–{max}{unit}")
             }
             Self::Text | Self::Opaque => "text of at most 1024 bytes on one line".to_owned(),
@@ -177,6 +187,7 @@ impl Kind {
             Self::App => "a name of 1–64 letters, digits, dot, dash and underscore".to_owned(),
             Self::Names => "a comma list of names, or none".to_owned(),
             Self::Networks => "a comma list of addresses or address/bits, *, or none".to_owned(),
+            Self::Patterns => "a comma list of app/name, * for any text, or none".to_owned(),
             Self::OneOf(words) => format!("one of {}", words.join(", ")),
             Self::HostPort => "a host with an optional :port, or empty".to_owned(),
             Self::Host => "a host name or address".to_owned(),
@@ -198,6 +209,12 @@ impl Kind {
 fn name(text: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(known) && !text.bytes().all(|b| b == b'.')
+}
+
+/// `app/name` of streams, with at most eight `*`.
+fn pattern(text: &str) -> bool {
+    let parts = text.split_once('/').is_some_and(|(app, name)| !app.is_empty() && !name.is_empty());
+    parts && text.matches('*').count() <= 8
 }
 
 /// Levels and `module=level` pairs; a misspelt level must not become a module name.

@@ -2,14 +2,13 @@
 
 use super::options::{Kind, Opt, Support};
 use Kind::{
-    App, Bool, Cores, Host, HostPort, Int, Ip, Log, Millis, Names, Networks, OneOf, Opaque, Path,
-    Port, Seconds, Text, Window,
+    App, Bool, Cores, Host, HostPort, Int, Ip, Log, Millis, Minutes, Names, Networks, OneOf,
+    Opaque, Path, Patterns, Port, Seconds, Text, Window,
 };
 
 const RTSP: &str = "RTSP";
 const SRT: &str = "SRT";
 const WEBRTC: &str = "WebRTC";
-const RECORDING: &str = "recording";
 const FORWARDING: &str = "forwarding";
 const CLUSTER: &str = "the cluster centre";
 const SIP: &str = "SIP, IMS and TURN";
@@ -30,7 +29,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("ssl", "Certificates. Without a pair, a self-signed one is made at the first start."),
     ("nat", "Public addresses behind NAT, used only where an address is advertised."),
     ("rtmp", "RTMP and RTMPS."),
-    ("http", "HTTP and HTTPS: pages, API, HTTP-FLV and WS-FLV."),
+    ("http", "HTTP and HTTPS: pages, API, HTTP-FLV and WS-FLV; recordings."),
     ("limits", "Limits; a peer beyond one is refused or closed, the others are not disturbed."),
     ("authurl", "Authorisation server."),
     ("rtp", "UDP ports."),
@@ -48,7 +47,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
 
 /// Every option there is.
 pub fn table() -> impl Iterator<Item = &'static Opt> {
-    [ENGINE, HOST, RTMP, HTTP, LIMITS, LEGACY, ABSENT].into_iter().flatten()
+    [ENGINE, HOST, RTMP, HTTP, RECORD, LIMITS, LEGACY, ABSENT].into_iter().flatten()
 }
 
 const fn opt(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Opt {
@@ -59,6 +58,7 @@ const fn opt(path: &'static str, kind: Kind, default: &'static str, doc: &'stati
         unit: match kind {
             Millis(..) => "ms",
             Seconds(..) => "s",
+            Minutes(..) => "min",
             _ => "",
         },
         reloadable: true,
@@ -344,6 +344,53 @@ const HTTP: &[Opt] = &[
     ),
 ];
 
+const RECORD: &[Opt] = &[
+    opt(
+        "http/rec_dir",
+        Path,
+        "rec",
+        "Folder of recordings. Streams of the app rtmp/rec are recorded there.",
+    )
+    .restart(),
+    opt(
+        "http/record",
+        Patterns,
+        "none",
+        "Other streams to record, as app/name with * for any text: live/camera*, live/*. \
+         Their recordings are found under APP/NAME.",
+    ),
+    opt(
+        "http/recduration",
+        Minutes(0, 1440),
+        "3",
+        "Length of a piece; it ends at the first keyframe after that.",
+    ),
+    opt(
+        "http/recmode",
+        Int(0, 3),
+        "1",
+        "The names under which pieces are listed: 0 = .mpd, 1 = .m3u8, 2 = .mp4, 3 = .m3u8 and \
+         .mpd. Each piece plays under all of them, whatever is listed (upstream's default is 0).",
+    ),
+    opt(
+        "http/rec_queue_kb",
+        Int(256, 1_048_576),
+        "16384",
+        "Media of one stream that may wait for the disk; beyond it the recording has a gap up to \
+         a keyframe, the live stream none.",
+    )
+    .unit("KiB"),
+    opt("http/rec_days", Int(0, 36_500), "0", "Recordings older than this are deleted; 0 = never.")
+        .unit("days"),
+    opt(
+        "http/rec_size_gb",
+        Int(0, 1_048_576),
+        "0",
+        "When all recordings together are larger than this, the oldest are deleted; 0 = never.",
+    )
+    .unit("GiB"),
+];
+
 const LIMITS: &[Opt] = &[
     opt("limits/connections", Int(1, 10_000_000), "100000", "Connections per shard."),
     opt(
@@ -403,6 +450,7 @@ const LEGACY: &[Opt] = &[
     legacy("http/httpcache", MANY, "8192"),
     legacy("http/httpchunk", MANY, "8192"),
     legacy("http/flvblock", MANY, "2048"),
+    legacy("http/ioshrink", MANY, "120"),
     legacy("http/hlsreccache", MANY, "20"),
     legacy("http/dashreccache", MANY, "20"),
     legacy("http/dashlivecache", MANY, "10"),
@@ -455,9 +503,6 @@ const ABSENT: &[Opt] = &[
     absent(SRT, "srt/port", Port, "9000", "Port."),
     absent(SRT, "srt/hasrtmp", Bool, "true", "Offer SRT streams over RTMP."),
     absent(SRT, "srt/maxidle", MANY, "10", "Idle time, s."),
-    absent(RECORDING, "http/ioshrink", MANY, "120", "Queue before a slow disk."),
-    absent(RECORDING, "http/recmode", Int(0, 2), "0", "0 DASH, 1 HLS, 2 MP4."),
-    absent(RECORDING, "http/recduration", MANY, "3", "Minutes per piece."),
     absent(CLUSTER, "cluster/id", Text, "", "Name of this node."),
     absent(CLUSTER, "cluster/reconnect", MANY, "10", "Seconds between attempts."),
     absent(CLUSTER, "cluster/heartbeat", MANY, "180", "Seconds between reports."),

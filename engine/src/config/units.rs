@@ -135,6 +135,24 @@ pub fn cores(text: &str) -> Option<Cores> {
     Some(Cores::List(cpus))
 }
 
+/// Whether a text fits a pattern in which `*` stands for any text, also none. The whole text.
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(first) else { return false };
+    let mut parts = rest.split('*').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return text.ends_with(part);
+        }
+        // The first place is the best: what is left for the later parts is longest.
+        match text.split_once(part) {
+            Some((_, after)) => text = after,
+            None => return false,
+        }
+    }
+    true
+}
+
 /// An address with an optional prefix length, as `api_allow` lists them.
 pub fn network(text: &str) -> Option<(IpAddr, u8)> {
     let (address, length) = match text.split_once('/') {
@@ -235,6 +253,22 @@ mod tests {
         assert_eq!(duration("3", 60_000, 1, 10), Some(Duration::from_secs(180)));
         for text in ["", ".", "1e3", "inf", "-1", "10.1", "1.2.3"] {
             assert_eq!(duration(text, 1000, 0, 10), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_match_whole_texts() {
+        for (pattern, text, expected) in [
+            ("live/x", "live/x", true),
+            ("live/x", "live/xy", false),
+            ("live/*", "live/a/b", true),
+            ("live/*", "live", false),
+            ("*/cam*", "app/camera", true),
+            ("live/*a*b", "live/xaybab", true),
+            ("live/*a*b", "live/xb", false),
+            ("live/a*a", "live/a", false),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
         }
     }
 

@@ -172,7 +172,7 @@ fn detail(stream: &StreamInfo, at: &Addressed, config: &Config, status: &StatusI
             "duration": iso_duration(stream.uptime),
             "from": stream.from,
             "rate": rate(stream.bits_per_second),
-            "rec": false,
+            "rec": config.records(&stream.app, &stream.name),
         },
         "bits_per_second": stream.bits_per_second.round(),
         "bytes_in": stream.bytes_in,

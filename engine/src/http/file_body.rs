@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use glommio::io::BufferedFile;
 
-use crate::net::sys_file;
+use crate::net::sys_serve;
 
 /// Bytes read at once, and so what a transfer keeps in memory at most.
 pub(crate) const PIECE_BYTES: usize = 256 * 1024;
@@ -101,11 +101,11 @@ impl DiskFile {
         }
         // Pages that are still being read count as cached; reads go in order, so that the last
         // page tells of those before it, and the first one of a read that has just begun.
-        let at_hand = |at| match sys_file::is_at_hand(&self.file, at) {
+        let at_hand = |at| match sys_serve::is_at_hand(&self.file, at) {
             Ok(at_hand) => at_hand,
             Err(e) => e.kind() == io::ErrorKind::Unsupported,
         };
-        let cached = sys_file::is_cached(&self.file, offset, count).unwrap_or(false);
+        let cached = sys_serve::is_cached(&self.file, offset, count).unwrap_or(false);
         if cached && at_hand(offset + count - 1) && at_hand(offset) {
             Warmth::Warm
         } else {
@@ -117,7 +117,7 @@ impl DiskFile {
     fn read_cached(&self, offset: u64, count: u64) -> io::Result<Option<Bytes>> {
         let count = usize::try_from(count).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
         let mut bytes = Vec::new();
-        match sys_file::read_cached(&self.file, &mut bytes, offset, count) {
+        match sys_serve::read_cached(&self.file, &mut bytes, offset, count) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => Ok(Some(bytes.into())),
             Err(e)
@@ -143,7 +143,7 @@ impl DiskFile {
             Some(waiting) => waiting,
             None => {
                 let again = self.file.try_clone()?;
-                self.waiting.get_or_init(|| sys_file::buffered(again.into()))
+                self.waiting.get_or_init(|| sys_serve::buffered(again.into()))
             }
         };
         let read = waiting.read_at(offset, count).await.map_err(io::Error::from)?;

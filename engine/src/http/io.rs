@@ -16,7 +16,7 @@ use glommio::io::{PollState, PollableFd};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use crate::net::sys::{self, Half};
-use crate::net::sys_file;
+use crate::net::sys_serve;
 use crate::net::tls::TlsCodec;
 
 /// Bytes asked of the socket at once.
@@ -166,7 +166,7 @@ impl Io {
         let mut left = bytes;
         while !left.is_empty() {
             let sent = if more {
-                sys_file::send_more(self.borrow()?, left)
+                sys_serve::send_more(self.borrow()?, left)
             } else {
                 sys::send(self.borrow()?, left)
             };
@@ -200,7 +200,7 @@ impl Io {
         let mut taken = 0;
         while taken < count {
             let left = usize::try_from(count - taken).unwrap_or(usize::MAX);
-            match sys_file::send_file(self.borrow()?, file, offset + taken, left) {
+            match sys_serve::send_file(self.borrow()?, file, offset + taken, left) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(sent) => {
                     self.note_output(sent);

@@ -12,7 +12,7 @@ use crate::http::respond::{self, READ_ONLY, READ_ONLY_CORS, Reply};
 use crate::http::server::{MediaKind, MediaRequest};
 use crate::http::urls::{self, Addressed};
 use crate::http::websocket::{self, UpgradeError};
-use crate::http::{HttpContext, access, api, files, live_head, metrics_route, segments, vod};
+use crate::http::{HttpContext, access, api, files, live_head, metrics_route, rec, segments, vod};
 
 /// Bytes of the caller's own name that are kept.
 const AGENT_BYTES_MAX: usize = 128;
@@ -63,6 +63,9 @@ where
     };
     let query = request.uri().query().unwrap_or_default();
     let (method, headers) = (request.method(), request.headers());
+    if let Some(reply) = rec::answer(caller, request, &config, &at, &path).await {
+        return Routed::Reply(reply);
+    }
     if let Some(reply) = segments::answer(ctx, &config, &at, method, &path, query, headers).await {
         return Routed::Reply(reply);
     }

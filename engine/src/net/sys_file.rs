@@ -1,298 +1,286 @@
-//! Files: opened beneath a directory, probed for being in the page cache, sent to sockets.
+//! Directories as handles: what is opened through one lies beneath it, whatever a path says.
+//!
+//! Everything here may wait for a disk: not on a shard, but for [`buffered`].
 
-// Raw file calls; each block says why it is sound.
+// As `sys`: raw calls behind small safe functions; each block says why it is sound.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 
 use glommio::io::BufferedFile;
 
-use super::sys::{BENEATH, openat2, retry};
+/// Who may read what is made here: the owner, and the group files.
+const FILE_MODE: libc::mode_t = 0o640;
+const DIRECTORY_MODE: libc::mode_t = 0o750;
 
-/// `cachestat`: the same number on every architecture, and not yet in the C library.
-const SYS_CACHESTAT: libc::c_long = 451;
-/// The kernel counts the cache in pages of this size on every machine this server is built for;
-/// where they are larger, a range that is cached looks as if it were not.
-const PAGE_BYTES: u64 = 4096;
-/// Mode of new files, less the umask: readable for the group.
-const FILE_MODE: u32 = 0o640;
-const FOLDER_MODE: u32 = 0o750;
-
-/// As [`super::sys::open_beneath`], but never waits for a disk: `None` when it would have to, or
-/// when the kernel cannot tell.
-///
-/// # Errors
-/// As there.
-pub fn open_beneath_cached(directory: &Path, relative: &str) -> io::Result<Option<File>> {
-    use std::os::unix::ffi::OsStrExt;
-    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    let path = directory.as_os_str().as_bytes();
-    let opened = openat2(libc::AT_FDCWD, path, flags, 0, libc::RESOLVE_CACHED);
-    let Some(directory) = unless_it_waits(opened)? else { return Ok(None) };
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
-    let resolve = BENEATH | libc::RESOLVE_CACHED;
-    let opened = openat2(directory.as_raw_fd(), relative, flags, 0, resolve);
-    Ok(unless_it_waits(opened)?.map(File::from))
+/// One entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// It is a directory; else a regular file.
+    pub is_directory: bool,
 }
 
-fn unless_it_waits(opened: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
-    match opened {
-        Ok(fd) => Ok(Some(fd)),
-        // Kernels before 5.12 do not know the flag.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EINVAL)) => Ok(None),
-        Err(e) => Err(e),
+/// An open directory.
+#[derive(Debug)]
+pub struct Directory(OwnedFd);
+
+impl Directory {
+    /// Opens a directory by its path; symbolic links in it are followed.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flags = libc::O_DIRECTORY | libc::O_CLOEXEC;
+        let file = File::options().read(true).custom_flags(flags).open(path)?;
+        Ok(Self(file.into()))
     }
-}
 
-/// Opens a folder strictly beneath another one; an empty path is that one itself.
-///
-/// # Errors
-/// It does not exist, is no folder, or the path tries to leave.
-pub fn open_folder_beneath(directory: &Path, relative: &str) -> io::Result<OwnedFd> {
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    let root = File::open(directory)?;
-    let relative = if relative.is_empty() { "." } else { relative };
-    openat2(root.as_raw_fd(), relative, flags, 0, BENEATH)
-}
-
-/// Makes a new file for writing in a folder; `name` is one component.
-///
-/// # Errors
-/// `AlreadyExists`, or what the system says.
-pub fn create_in(folder: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
-    openat2(folder.as_raw_fd(), name, flags, FILE_MODE, BENEATH)
-}
-
-/// Makes a folder if there is none of that name; missing parents are not made.
-///
-/// # Errors
-/// What the system says.
-pub fn create_folder(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    match std::fs::DirBuilder::new().mode(FOLDER_MODE).create(path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
+    /// As [`Directory::open`]; makes what is missing of the path.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(DIRECTORY_MODE).create(path)?;
+        Self::open(path)
     }
-}
 
-/// Gives a file of a folder another name there, in one step. Without `replace` an existing file
-/// stays as it is.
-///
-/// # Errors
-/// `AlreadyExists` without `replace`, or what the system says.
-pub fn rename_in(folder: BorrowedFd<'_>, from: &str, to: &str, replace: bool) -> io::Result<()> {
-    let (from, to) = (c_string(from)?, c_string(to)?);
-    let fd = folder.as_raw_fd();
-    let flags = if replace { 0 } else { libc::RENAME_NOREPLACE };
-    // SAFETY: both names are live for the call.
-    let renamed = retry(|| unsafe {
-        libc::syscall(libc::SYS_renameat2, fd, from.as_ptr(), fd, to.as_ptr(), flags) as isize
-    });
-    match renamed {
-        // A file system without the flag: a second name cannot replace anything either.
-        Err(e) if !replace && e.raw_os_error() == Some(libc::EINVAL) => {
-            // SAFETY: both names are live for the call.
-            retry(|| unsafe { libc::linkat(fd, from.as_ptr(), fd, to.as_ptr(), 0) as isize })?;
-            unlink(fd, &from)
+    /// A directory beneath this one; no symbolic link is followed.
+    ///
+    /// # Errors
+    /// What the system says; the path may not leave this directory.
+    pub fn descend(&self, relative: &str) -> io::Result<Self> {
+        self.open_at(relative, libc::O_RDONLY | libc::O_DIRECTORY).map(Self)
+    }
+
+    /// As [`Directory::descend`]; makes what is missing of the path.
+    ///
+    /// # Errors
+    /// As [`Directory::descend`].
+    pub fn descend_or_create(&self, relative: &str) -> io::Result<Self> {
+        let mut parts = relative.split('/');
+        let mut here = self.child_or_create(parts.next().unwrap_or_default())?;
+        for part in parts {
+            here = here.child_or_create(part)?;
         }
-        other => other.map(drop),
+        Ok(here)
+    }
+
+    fn child_or_create(&self, name: &str) -> io::Result<Self> {
+        let path = text(name)?;
+        // SAFETY: the path is a live C string; the call takes nothing else but integers.
+        let made = unsafe { libc::mkdirat(self.0.as_raw_fd(), path.as_ptr(), DIRECTORY_MODE) };
+        let exists = |error: &io::Error| error.kind() == io::ErrorKind::AlreadyExists;
+        check(made).or_else(|error| if exists(&error) { Ok(()) } else { Err(error) })?;
+        self.descend(name)
+    }
+
+    /// Opens a file beneath this directory for reading; never waits for a FIFO.
+    ///
+    /// # Errors
+    /// As [`Directory::descend`]; also when it is no regular file.
+    pub fn open_file(&self, relative: &str) -> io::Result<File> {
+        let file = File::from(self.open_at(relative, libc::O_RDONLY | libc::O_NONBLOCK)?);
+        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+
+    /// Makes a file in this directory and opens it for writing.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, and what the system says.
+    pub fn create_file(&self, name: &str) -> io::Result<File> {
+        self.open_at(name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL).map(File::from)
+    }
+
+    /// Gives a file of this directory another name in it; what had that name is gone.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (plain(from)?, plain(to)?);
+        let fd = self.0.as_raw_fd();
+        // SAFETY: both paths are live C strings; the call takes nothing else but integers.
+        check(unsafe { libc::renameat(fd, from.as_ptr(), fd, to.as_ptr()) })
+    }
+
+    /// Removes a file of this directory.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn remove_file(&self, name: &str) -> io::Result<()> {
+        self.unlink(name, 0)
+    }
+
+    /// Removes an empty directory of this one.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn remove_directory(&self, name: &str) -> io::Result<()> {
+        self.unlink(name, libc::AT_REMOVEDIR)
+    }
+
+    fn unlink(&self, name: &str, flags: libc::c_int) -> io::Result<()> {
+        let name = plain(name)?;
+        // SAFETY: the path is a live C string; the call takes nothing else but integers.
+        check(unsafe { libc::unlinkat(self.0.as_raw_fd(), name.as_ptr(), flags) })
+    }
+
+    /// The directories and regular files in this one, at most `max`, in no order. Names that are
+    /// not UTF-8 or begin with a dot are left out.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn entries(&self, max: usize) -> io::Result<Vec<Entry>> {
+        // A description of its own: reading moves its position.
+        let fd = self.open_at(".", libc::O_RDONLY | libc::O_DIRECTORY)?;
+        // SAFETY: the descriptor is a directory of ours; the stream takes it over if it succeeds.
+        let stream = unsafe { libc::fdopendir(fd.as_raw_fd()) };
+        if stream.is_null() {
+            return Err(io::Error::last_os_error());
+        }
+        let _ = fd.into_raw_fd();
+        let mut entries = Vec::new();
+        while entries.len() < max {
+            // SAFETY: the stream is open; nobody else reads it.
+            let entry = unsafe { libc::readdir64(stream) };
+            if entry.is_null() {
+                break;
+            }
+            // SAFETY: a non-null entry is valid until the next call; its name is a C string.
+            let (name, kind) =
+                unsafe { (CStr::from_ptr((*entry).d_name.as_ptr()), (*entry).d_type) };
+            let Ok(name) = name.to_str() else { continue };
+            if name.starts_with('.') {
+                continue;
+            }
+            let is_directory = match kind {
+                libc::DT_DIR => true,
+                libc::DT_REG => false,
+                // Some file systems do not say.
+                libc::DT_UNKNOWN => match self.descend(name) {
+                    Ok(_) => true,
+                    Err(_) if self.open_file(name).is_ok() => false,
+                    Err(_) => continue,
+                },
+                _ => continue,
+            };
+            entries.push(Entry { name: name.to_owned(), is_directory });
+        }
+        // SAFETY: the stream was opened above and is not used any more.
+        unsafe { libc::closedir(stream) };
+        Ok(entries)
+    }
+
+    fn open_at(&self, relative: &str, flags: libc::c_int) -> io::Result<OwnedFd> {
+        let relative = text(relative)?;
+        // SAFETY: all-zero is a valid open_how.
+        let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+        how.flags = u64::from((flags | libc::O_CLOEXEC).cast_unsigned());
+        if flags & libc::O_CREAT != 0 {
+            how.mode = FILE_MODE.into();
+        }
+        how.resolve =
+            libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+        loop {
+            // SAFETY: path and open_how are live for the call and the size is that of open_how.
+            let fd = unsafe {
+                libc::syscall(
+                    libc::SYS_openat2,
+                    self.0.as_raw_fd(),
+                    relative.as_ptr(),
+                    &raw const how,
+                    size_of::<libc::open_how>(),
+                )
+            };
+            if let Ok(fd) = i32::try_from(fd)
+                && fd >= 0
+            {
+                // SAFETY: the kernel has just returned this descriptor and nobody else knows it.
+                return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
     }
 }
 
-/// Whether a folder has an entry of this name, whatever it is.
-///
-/// # Errors
-/// What the system says.
-pub fn exists_in(folder: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
-    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    let resolve = libc::RESOLVE_BENEATH;
-    match openat2(folder.as_raw_fd(), name, flags, 0, resolve) {
-        Ok(_) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
+/// Hands a file to the executor of this shard, whose reads and writes do not wait.
+pub fn buffered(file: File) -> BufferedFile {
+    // SAFETY: the descriptor is open, and from here on owned by the new file alone.
+    unsafe { BufferedFile::from_raw_fd(file.into_raw_fd()) }
+}
+
+fn text(path: &str) -> io::Result<CString> {
+    CString::new(path).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// One component: calls that do not resolve beneath must not get more.
+fn plain(name: &str) -> io::Result<CString> {
+    if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
+    text(name)
 }
 
-/// Removes a file of a folder.
-///
-/// # Errors
-/// What the system says.
-pub fn remove_in(folder: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    unlink(folder.as_raw_fd(), &c_string(name)?)
-}
-
-fn unlink(folder: RawFd, name: &CString) -> io::Result<()> {
-    // SAFETY: the name is live for the call.
-    retry(|| unsafe { libc::unlinkat(folder, name.as_ptr(), 0) as isize }).map(drop)
-}
-
-fn c_string(name: &str) -> io::Result<CString> {
-    CString::new(name).map_err(|_| io::ErrorKind::InvalidInput.into())
-}
-
-/// A descriptor as a file of the executor of this thread, whose reads and writes never block it.
-pub fn buffered(fd: OwnedFd) -> BufferedFile {
-    // SAFETY: the descriptor is owned here and given away.
-    unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) }
-}
-
-/// Appends up to `count` bytes of a file at `offset` as far as they can be had without waiting
-/// for a disk; the number of bytes, 0 at the end of the file.
-///
-/// # Errors
-/// `WouldBlock` when not even the first byte is at hand, `Unsupported` when the file system cannot
-/// tell, else what the system says.
-pub fn read_cached(
-    file: &File,
-    into: &mut Vec<u8>,
-    offset: u64,
-    count: usize,
-) -> io::Result<usize> {
-    into.reserve(count);
-    let spare = into.spare_capacity_mut();
-    let vector =
-        libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: spare.len().min(count) };
-    let read = pread_nowait(file, &vector, offset)?;
-    // SAFETY: the kernel has initialised the first `read` bytes of the spare capacity.
-    unsafe { into.set_len(into.len() + read) };
-    Ok(read)
-}
-
-/// Whether the byte at `offset` can be had without waiting for a disk.
-///
-/// # Errors
-/// `Unsupported` when the file system cannot tell, else what the system says.
-pub fn is_at_hand(file: &File, offset: u64) -> io::Result<bool> {
-    let mut byte = 0u8;
-    let vector = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
-    match pread_nowait(file, &vector, offset) {
-        Ok(read) => Ok(read == 1),
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
-/// The vector must describe memory that may be written.
-fn pread_nowait(file: &File, vector: &libc::iovec, offset: u64) -> io::Result<usize> {
-    let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: both callers describe live memory of their own, which the kernel only writes.
-    let read =
-        retry(|| unsafe { libc::preadv2(file.as_raw_fd(), vector, 1, offset, libc::RWF_NOWAIT) });
-    read.map_err(|e| match e.raw_os_error() {
-        Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL) => io::ErrorKind::Unsupported.into(),
-        _ => e,
-    })
-}
-
-/// Whether all pages of a range are in the page cache; some may still be on their way there.
-///
-/// # Errors
-/// The kernel does not know the call, or keeps the answer from us.
-pub fn is_cached(file: &File, offset: u64, count: u64) -> io::Result<bool> {
-    let range: [u64; 2] = [offset, count];
-    let mut counts = [0u64; 5];
-    // SAFETY: both arrays have the layout of the structures the call takes, and live for it.
-    retry(|| unsafe {
-        let (range, counts) = (range.as_ptr(), counts.as_mut_ptr());
-        libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), range, counts, 0) as isize
-    })?;
-    let first = offset / PAGE_BYTES;
-    let end = offset.saturating_add(count).div_ceil(PAGE_BYTES);
-    let [in_cache, ..] = counts;
-    Ok(in_cache >= end - first)
-}
-
-/// Sends up to `count` bytes of a file at `offset` to a non-blocking socket; 0 at the end of the
-/// file. Waits for a disk where the bytes are not in the page cache.
-///
-/// # Errors
-/// `WouldBlock` when the socket takes nothing, else what the system says.
-pub fn send_file(
-    socket: BorrowedFd<'_>,
-    file: &File,
-    offset: u64,
-    count: usize,
-) -> io::Result<usize> {
-    let mut offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: the offset lives for the call.
-    retry(|| unsafe {
-        libc::sendfile(socket.as_raw_fd(), file.as_raw_fd(), &raw mut offset, count)
-    })
-}
-
-/// Sends what the socket takes without waiting, and tells the kernel that more follows at once, so
-/// that the end of it need not travel alone.
-///
-/// # Errors
-/// As [`super::sys::send`].
-pub fn send_more(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE;
-    // SAFETY: the pointer and length describe one live slice that is only read.
-    retry(|| unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
-    use std::os::fd::AsFd;
-    use std::os::unix::net::UnixStream;
-    use std::path::PathBuf;
-
-    fn folder(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("sys-file-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        path
-    }
+    use std::io::Write;
 
     #[test]
-    fn a_file_just_written_is_at_hand_and_reaches_a_socket() {
-        let root = folder("send");
-        std::fs::write(root.join("file"), b"0123456789").unwrap();
-        let file = open_beneath_cached(&root, "file").unwrap().expect("it was just written");
-        let mut bytes = Vec::new();
-        match read_cached(&file, &mut bytes, 4, 3) {
-            Ok(3) => assert_eq!(bytes, b"456"),
-            other => assert_eq!(other.unwrap_err().kind(), io::ErrorKind::Unsupported),
+    fn nothing_outside_is_made_renamed_or_removed() {
+        let root = std::env::temp_dir().join(format!("beneath-{}", std::process::id()));
+        let inside = Directory::create(&root.join("in/side")).unwrap();
+        std::fs::write(root.join("secret"), b"s").unwrap();
+        std::os::unix::fs::symlink(&root, root.join("in/side/link")).unwrap();
+        for path in ["..", "../x", "/tmp", "link", "link/in", "a\0b", ""] {
+            assert!(inside.descend(path).is_err(), "{path:?}");
+            assert!(inside.descend_or_create(path).is_err(), "{path:?}");
+            assert!(inside.create_file(path).is_err(), "{path:?}");
+            assert!(inside.open_file(path).is_err(), "{path:?}");
         }
-        // Old kernels lack the call, and files of others may keep it to themselves.
-        assert!(is_cached(&file, 0, 10).unwrap_or(true));
-        let (near, mut far) = UnixStream::pair().unwrap();
-        assert_eq!(send_more(near.as_fd(), b"ab").unwrap(), 2);
-        assert_eq!(send_file(near.as_fd(), &file, 8, 100).unwrap(), 2);
-        assert_eq!(send_file(near.as_fd(), &file, 10, 100).unwrap(), 0);
-        drop(near);
-        let mut got = String::new();
-        far.read_to_string(&mut got).unwrap();
-        assert_eq!(got, "ab89");
-        for path in ["../etc", "none", "/etc/passwd"] {
-            assert!(!matches!(open_beneath_cached(&root, path), Ok(Some(_))), "{path}");
-        }
+        assert!(inside.open_file("../../secret").is_err());
+        assert!(inside.remove_file("../../secret").is_err());
+        assert!(inside.rename("../../secret", "x").is_err());
+        assert_eq!(std::fs::read(root.join("secret")).unwrap(), b"s");
         std::fs::remove_dir_all(&root).unwrap();
     }
 
     #[test]
-    fn new_files_never_replace_old_ones_unasked() {
-        let root = folder("rename");
-        std::fs::write(root.join("old"), b"old").unwrap();
-        let handle = open_folder_beneath(&root, "").unwrap();
-        let handle = handle.as_fd();
-        create_in(handle, "new").unwrap();
-        assert_eq!(create_in(handle, "new").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        let refused = rename_in(handle, "new", "old", false).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(std::fs::read(root.join("old")).unwrap(), b"old");
-        rename_in(handle, "new", "old", true).unwrap();
-        assert_eq!(std::fs::read(root.join("old")).unwrap(), b"");
-        assert!(create_in(handle, "../out").is_err());
-        remove_in(handle, "old").unwrap();
-        assert!(remove_in(handle, "old").is_err());
+    fn files_come_and_go() {
+        let root = std::env::temp_dir().join(format!("come-and-go-{}", std::process::id()));
+        let top = Directory::create(&root).unwrap();
+        let day = top.descend_or_create("a/b/day").unwrap();
+        day.create_file("x").unwrap().write_all(b"abc").unwrap();
+        assert_eq!(day.create_file("x").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        day.create_file(".hidden").unwrap();
+        day.descend_or_create("folder").unwrap();
+        std::os::unix::fs::symlink("x", root.join("a/b/day/link")).unwrap();
+        let mut entries = day.entries(10).unwrap();
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let seen: Vec<_> = entries.iter().map(|e| (e.name.as_str(), e.is_directory)).collect();
+        assert_eq!(seen, [("folder", true), ("x", false)]);
+        assert_eq!(day.entries(1).unwrap().len(), 1, "bounded");
+        day.rename("x", "y").unwrap();
+        assert_eq!(day.open_file("y").unwrap().metadata().unwrap().len(), 3);
+        assert!(day.open_file("folder").is_err(), "not a regular file");
+        day.remove_file("y").unwrap();
+        day.remove_directory("folder").unwrap();
+        assert!(top.remove_directory("a").is_err(), "not empty");
         std::fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -78,6 +78,8 @@ pub struct Counters {
     pub sends_blocked: u64,
     /// Batches of the fan-out.
     pub flushes: u64,
+    /// Recordings.
+    pub recordings: crate::record::Counts,
     drops: [u64; DropReason::ALL.len()],
     /// Microseconds from ingest to the end of the fan-out of a batch.
     pub ingest_to_socket: Histogram<u64>,
@@ -105,6 +107,7 @@ impl Default for Counters {
             sends: 0,
             sends_blocked: 0,
             flushes: 0,
+            recordings: crate::record::Counts::default(),
             drops: [0; DropReason::ALL.len()],
             ingest_to_socket: histogram(),
             turn: histogram(),
@@ -173,6 +176,7 @@ impl Counters {
         self.sends += other.sends;
         self.sends_blocked += other.sends_blocked;
         self.flushes += other.flushes;
+        self.recordings.merge(&other.recordings);
         for (mine, theirs) in self.drops.iter_mut().zip(other.drops) {
             *mine += theirs;
         }

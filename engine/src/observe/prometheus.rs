@@ -6,6 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::{Counters, DropReason, ShardReport};
+use crate::record::{Counts, GapReason};
 
 struct Text(String);
 
@@ -66,6 +67,10 @@ pub struct Process {
     pub heap_free_bytes: u64,
     /// How often a shard had to be woken from outside.
     pub nudges: u64,
+    /// Pieces of recordings whose index was made again at the start.
+    pub recovered: u64,
+    /// Pieces of recordings deleted because of age or size.
+    pub deleted: u64,
 }
 
 /// Renders the reports of all shards that answered.
@@ -98,6 +103,7 @@ pub fn render(reports: &[ShardReport], process: &Process) -> String {
         out.sample("viewers", &[("proto", proto)], viewers.of(proto));
     }
     totals(&mut out, &sum);
+    recordings(&mut out, &sum.recordings, process);
     out.summary(
         "ingest_to_socket_seconds",
         "From the last byte of a frame to the end of its fan-out on a shard.",
@@ -180,6 +186,25 @@ fn totals(out: &mut Text, sum: &Counters) {
     out.family("turned_away_total", "counter", "Connections turned away at accept.");
     for (reason, count) in &sum.turned_away {
         out.sample("turned_away_total", &[("reason", reason)], count);
+    }
+}
+
+fn recordings(out: &mut Text, counts: &Counts, process: &Process) {
+    let rows = [
+        ("record_streams", "gauge", "Streams that are being recorded.", counts.streams),
+        ("record_queue_bytes", "gauge", "Media that waits for the disk.", counts.queue_bytes),
+        ("record_bytes_total", "counter", "Bytes recorded.", counts.bytes),
+        ("record_fragments_total", "counter", "Fragments recorded.", counts.fragments),
+        ("record_pieces_total", "counter", "Pieces begun.", counts.pieces),
+        ("record_recovered_total", "counter", "Pieces made whole at start.", process.recovered),
+        ("record_deleted_total", "counter", "Pieces deleted by age or size.", process.deleted),
+    ];
+    for (name, kind, help, value) in rows {
+        out.one(name, kind, help, value);
+    }
+    out.family("record_gaps_total", "counter", "Gaps in recordings, by reason.");
+    for reason in GapReason::ALL {
+        out.sample("record_gaps_total", &[("reason", reason.label())], counts.gaps(reason));
     }
 }
 

@@ -72,6 +72,8 @@ impl Backend for ShardBackend {
                 resident_bytes: sys::resident_bytes(),
                 heap_free_bytes: sys::heap_free_bytes(),
                 nudges: shared.nudges.iter().map(|nudge| nudge.count()).sum(),
+                recovered: shared.upkeep.recovered.load(Ordering::Relaxed),
+                deleted: shared.upkeep.deleted.load(Ordering::Relaxed),
             };
             observe::render(&reports, &process)
         })

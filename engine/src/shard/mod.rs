@@ -11,6 +11,7 @@ mod owner;
 mod play;
 mod publish;
 mod pulse;
+mod recording;
 mod run;
 mod segments;
 #[cfg(test)]
@@ -66,6 +67,8 @@ pub struct Shared {
     pub ports: Arc<Ports>,
     /// Resident bytes when all shards had come up.
     pub base_bytes: Arc<AtomicU64>,
+    /// What the thread that looks after recordings did.
+    pub upkeep: Arc<crate::record::UpkeepCounts>,
 }
 
 /// The ports the process listens on.
@@ -113,6 +116,8 @@ pub struct Shard {
     pub pulse: Pulse,
     /// Set when the process stops: the deadline for the last connections.
     pub stopping: Option<Instant>,
+    /// What recordings share; made by the loop.
+    pub recordings: Option<std::rc::Rc<crate::record::Hub>>,
     /// What HTTP tasks work with; made by the loop.
     pub http: Option<std::rc::Rc<HttpContext>>,
     /// HTTP connections that wait to be spawned as tasks.
@@ -158,6 +163,7 @@ impl Shard {
             held_bytes: 0,
             pulse: Pulse::new(now),
             stopping: None,
+            recordings: None,
             http: None,
             leaving: Vec::new(),
             stream_index: HashMap::new(),
@@ -197,7 +203,7 @@ impl Shard {
         let streams = self.streams.iter().filter_map(|(_, stream)| self.snapshot(stream)).collect();
         ShardReport {
             shard: self.id,
-            counters: (!streams_only).then(|| Box::new(self.counters.clone())),
+            counters: (!streams_only).then(|| Box::new(self.counters_with_recordings())),
             streams,
             audiences: self.mirrors.iter().map(|(_, mirror)| self.audience(mirror)).collect(),
             connections: self.plane.connections(),
@@ -226,6 +232,8 @@ impl Shard {
             memory.connections += conn.tls.as_ref().map_or(0, |tls| tls.heap_bytes());
             memory.pending += conn.buffer_bytes();
         }
+        let waiting = self.recordings.as_ref().map_or(0, |hub| hub.counts().queue_bytes);
+        memory.pending += usize::try_from(waiting).unwrap_or(usize::MAX);
         memory
     }
 

@@ -87,6 +87,7 @@ impl Shard {
         self.distribute(index, MediaItem::Online { merge_ms: claim.info.merge_ms }, now);
         let grant = Grant { stream: self.stream_token(index), resume_at };
         self.answer_claim(claim, Ok(grant));
+        self.record(index, now);
     }
 
     fn answer_claim(&mut self, claim: &Claim, answer: Result<Grant, Refusal>) {

@@ -80,9 +80,6 @@ impl Shard {
             Ok(grant) => {
                 let owner = owner_of(&key, self.mesh.shards());
                 tracing::info!(conn = %conn.id, peer = %conn.peer, "publishing {key}");
-                if key.app() == self.config.rtmp.rec_app {
-                    tracing::warn!(%key, "recording is not part of this build: live only");
-                }
                 conn.role = Role::Publisher(Box::new(Publishing {
                     key,
                     owner,

@@ -47,6 +47,7 @@ pub async fn run(shard: Rc<RefCell<Shard>>) -> io::Result<()> {
     {
         let mut this = shard.borrow_mut();
         this.this = Rc::downgrade(&shard);
+        this.start_recordings();
         this.start_http();
         this.start_accepting()?;
     }
@@ -83,7 +84,10 @@ pub async fn run(shard: Rc<RefCell<Shard>>) -> io::Result<()> {
                 yield_to_tasks().await;
                 nudge.awake();
             }
-            Next::Stop => return Ok(()),
+            Next::Stop => {
+                super::recording::finish(&shard).await;
+                return Ok(());
+            }
         }
     }
 }

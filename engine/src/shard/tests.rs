@@ -87,6 +87,7 @@ impl World {
             started_unix_ms: 0,
             ports: Arc::default(),
             base_bytes: Arc::default(),
+            upkeep: Arc::default(),
         };
         let shards = ends
             .into_iter()

@@ -13,7 +13,7 @@ use super::{name, off_shard};
 use crate::config::model::Config;
 use crate::http::respond::{self, Reply};
 use crate::http::urls;
-use crate::net::sys_file;
+use crate::net::sys_serve;
 
 /// Most entries of one folder that are read; more are not listed.
 const ENTRIES_MAX: usize = 100_000;
@@ -81,7 +81,7 @@ struct Listed {
 
 fn read(root: &Path, folder: &str) -> io::Result<Entries> {
     let mut entries = Entries::default();
-    let handle = match sys_file::open_folder_beneath(root, folder) {
+    let handle = match sys_serve::open_folder_beneath(root, folder) {
         Ok(handle) => handle,
         // Without any file yet there need be no folder.
         Err(e) if e.kind() == io::ErrorKind::NotFound && folder.is_empty() => return Ok(entries),

@@ -30,7 +30,7 @@ use crate::http::HttpContext;
 use crate::http::file_body::DiskFile;
 use crate::http::respond::{self, Reply};
 use crate::http::router::Caller;
-use crate::net::{sys, sys_file};
+use crate::net::{sys, sys_serve};
 
 pub(crate) use cache::Shelf;
 pub(crate) use listing::{is_listing, list};
@@ -111,7 +111,7 @@ fn is_shortage(error: &io::Error) -> bool {
 
 /// Opens a regular file strictly beneath the folder; `None` if it is something else.
 async fn open(root: &Path, below: &str) -> io::Result<Option<Rc<DiskFile>>> {
-    let file = match sys_file::open_beneath_cached(root, below)? {
+    let file = match sys_serve::open_beneath_cached(root, below)? {
         Some(file) => file,
         None => {
             let (root, below) = (root.to_path_buf(), below.to_owned());

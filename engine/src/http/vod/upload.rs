@@ -25,7 +25,7 @@ use crate::http::multipart::{Event, Form};
 use crate::http::respond::{self, Reply};
 use crate::http::router::Caller;
 use crate::http::urls;
-use crate::net::sys_file;
+use crate::net::sys_serve;
 
 /// Uploads at once in this process.
 const UPLOADS_MAX: usize = 4;
@@ -276,13 +276,13 @@ impl Target {
 
     fn look(root: &PathBuf, below: String) -> io::Result<(OwnedFd, String, Option<String>)> {
         // The root itself need not have been made by hand.
-        sys_file::create_folder(root)?;
-        if let Ok(folder) = sys_file::open_folder_beneath(root, &below) {
+        sys_serve::create_folder(root)?;
+        if let Ok(folder) = sys_serve::open_folder_beneath(root, &below) {
             let prefix = if below.is_empty() { below } else { below + "/" };
             return Ok((folder, prefix, None));
         }
         let (parent, file) = below.rsplit_once('/').unwrap_or(("", &below));
-        let folder = sys_file::open_folder_beneath(root, parent)?;
+        let folder = sys_serve::open_folder_beneath(root, parent)?;
         let prefix = if parent.is_empty() { String::new() } else { format!("{parent}/") };
         Ok((folder, prefix, Some(file.to_owned())))
     }
@@ -297,14 +297,14 @@ impl Target {
         let hidden = temporary.clone();
         let made = off_shard(move || {
             // Said before gigabytes come; when they have come it is made sure of once more.
-            if !replace && sys_file::exists_in(folder.as_fd(), &wanted)? {
+            if !replace && sys_serve::exists_in(folder.as_fd(), &wanted)? {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            sys_file::create_in(folder.as_fd(), &hidden)
+            sys_serve::create_in(folder.as_fd(), &hidden)
         });
         let file = made.await?;
         Ok(Incomplete {
-            file: Some(sys_file::buffered(file)),
+            file: Some(sys_serve::buffered(file)),
             temporary: Temporary { folder: self.folder.clone(), name: Some(temporary) },
             name: name.to_owned(),
             path: format!("{}{name}", self.prefix),
@@ -366,7 +366,7 @@ impl Incomplete {
         }
         let folder = self.temporary.folder.clone();
         let (from, to) = (self.temporary.name.clone().unwrap_or_default(), self.name.clone());
-        let moved = off_shard(move || sys_file::rename_in(folder.as_fd(), &from, &to, replace));
+        let moved = off_shard(move || sys_serve::rename_in(folder.as_fd(), &from, &to, replace));
         moved.await?;
         self.temporary.name = None;
         Ok(Written { path: std::mem::take(&mut self.path), bytes: self.bytes })
@@ -385,7 +385,7 @@ impl Drop for Temporary {
         let folder = self.folder.clone();
         // Not on the shard, which may be on its way out and must not wait for a disk.
         let remove = move || {
-            if let Err(error) = sys_file::remove_in(folder.as_fd(), &name) {
+            if let Err(error) = sys_serve::remove_in(folder.as_fd(), &name) {
                 tracing::warn!(name, %error, "what is left of an upload cannot be removed");
             }
         };
