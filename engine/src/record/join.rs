@@ -191,8 +191,10 @@ impl Timeline {
         let mut shift = [0; 2];
         for ((track, end), shift) in TRACKS.into_iter().zip(&mut self.ends).zip(&mut shift) {
             let timescale = piece.timescale(track);
-            let parts = pairs.iter().map(|pair| part(pair, track)).filter(|part| part.bytes > 0);
-            let (Some(first), Some(last)) = (parts.clone().next(), parts.last()) else { continue };
+            let of_track = |pair: &&Pair| part(pair, track).bytes > 0;
+            let first = pairs.iter().find(of_track).map(|pair| part(pair, track));
+            let last = pairs.iter().rfind(of_track).map(|pair| part(pair, track));
+            let (Some(first), Some(last)) = (first, last) else { continue };
             if timescale == 0 {
                 continue;
             }

@@ -1,12 +1,14 @@
 //! HLS of recordings: one media playlist over the pieces of a stream, byte ranges of their files.
 //!
 //! Pieces are files with both tracks, as HLS has them: a segment is a range of one, and the server
-//! only sends bytes of a file. Every piece begins with its own initialisation section and at
-//! time 0, hence a discontinuity between two.
+//! only sends bytes of a file. Every piece begins at time 0, hence a discontinuity between two, and
+//! with an initialisation section. That is named again only where it differs: players take it for
+//! another one by its name, and some (ffmpeg 5.1) complain of one they have.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use bytes::Bytes;
 use protocols::hls::{ByteRange, Kind, Map, MediaPlaylist, Segment as ListedSegment, SegmentHead};
 
 use super::piece::Piece;
@@ -33,6 +35,7 @@ pub fn playlist(
     query: &str,
 ) -> Option<String> {
     let mut listed = VecDeque::new();
+    let mut last: Option<(&Bytes, Map)> = None;
     for piece in pieces {
         let mut segments = piece.segments();
         if tail == Tail::Growing && piece.is_open {
@@ -42,9 +45,18 @@ pub fn playlist(
             window.as_ref().is_none_or(|window| begin < window.end && end > window.start)
         };
         segments.retain(|segment| inside(segment.unix_ms, segment.end_unix_ms()));
+        if segments.is_empty() {
+            continue;
+        }
         let uri = uri(piece);
-        let init = ByteRange { offset: 0, length: piece.init.len() as u64 };
-        let map = Map { uri: uri.clone(), byte_range: Some(init) };
+        let map = match last.take() {
+            Some((init, map)) if *init == piece.init => map,
+            _ => {
+                let init = ByteRange { offset: 0, length: piece.init.len() as u64 };
+                Map { uri: uri.clone(), byte_range: Some(init) }
+            }
+        };
+        last = Some((&piece.init, map.clone()));
         for (number, segment) in segments.iter().enumerate() {
             let discontinuity = segment.after_gap || (number == 0 && !listed.is_empty());
             let dated = number == 0 || segment.after_gap;
