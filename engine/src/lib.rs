@@ -17,7 +17,8 @@
 //! * [`stream`]: logs, wires, owners, timelines; no sockets. [`plane`]: the sockets; no protocols.
 //! * [`conn`]: one connection. [`service`]: how a listener's connections become sessions.
 //! * [`record`]: recordings: files of live streams, and what of them is played.
-//! * [`http`]: pages, API, metrics, and the door to HTTP-FLV and WS-FLV.
+//! * [`segment`]: what HLS and DASH list, cut on the owner shard, read by every shard.
+//! * [`http`]: pages, API, metrics, playlists and segments, files, and the door of endless bodies.
 //! * [`net`]: system calls, TLS, pre-flight. [`observe`]: counters and the log.
 //!
 //! # Invariants

@@ -109,8 +109,7 @@ impl Server {
         let now = clock::now();
         let beats = vec![(0, now); shards];
         let addresses = bound.addresses;
-        let mut server =
-            Self { handles, ended, remote, shared, addresses, beats, _upkeep: None };
+        let mut server = Self { handles, ended, remote, shared, addresses, beats, _upkeep: None };
         server.await_shards(&started)?;
         let upkeep = Upkeep::start(&server.shared.config.record, &server.shared.upkeep);
         server._upkeep = upkeep

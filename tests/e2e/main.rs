@@ -5,4 +5,6 @@ mod hostile_http;
 mod hostile_rtmp;
 mod lifecycle;
 mod publish_play;
+mod segments;
+mod slow;
 mod start;

@@ -277,6 +277,19 @@ pub fn gst_rtmp2src(url: &str, seconds: u32) -> Option<Vec<Tag>> {
     )
 }
 
+/// Pictures that GStreamer's `playbin`-like chain decodes of a URL within `seconds`.
+pub fn gst_pictures(url: &str, seconds: u32) -> Option<u64> {
+    let mut command = Command::new(tool("gst-launch-1.0")?);
+    command.args(["-v", "uridecodebin", &format!("uri={url}"), "name=d"]);
+    command.args(
+        "d. ! queue ! videoconvert ! fakesink name=pictures silent=false sync=false".split(' '),
+    );
+    command.args("d. ! queue ! audioconvert ! fakesink sync=false".split(' '));
+    let ran = Process::run("GStreamer", command, Duration::from_secs(u64::from(seconds)));
+    let chain = |line: &&str| line.contains("pictures") && line.contains("chain");
+    Some(ran.stdout_text().lines().filter(chain).count() as u64)
+}
+
 /// What Chromium reports about the `<video id="video">` of a page.
 #[derive(Debug, Clone)]
 pub struct Browser {

@@ -2,6 +2,8 @@
 //! seccomp filter of a child.
 
 use std::io;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -27,6 +29,14 @@ pub fn clock_ticks() -> u64 {
 pub fn is_root() -> bool {
     // SAFETY: geteuid has no arguments and cannot fail.
     unsafe { libc::geteuid() == 0 }
+}
+
+/// Sets the receive buffer of a socket, so that the kernel does not read ahead for a slow reader.
+pub fn set_receive_buffer(stream: &TcpStream, bytes: i32) {
+    let size = libc::socklen_t::try_from(size_of_val(&bytes)).unwrap_or(0);
+    let (fd, value) = (stream.as_raw_fd(), (&raw const bytes).cast());
+    // SAFETY: pointer and size describe one live int; a refusal leaves the default.
+    unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, value, size) };
 }
 
 /// A resource limit of a child.

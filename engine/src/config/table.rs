@@ -2,8 +2,8 @@
 
 use super::options::{Kind, Opt, Support};
 use Kind::{
-    App, Bool, Cores, Host, HostPort, Int, Ip, Log, Millis, Minutes, Names, Networks, OneOf, Opaque,
-    Path, Patterns, Port, Seconds, Text, Window,
+    App, Bool, Cores, Host, HostPort, Int, Ip, Log, Millis, Minutes, Names, Networks, OneOf,
+    Opaque, Path, Patterns, Port, Seconds, Text, Window,
 };
 
 const RTSP: &str = "RTSP";
@@ -365,13 +365,8 @@ const RECORD: &[Opt] = &[
          a keyframe, the live stream none.",
     )
     .unit("KiB"),
-    opt(
-        "http/rec_days",
-        Int(0, 36_500),
-        "0",
-        "Recordings older than this are deleted; 0 = never.",
-    )
-    .unit("days"),
+    opt("http/rec_days", Int(0, 36_500), "0", "Recordings older than this are deleted; 0 = never.")
+        .unit("days"),
     opt(
         "http/rec_size_gb",
         Int(0, 1_048_576),

@@ -247,7 +247,8 @@ impl Conn {
     /// Bytes waiting in user space for this peer.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
-        self.out.len() + self.wire_out.len() - self.wire_sent
+        let records = self.tls.as_ref().is_some_and(|tls| tls.wants_write());
+        self.out.len() + self.wire_out.len() - self.wire_sent + usize::from(records)
     }
 }
 

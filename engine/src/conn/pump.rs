@@ -59,8 +59,11 @@ impl Conn {
                 continue;
             }
             if let Some(tls) = &mut self.tls {
-                tls.take_output(&mut self.wire_out);
-                if !self.wire_out.is_empty() {
+                if tls.wants_write() {
+                    match tls.flush(self.fd.as_fd()) {
+                        Ok(sent) => self.note_sent(sent),
+                        Err(error) => return Self::on_send_error(&error),
+                    }
                     continue;
                 }
                 if tls.is_handshaking() {
@@ -121,13 +124,12 @@ impl Conn {
             return Some(Pumped::Closed(CloseReason::SlowViewer));
         }
         let sent = if let Some(tls) = &mut self.tls {
-            tls.send(&slices, &mut self.wire_out);
+            tls.encrypt(&slices);
             total
         } else {
             match sys::sendmsg(self.fd.as_fd(), &slices) {
                 Ok(sent) => {
-                    self.bytes_out += sent as u64;
-                    self.blocked_since = None;
+                    self.note_sent(sent);
                     sent
                 }
                 Err(error) => return Some(Self::on_send_error(&error)),
@@ -141,15 +143,19 @@ impl Conn {
     /// Plaintext to the front of the wire: encrypted where TLS is on.
     fn stage(&mut self, plain: &[u8]) {
         match &mut self.tls {
-            Some(tls) => tls.send(&[IoSlice::new(plain)], &mut self.wire_out),
+            Some(tls) => tls.encrypt(&[IoSlice::new(plain)]),
             None => self.wire_out.extend_from_slice(plain),
         }
     }
 
-    fn note_wire_sent(&mut self, sent: usize) {
-        self.wire_sent += sent;
+    fn note_sent(&mut self, sent: usize) {
         self.bytes_out += sent as u64;
         self.blocked_since = None;
+    }
+
+    fn note_wire_sent(&mut self, sent: usize) {
+        self.wire_sent += sent;
+        self.note_sent(sent);
         if self.wire_sent >= self.wire_out.len() {
             self.wire_sent = 0;
             self.wire_out.clear();

@@ -38,7 +38,8 @@ pub(crate) async fn answer<B>(
     let asked = if listing {
         None
     } else {
-        let below = path.strip_prefix('/')?.strip_prefix(&config.rtmp.rec_app)?.strip_prefix('/')?;
+        let below =
+            path.strip_prefix('/')?.strip_prefix(&config.rtmp.rec_app)?.strip_prefix('/')?;
         Some(rec_url::parse(below, query, clock::unix_millis())?)
     };
     match *request.method() {
@@ -206,19 +207,16 @@ impl Answer<'_> {
         Ok(index_reply(form, text.await?))
     }
 
-    async fn range(
-        self,
-        window: Range<u64>,
-        open: bool,
-        form: Form,
-    ) -> Result<Reply, LoadError> {
+    async fn range(self, window: Range<u64>, open: bool, form: Form) -> Result<Reply, LoadError> {
         let query = rec_url::passed_on(self.query);
         let text = blocking(move || {
             let pieces = self.library.range(&self.place, &window)?;
             let growing = open && pieces.last().is_some_and(|piece| piece.is_open);
             let window = Some(window);
             let text = match form {
-                Form::Dash => record::manifest(&pieces, window, |piece| folder(piece, false), &query),
+                Form::Dash => {
+                    record::manifest(&pieces, window, |piece| folder(piece, false), &query)
+                }
                 Form::Hls | Form::Mp4 => {
                     let tail = if growing { Tail::Growing } else { Tail::Ended };
                     let uri = |piece: &Piece| format!("{}.mp4", folder(piece, false));

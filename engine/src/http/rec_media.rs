@@ -168,7 +168,8 @@ fn insert(reply: &mut Reply, name: header::HeaderName, value: &str) {
 
 /// The peer already has it (RFC 9110 13.1.2).
 fn is_current(tag: &HeaderValue, headers: &HeaderMap) -> bool {
-    let tags = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let tags =
+        headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut tags = tags.flat_map(|value| value.split(',')).map(str::trim);
     tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }

@@ -30,7 +30,7 @@ const MPD_TYPE: &str = "application/dash+xml";
 /// How long a first request may wait until there is something to play: a GOP, and a segment.
 const FIRST_WAIT: Duration = Duration::from_secs(15);
 /// Texts shorter than this are not worth compressing.
-const GZIP_BYTES_MIN: usize = 512;
+const GZIP_BYTES_MIN: usize = 200;
 
 /// What a path asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]

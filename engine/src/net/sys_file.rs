@@ -155,7 +155,8 @@ impl Directory {
                 break;
             }
             // SAFETY: a non-null entry is valid until the next call; its name is a C string.
-            let (name, kind) = unsafe { (CStr::from_ptr((*entry).d_name.as_ptr()), (*entry).d_type) };
+            let (name, kind) =
+                unsafe { (CStr::from_ptr((*entry).d_name.as_ptr()), (*entry).d_type) };
             let Ok(name) = name.to_str() else { continue };
             if name.starts_with('.') {
                 continue;

@@ -4,6 +4,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -150,10 +151,15 @@ fn read_configs(cert: &Path, key: &Path) -> Result<Configs, TlsError> {
         return Err(pem(cert, pem::Error::NoItemsFound));
     }
     let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|e| pem(key, e))?;
-    let mut rtmp = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut provider = aws_lc_rs::default_provider();
+    // What browsers ask for first, and a third cheaper per byte than what others do.
+    let preferred = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256.suite();
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != preferred);
+    let mut rtmp = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
+    rtmp.ignore_client_order = true;
     // Tickets hold the session state on the client, so resumption costs no table here.
     rtmp.ticketer = aws_lc_rs::Ticketer::new()?;
     let mut http = rtmp.clone();
@@ -208,6 +214,23 @@ pub struct Received {
     pub eof: bool,
 }
 
+/// A socket as the TLS library writes to it: all records that wait in one call.
+struct Socket<'a>(BorrowedFd<'a>);
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        sys::send(self.0, bytes)
+    }
+
+    fn write_vectored(&mut self, records: &[IoSlice<'_>]) -> io::Result<usize> {
+        sys::sendmsg(self.0, records)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The server side of one TLS connection without its socket: ciphertext in, plaintext out, and
 /// the other way round. It keeps at most one partial record; everything else is handed on.
 pub struct TlsCodec {
@@ -251,6 +274,23 @@ impl TlsCodec {
         let taken = self.conn.writer().write_vectored(plain).unwrap_or(0);
         debug_assert_eq!(taken, plain.iter().map(|s| s.len()).sum::<usize>());
         self.take_output(cipher);
+    }
+
+    /// Encrypts all of `plain`, in order; the records wait for [`TlsCodec::flush`].
+    pub fn encrypt(&mut self, plain: &[IoSlice<'_>]) {
+        debug_assert!(!self.conn.is_handshaking(), "plaintext before the handshake is done");
+        debug_assert!(!self.closing, "plaintext after the end");
+        // Without a buffer limit the writer takes everything and cannot fail.
+        let taken = self.conn.writer().write_vectored(plain).unwrap_or(0);
+        debug_assert_eq!(taken, plain.iter().map(|s| s.len()).sum::<usize>());
+    }
+
+    /// Sends records that wait straight to a socket; how many bytes it took.
+    ///
+    /// # Errors
+    /// What the socket says; `WouldBlock` leaves the rest for the next time.
+    pub fn flush(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.conn.write_tls(&mut Socket(socket))
     }
 
     /// Appends what the protocol itself has to say (handshake, tickets, alerts) to `cipher`.

@@ -41,12 +41,7 @@ pub(super) trait PieceFiles {
     fn name(&self) -> PieceName;
 
     /// Writes bytes at a place in one of the files, all of them.
-    fn write(
-        &self,
-        which: Which,
-        at: u64,
-        bytes: Vec<u8>,
-    ) -> impl Future<Output = io::Result<()>>;
+    fn write(&self, which: Which, at: u64, bytes: Vec<u8>) -> impl Future<Output = io::Result<()>>;
 
     /// Cuts a file to a length.
     fn truncate(&self, which: Which, bytes: u64) -> impl Future<Output = io::Result<()>>;
@@ -97,7 +92,11 @@ impl Disk for Folder {
 }
 
 /// Makes the two files of a piece under the first free name from `name` on.
-fn create_files(root: &Path, place: &Place, name: PieceName) -> io::Result<(PieceName, File, File)> {
+fn create_files(
+    root: &Path,
+    place: &Place,
+    name: PieceName,
+) -> io::Result<(PieceName, File, File)> {
     let mut name = name;
     let mut tries = 0;
     loop {

@@ -105,11 +105,7 @@ impl Patch {
 ///
 /// # Errors
 /// See [`JoinError`].
-pub fn join(
-    library: &Library,
-    pieces: &[Piece],
-    window: &Range<u64>,
-) -> Result<Joined, JoinError> {
+pub fn join(library: &Library, pieces: &[Piece], window: &Range<u64>) -> Result<Joined, JoinError> {
     let mut init = Bytes::new();
     let mut parts: Vec<JoinedPart> = Vec::new();
     let mut timeline: Option<Timeline> = None;
@@ -135,8 +131,10 @@ pub fn join(
             shift,
             fragments_before: fragments,
         });
-        let count: usize =
-            all.iter().map(|pair| TRACKS.iter().filter(|t| part(pair, **t).bytes > 0).count()).sum();
+        let count: usize = all
+            .iter()
+            .map(|pair| TRACKS.iter().filter(|t| part(pair, **t).bytes > 0).count())
+            .sum();
         fragments += u32::try_from(count).unwrap_or(u32::MAX);
     }
     if parts.is_empty() { Err(JoinError::Nothing) } else { Ok(Joined { init, parts }) }

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 
-use super::name::{
-    MEDIA_EXTENSION, PieceName, Place, folder_of_vhost, parse_day, parse_time,
-};
+use super::name::{MEDIA_EXTENSION, PieceName, Place, folder_of_vhost, parse_day, parse_time};
 use super::piece::Piece;
 use crate::net::sys_file::Directory;
 

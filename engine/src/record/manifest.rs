@@ -55,9 +55,9 @@ pub fn manifest(
         let Some(duration) = duration(piece, segments) else { continue };
         longest = segments.iter().map(|segment| segment.duration).fold(longest, Duration::max);
         let sets = [TrackKind::Video, TrackKind::Audio];
-        let sets = sets.into_iter().filter_map(|track| {
-            adaptation_set(piece, before, segments, track, &uri(piece))
-        });
+        let sets = sets
+            .into_iter()
+            .filter_map(|track| adaptation_set(piece, before, segments, track, &uri(piece)));
         let adaptation_sets: Vec<_> = sets.collect();
         if adaptation_sets.is_empty() {
             continue;

@@ -38,7 +38,8 @@ impl Place {
     pub fn find(vhost: &str, name: &str) -> Option<Self> {
         // Names of streams of other apps have the app in front, and may be that much longer.
         let (first, rest) = name.split_once('/').unwrap_or((name, ""));
-        let key = StreamKey::new(vhost, "rec", name).or_else(|_| StreamKey::new(vhost, first, rest));
+        let key =
+            StreamKey::new(vhost, "rec", name).or_else(|_| StreamKey::new(vhost, first, rest));
         let key = key.ok()?;
         Some(Self(format!("{}/{name}", folder_of_vhost(key.vhost())).into()))
     }
@@ -206,8 +207,12 @@ mod tests {
             assert_eq!(parse_day(day), None, "{day}");
         }
         let name = PieceName::parse("2024-02-29", "21-41-06").unwrap();
-        assert_eq!((name.time_text(), name.media_file()), ("21-41-06".into(), "21-41-06.mp4".into()));
-        for time in ["24-00-00", "21-60-00", "21-41-60", "21-41", "1-1-1", "21:41:06", "21-41-06.", ""]
+        assert_eq!(
+            (name.time_text(), name.media_file()),
+            ("21-41-06".into(), "21-41-06.mp4".into())
+        );
+        for time in
+            ["24-00-00", "21-60-00", "21-41-60", "21-41", "1-1-1", "21:41:06", "21-41-06.", ""]
         {
             assert_eq!(parse_time(time), None, "{time}");
         }

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
-use protocols::container::fmp4::read::Movie;
 use protocols::container::fmp4::TrackKind;
+use protocols::container::fmp4::read::Movie;
 use protocols::media::{Timestamp, Tracks};
 
 use super::index::{Header, Index, Pair, Part, RECORD_BYTES, RECORDS_MAX};
@@ -48,7 +48,11 @@ impl Piece {
     ///
     /// # Errors
     /// What the system says, `InvalidData` if there is nothing in it that plays.
-    pub(super) fn read(day: &Directory, place: &Place, name: PieceName) -> io::Result<(Self, File)> {
+    pub(super) fn read(
+        day: &Directory,
+        place: &Place,
+        name: PieceName,
+    ) -> io::Result<(Self, File)> {
         let media = day.open_file(&name.media_file())?;
         let media_bytes = media.metadata()?.len();
         let is_open = is_being_written(&media);
@@ -222,4 +226,3 @@ fn movie(init: &Bytes, media_bytes: u64) -> Option<Movie> {
         at = end;
     }
 }
-

@@ -267,7 +267,9 @@ impl Recorder {
 
     /// Passes a pair on to the writer, or leaves a gap.
     fn give(&mut self, pair: Option<(Pair, Vec<u8>)>) {
-        let (Some((pair, bytes)), State::Writing(writing)) = (pair, &mut self.state) else { return };
+        let (Some((pair, bytes)), State::Writing(writing)) = (pair, &mut self.state) else {
+            return;
+        };
         if self.queue.has_room(bytes.len()) {
             self.queue.push(Job::Pair { pair, bytes });
             return;

@@ -127,10 +127,8 @@ mod tests {
 
     #[test]
     fn the_old_go_whatever_the_size() {
-        let days = |days: u64| Keep {
-            age_max: Some(Duration::from_secs(days * 86_400)),
-            bytes_max: None,
-        };
+        let days =
+            |days: u64| Keep { age_max: Some(Duration::from_secs(days * 86_400)), bytes_max: None };
         assert_eq!(order(days(3), "2024-05-03", &[]), [0u64; 0]);
         assert_eq!(order(days(1), "2024-05-03", &[]), [20, 10, 40]);
         assert_eq!(order(days(1), "2024-05-03", &[10]), [20, 40]);

@@ -164,7 +164,8 @@ impl Tally {
     /// One stream more, or less, is being recorded.
     pub(super) fn stream(&self, more: bool) {
         self.change(|counts| {
-            counts.streams = if more { counts.streams + 1 } else { counts.streams.saturating_sub(1) };
+            counts.streams =
+                if more { counts.streams + 1 } else { counts.streams.saturating_sub(1) };
         });
     }
 }

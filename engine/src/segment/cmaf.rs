@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use protocols::container::fmp4::{
-    Fragment, FragmentBuilder, Selection, TrackKind, init_segment, ntp_timestamp,
+    Fragment, FragmentBuilder, Selection, TrackKind, init_segment, join_fragments, ntp_timestamp,
 };
 use protocols::media::{Frame, Timestamp, Tracks};
 
-use super::store::{Init, Part, Piece};
+use super::store::{Init, Joint, Part, Piece};
 
 /// The builders of one configuration of a stream.
 #[derive(Debug)]
@@ -114,8 +114,20 @@ impl Cmaf {
             })
             .unwrap_or_default()
         };
-        Some(Part { duration, independent, video: piece(video), audio: piece(audio) })
+        let (video, audio) = (piece(video), piece(audio));
+        let joint = join(&video.bytes, &audio.bytes);
+        Some(Part { duration, independent, video, audio, joint })
     }
+}
+
+/// Both pieces as one fragment; their payload is shared.
+fn join(video: &Bytes, audio: &Bytes) -> Option<Joint> {
+    let joined = join_fragments(video, audio)?;
+    Some(Joint {
+        head: joined.head.into(),
+        video: video.slice(joined.first),
+        audio: audio.slice(joined.second),
+    })
 }
 
 /// Runs one cut with the next number.

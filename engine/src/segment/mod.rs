@@ -14,6 +14,8 @@ pub mod manifest;
 pub mod playlist;
 mod segmenter;
 mod store;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 pub use segmenter::{Options, Segmenter};

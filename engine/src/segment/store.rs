@@ -61,14 +61,32 @@ pub struct Part {
     pub video: Piece,
     /// Sound of a CMAF part.
     pub audio: Piece,
+    /// What stands before the payload of both where they are sent as one fragment.
+    pub joint: Option<Joint>,
+}
+
+/// A part of both tracks as one fragment: this, then the payload of either piece.
+#[derive(Debug, Clone)]
+pub struct Joint {
+    /// Boxes of both tracks.
+    pub head: Bytes,
+    /// Payload of the pictures.
+    pub video: Bytes,
+    /// Payload of the sound.
+    pub audio: Bytes,
 }
 
 impl Part {
     /// The pieces of the tracks asked for, in the order they are sent.
     pub fn pieces(&self, track: Option<Track>) -> impl Iterator<Item = &Bytes> {
-        let video = (track != Some(Track::Audio)).then_some(&self.video.bytes);
-        let audio = (track != Some(Track::Video)).then_some(&self.audio.bytes);
-        video.into_iter().chain(audio).filter(|bytes| !bytes.is_empty())
+        let (video, audio) = (&self.video.bytes, &self.audio.bytes);
+        let pieces = match (track, &self.joint) {
+            (None, Some(joint)) => [Some(&joint.head), Some(&joint.video), Some(&joint.audio)],
+            (None, None) => [Some(video), Some(audio), None],
+            (Some(Track::Video), _) => [Some(video), None, None],
+            (Some(Track::Audio), _) => [Some(audio), None, None],
+        };
+        pieces.into_iter().flatten().filter(|bytes| !bytes.is_empty())
     }
 
     fn bytes(&self) -> usize {

@@ -75,6 +75,12 @@ impl Transport {
         let ticks = |time: Timestamp| u64::try_from(time.to_ticks(90_000)).unwrap_or(0);
         let video =
             Piece { bytes, time: ticks(start), duration: ticks(end).saturating_sub(ticks(start)) };
-        Some(Part { duration, independent: self.independent, video, audio: Piece::default() })
+        Some(Part {
+            duration,
+            independent: self.independent,
+            video,
+            audio: Piece::default(),
+            joint: None,
+        })
     }
 }

@@ -76,7 +76,11 @@ impl PieceFiles for BadPiece {
     }
 
     async fn sync(&self) -> io::Result<()> {
-        self.disk.0.borrow().sync_error.map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
+        self.disk
+            .0
+            .borrow()
+            .sync_error
+            .map_or(Ok(()), |code| Err(io::Error::from_raw_os_error(code)))
     }
 
     async fn close(self) {}
@@ -110,15 +114,15 @@ impl Bench {
         );
         let writer = glommio::spawn_local(writer.run());
         let piece = Duration::from_secs(600);
-        let recorder =
-            Recorder::new(place(), 1, piece, queue, Rc::clone(&tally), complaints);
+        let recorder = Recorder::new(place(), 1, piece, queue, Rc::clone(&tally), complaints);
         let start = clock::now();
         Self { disk, tally, recorder, writer, start, round: 0, clip: clip(H264_AAC) }
     }
 
     /// A second of the stream, and time for the writer.
     async fn second(&mut self) {
-        let clip = std::mem::replace(&mut self.clip, Clip { tracks: Arc::default(), frames: Vec::new() });
+        let clip =
+            std::mem::replace(&mut self.clip, Clip { tracks: Arc::default(), frames: Vec::new() });
         self.recorder.take(&MediaItem::Tracks(Arc::clone(&clip.tracks)), self.start);
         for item in clip.round(self.round, self.start) {
             let MediaItem::Frame(ingested) = &item else { continue };
@@ -197,7 +201,8 @@ fn a_full_disk_is_tried_again_until_it_has_room() {
         bench.seconds(40).await;
         assert_eq!(bench.gaps(GapReason::NoSpace), tried);
         let pieces = bench.end().await;
-        let with_media: Vec<_> = pieces.iter().filter(|(index, _)| !index.pairs.is_empty()).collect();
+        let with_media: Vec<_> =
+            pieces.iter().filter(|(index, _)| !index.pairs.is_empty()).collect();
         assert_eq!(with_media.len(), 2);
         for (index, media) in with_media {
             assert!(index.ended && index.media_bytes() == media.len() as u64, "no torn bytes");

@@ -89,7 +89,8 @@ impl Clip {
 
     fn payloads(&self, video: bool, rounds: usize) -> Vec<Bytes> {
         let of_track = self.frames.iter().filter(|frame| {
-            TrackKind::of(frame.kind) == Some(if video { TrackKind::Video } else { TrackKind::Audio })
+            TrackKind::of(frame.kind)
+                == Some(if video { TrackKind::Video } else { TrackKind::Audio })
         });
         // A temporal delimiter is not part of a sample.
         let payload = |frame: &Frame| match frame.payload.strip_prefix(&[0x12, 0]) {

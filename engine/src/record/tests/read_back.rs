@@ -38,7 +38,8 @@ fn frames_come_back_as_they_went_in() {
         let ([video, audio], count) = read_all(&root.0);
         assert_eq!((count, counts.pieces, counts.streams), (1, 1, 0));
         let clip = clip(file);
-        let payloads = |track: Samples| track.into_iter().map(|sample| sample.0).collect::<Vec<_>>();
+        let payloads =
+            |track: Samples| track.into_iter().map(|sample| sample.0).collect::<Vec<_>>();
         let expected = if has_video { clip.payloads(true, 4) } else { Vec::new() };
         assert!(payloads(video) == expected, "video");
         // Sound before the first picture is not recorded.

@@ -56,9 +56,8 @@ fn every_cut_leaves_the_whole_fragments_before_it() {
             assert!(cut < index.header.init_bytes as usize, "{cut}");
             continue;
         };
-        let before = whole.iter().filter(|(offset, part)| {
-            offset + u64::from(part.bytes) <= cut as u64
-        });
+        let before =
+            whole.iter().filter(|(offset, part)| offset + u64::from(part.bytes) <= cut as u64);
         let before: Vec<_> = before.copied().collect();
         assert_eq!(parts(&rebuilt), before, "{cut}");
         assert!(rebuilt.media_bytes() <= cut as u64);

@@ -28,6 +28,7 @@ mod fragment;
 pub mod fuzzing;
 mod index;
 mod init;
+mod join;
 pub mod read;
 mod sample_entry;
 
@@ -40,6 +41,7 @@ pub use index::{
     RandomAccessPoint, SegmentIndex, SegmentReference, write_random_access, write_segment_index,
 };
 pub use init::{Init, LeftOut, NothingCarried, Reason, Selection, codecs, init_segment};
+pub use join::{Joined, join_fragments};
 
 use crate::media::{AudioInfo, FrameKind, Track};
 
