@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use protocols::codec::rfc6381::Manifest;
 use protocols::container::fmp4::{self, Selection, TrackKind};
-use protocols::media::Timestamp;
 use protocols::dash::{
     AdaptationSet, Addressing, Media, Mpd, Period, Presentation, Representation, Segments,
     TimelineSegment,
 };
+use protocols::media::Timestamp;
 
 use super::piece::Piece;
 use super::segment::Segment;
