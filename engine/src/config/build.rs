@@ -113,9 +113,19 @@ fn http(values: &Values, base_dir: &Path) -> Http {
         deny_extensions: values.list("http/denyfile").into_iter().map(extension).collect(),
         deny_paths: values.list("http/denypath"),
         body_bytes_max: values.size("http/httpmaxbody"),
+        vod_dir: values.path("http/vod_dir", base_dir).unwrap_or_else(|| base_dir.join("vod")),
+        upload_bytes_max: upload_bytes_max(values),
         head_timeout: values.time("http/head_timeout"),
         keepalive_timeout: values.time("http/keepalive"),
         api_allow: values.list("http/api_allow"),
+    }
+}
+
+/// Older files bound uploads by the one bound of all bodies.
+fn upload_bytes_max(values: &Values) -> u64 {
+    match values.int("http/upload_mb") {
+        0 => 0,
+        mebibytes => (mebibytes << 20).max(values.int("http/httpmaxbody")),
     }
 }
 

@@ -229,6 +229,10 @@ pub struct Http {
     pub deny_paths: Vec<String>,
     /// Largest request body.
     pub body_bytes_max: usize,
+    /// Folder of files on demand.
+    pub vod_dir: PathBuf,
+    /// Largest body of an upload into it; 0 = none is taken.
+    pub upload_bytes_max: u64,
     /// A request head must be complete by then.
     pub head_timeout: Duration,
     /// An idle keep-alive connection is closed after that.

@@ -320,6 +320,21 @@ const HTTP: &[Opt] = &[
     ),
     opt("http/httpmaxbody", Int(0, 1_073_741_824), "67108864", "Largest request body.")
         .unit("bytes"),
+    opt(
+        "http/vod_dir",
+        Path,
+        "vod",
+        "Folder of files on demand, served below /vod/: whole, in ranges, and MP4 also as HLS \
+         (NAME.mp4.m3u8).",
+    ),
+    opt(
+        "http/upload_mb",
+        Int(0, 1_048_576),
+        "4096",
+        "Largest upload into that folder, from this machine only; 0 = none is taken. Where \
+         httpmaxbody is larger, that counts.",
+    )
+    .unit("MiB"),
     opt("http/head_timeout", Seconds(1, 600), "10", "A request head must be complete by then."),
     opt(
         "http/keepalive",

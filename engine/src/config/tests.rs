@@ -26,6 +26,7 @@ fn the_shipped_file_is_the_rendered_table() {
     assert!(loaded.base_dir.is_absolute() && loaded.http.html_dir.is_absolute());
     loaded.base_dir = ".".into();
     loaded.http.html_dir = "./html".into();
+    loaded.http.vod_dir = "./vod".into();
     loaded.record.dir = "./rec".into();
     assert_eq!(loaded, Config::default());
 }

@@ -70,7 +70,9 @@ impl Conn {
                     return Pumped::Idle;
                 }
             }
-            let at_boundary = self.frame_left == 0
+            // Looked up only for what has to stand at one.
+            let at_boundary = (self.thin || !self.out.is_empty())
+                && self.frame_left == 0
                 && place.as_ref().is_none_or(|place| {
                     *place.offset >= place.limit
                         || place.wire.boundary_at_or_after(*place.offset) == *place.offset

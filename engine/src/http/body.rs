@@ -1,4 +1,5 @@
-//! The body of an answer: whole in memory, or pulled piece by piece from a source that waits.
+//! The body of an answer: whole in memory, of a file, or pulled piece by piece from a source that
+//! waits.
 
 use std::io;
 use std::pin::Pin;
@@ -6,6 +7,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::http::file_body::FileBody;
 
 /// Where the pieces of a body come from. Lives on the shard of its connection.
 pub(crate) trait Source {
@@ -23,17 +26,8 @@ pub(crate) enum Body {
     Whole(Bytes),
     /// Pulled.
     Pulled(Box<dyn Source>),
-}
-
-impl Body {
-    /// The bytes of a body that is whole; empty for one that is pulled.
-    #[cfg(test)]
-    pub(crate) fn into_bytes(self) -> Bytes {
-        match self {
-            Self::Whole(bytes) => bytes,
-            Self::Pulled(_) => Bytes::new(),
-        }
-    }
+    /// Parts of a file. On a plain HTTP/1 connection they are sent without passing through here.
+    File(Box<FileBody>),
 }
 
 impl<T: Into<Bytes>> From<T> for Body {
@@ -54,6 +48,7 @@ impl HttpBody for Body {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Pulled(source) => source.poll_piece(cx).map_ok(Frame::data),
+            Self::File(file) => file.poll_piece(cx).map_ok(Frame::data),
         }
     }
 
@@ -61,6 +56,7 @@ impl HttpBody for Body {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Pulled(source) => source.remaining() == Some(0),
+            Self::File(file) => file.remaining() == 0,
         }
     }
 
@@ -70,6 +66,7 @@ impl HttpBody for Body {
             Self::Pulled(source) => {
                 source.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
             }
+            Self::File(file) => SizeHint::with_exact(file.remaining()),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! and TLS in between where the connection speaks it.
 
 use std::cell::Cell;
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
@@ -15,6 +16,7 @@ use glommio::io::{PollState, PollableFd};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use crate::net::sys::{self, Half};
+use crate::net::sys_serve;
 use crate::net::tls::TlsCodec;
 
 /// Bytes asked of the socket at once.
@@ -143,6 +145,80 @@ impl Io {
                 break;
             }
         }
+    }
+
+    /// Puts bytes back in front of those nobody has asked for yet.
+    pub(crate) fn unread(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            let later = std::mem::replace(&mut self.plain, BytesMut::from(bytes));
+            self.plain.extend_from_slice(&later);
+        }
+    }
+
+    /// Sends all of it on a plain connection, waiting for the peer; with `more` the kernel is told
+    /// that other bytes follow at once.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub(crate) async fn send_all(&mut self, bytes: &[u8], more: bool) -> io::Result<()> {
+        debug_assert!(self.tls.is_none(), "past the encryption");
+        self.flow.begin_output();
+        let mut left = bytes;
+        while !left.is_empty() {
+            let sent = if more {
+                sys_serve::send_more(self.borrow()?, left)
+            } else {
+                sys::send(self.borrow()?, left)
+            };
+            match sent {
+                Ok(sent) => {
+                    self.note_output(sent);
+                    left = left.get(sent..).unwrap_or_default();
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    poll_fn(|cx| self.poll_wait(cx, false)).await?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends bytes of a file on a plain connection until it takes no more, and waits then until it
+    /// does; how many it took. They must be in the page cache.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the file ends early, else what the socket says.
+    pub(crate) async fn send_file(
+        &mut self,
+        file: &File,
+        offset: u64,
+        count: u64,
+    ) -> io::Result<u64> {
+        debug_assert!(self.tls.is_none(), "past the encryption");
+        self.flow.begin_output();
+        let mut taken = 0;
+        while taken < count {
+            let left = usize::try_from(count - taken).unwrap_or(usize::MAX);
+            match sys_serve::send_file(self.borrow()?, file, offset + taken, left) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(sent) => {
+                    self.note_output(sent);
+                    taken += sent as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    poll_fn(|cx| self.poll_wait(cx, false)).await?;
+                    break;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Everything that was to be sent has been.
+    pub(crate) fn end_output(&mut self) {
+        self.flow.flushed.set(true);
     }
 
     fn socket(&self) -> io::Result<&PollableFd<OwnedFd>> {

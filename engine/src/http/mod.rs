@@ -7,6 +7,8 @@
 mod access;
 pub mod api;
 mod body;
+mod conditional;
+mod file_body;
 mod files;
 #[cfg(test)]
 mod fuzzing;
@@ -14,6 +16,8 @@ pub mod io;
 pub mod live;
 mod live_head;
 mod metrics_route;
+mod multipart;
+mod range;
 mod rec;
 mod rec_media;
 mod rec_url;
@@ -21,8 +25,11 @@ mod respond;
 mod router;
 mod segment_body;
 mod segments;
+mod sendfile;
 pub mod server;
+mod text_cache;
 mod urls;
+mod vod;
 pub mod websocket;
 
 use std::rc::Rc;
@@ -34,4 +41,16 @@ use crate::http::api::Backend;
 pub struct HttpContext {
     /// Where answers come from.
     pub backend: Rc<dyn Backend>,
+    /// Playlists as they were rendered.
+    texts: Rc<text_cache::TextCache>,
+    /// What is known of the files on demand.
+    vod: Rc<vod::Shelf>,
+}
+
+impl HttpContext {
+    /// For the connections of one shard.
+    #[must_use]
+    pub fn new(backend: Rc<dyn Backend>) -> Self {
+        Self { backend, texts: Rc::default(), vod: Rc::default() }
+    }
 }

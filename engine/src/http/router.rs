@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+use hyper::body::Body;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, StatusCode, Version};
 
@@ -10,7 +12,7 @@ use crate::http::respond::{self, READ_ONLY, READ_ONLY_CORS, Reply};
 use crate::http::server::{MediaKind, MediaRequest};
 use crate::http::urls::{self, Addressed};
 use crate::http::websocket::{self, UpgradeError};
-use crate::http::{HttpContext, access, api, files, live_head, metrics_route, rec, segments};
+use crate::http::{HttpContext, access, api, files, live_head, metrics_route, rec, segments, vod};
 
 /// Bytes of the caller's own name that are kept.
 const AGENT_BYTES_MAX: usize = 128;
@@ -32,8 +34,11 @@ pub(crate) enum Routed {
     Media(Box<MediaRequest>),
 }
 
-/// Finds the answer to a request. The body is never read: no path takes one.
-pub(crate) async fn route<B>(ctx: &HttpContext, caller: Caller, request: &Request<B>) -> Routed {
+/// Finds the answer to a request. The body is never read but by an upload.
+pub(crate) async fn route<B>(ctx: &HttpContext, caller: Caller, request: &mut Request<B>) -> Routed
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let routed = decide(ctx, caller, request).await;
     match routed {
         Routed::Reply(reply) => Routed::Reply(respond::finish(reply, request.method())),
@@ -41,7 +46,10 @@ pub(crate) async fn route<B>(ctx: &HttpContext, caller: Caller, request: &Reques
     }
 }
 
-async fn decide<B>(ctx: &HttpContext, caller: Caller, request: &Request<B>) -> Routed {
+async fn decide<B>(ctx: &HttpContext, caller: Caller, request: &mut Request<B>) -> Routed
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let config = ctx.backend.config();
     let at = match check_head(request, &config, caller) {
         Ok(at) => at,
@@ -64,6 +72,9 @@ async fn decide<B>(ctx: &HttpContext, caller: Caller, request: &Request<B>) -> R
     if let Some(live) = live_head::parse(&path, query, &config) {
         return media(caller, request, at, live);
     }
+    if vod::owns(&path) {
+        return Routed::Reply(vod::answer(ctx, caller, request, &config, &path).await);
+    }
     Routed::Reply(page(ctx, caller, request, &config, &at, &path).await)
 }
 
@@ -75,13 +86,19 @@ fn check_head<B>(
 ) -> Result<Addressed, (StatusCode, &'static str)> {
     let bad = |sentence| Err((StatusCode::BAD_REQUEST, sentence));
     let headers = request.headers();
+    let upload = vod::takes_body(request.method(), request.uri().path());
+    let length_max =
+        if upload { config.http.upload_bytes_max } else { config.http.body_bytes_max as u64 };
     // No path takes a body, so a chunked one has no use but to confuse proxies in front of us.
     if headers.contains_key(header::TRANSFER_ENCODING) {
+        if upload {
+            return Err((StatusCode::LENGTH_REQUIRED, "an upload names its Content-Length"));
+        }
         return bad("no path of this server takes a chunked body");
     }
     if let Some(length) = headers.get(header::CONTENT_LENGTH) {
         let length = length.to_str().ok().and_then(|text| text.parse::<u64>().ok());
-        if length.is_none_or(|length| length > config.http.body_bytes_max as u64) {
+        if length.is_none_or(|length| length > length_max) {
             return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"));
         }
     }
@@ -201,6 +218,9 @@ async fn page<B>(
             reply
         }
         "/api/status" => api::status(backend),
+        _ if vod::is_listing(path) => {
+            vod::list(path, request.uri().query().unwrap_or_default(), config).await
+        }
         _ if guarded => files::not_found(),
         _ => files::answer(path, request.headers(), config).await,
     }

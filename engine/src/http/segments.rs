@@ -20,6 +20,7 @@ use crate::http::HttpContext;
 use crate::http::body::Body;
 use crate::http::respond::{self, Reply};
 use crate::http::segment_body::{Growing, of_pieces};
+use crate::http::text_cache::TextKey;
 use crate::http::urls::{Addressed, query_value};
 use crate::segment::files::{File, FileName};
 use crate::segment::{Packaging, Snapshot, Targets, manifest, playlist};
@@ -29,8 +30,6 @@ use crate::shard::{Absent, Wanted};
 const MPD_TYPE: &str = "application/dash+xml";
 /// How long a first request may wait until there is something to play: a GOP, and a segment.
 const FIRST_WAIT: Duration = Duration::from_secs(15);
-/// Texts shorter than this are not worth compressing.
-const GZIP_BYTES_MIN: usize = 200;
 
 /// What a path asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,11 +169,24 @@ impl Request<'_> {
             }
         }
         let view = playlist::View { snapshot: &snapshot, folder: self.folder, low_latency };
-        let text = view.render(directives.skip, &without_directives(self.query));
+        let gzip = accepts_gzip(self.headers);
+        let tag = tag(&snapshot, directives.skip, gzip);
+        let query = without_directives(self.query);
+        let key = TextKey {
+            stream: self.key.clone(),
+            tag: tag.clone(),
+            low_latency,
+            query: query.clone(),
+            gzip,
+        };
+        let text = self.ctx.texts.get(key, || {
+            let text = view.render(directives.skip, &query);
+            if gzip { compress(text.as_bytes()) } else { text.into() }
+        });
         let blocking = directives.media_sequence.is_some();
         // The answer to a blocking request is the same for everybody and for good.
         let age = if blocking { 6 * snapshot.targets.segment_s } else { 0 };
-        Ok(self.text(text, MEDIA_TYPE, &tag(&snapshot, directives.skip), age))
+        Ok(self.text(text, gzip, MEDIA_TYPE, &tag, age))
     }
 
     async fn manifest(&self) -> Result<Reply, Reply> {
@@ -183,21 +195,27 @@ impl Request<'_> {
         let now_ms = i64::try_from(clock::unix_millis()).unwrap_or(i64::MAX);
         let view = manifest::View { snapshot: &snapshot, folder: self.folder, low_latency, now_ms };
         // It tells the time: no two are the same.
-        Ok(self.text(view.render(self.query), MPD_TYPE, "", 0))
+        let text = view.render(self.query);
+        let gzip = accepts_gzip(self.headers);
+        let text = if gzip { compress(text.as_bytes()) } else { text.into() };
+        Ok(self.text(text, gzip, MPD_TYPE, "", 0))
     }
 
-    /// A text with what caches want to know, compressed where that is welcome.
-    fn text(&self, text: String, media_type: &'static str, tag: &str, max_age_s: u32) -> Reply {
+    /// A text with what caches want to know.
+    fn text(
+        &self,
+        text: Bytes,
+        is_zipped: bool,
+        media_type: &'static str,
+        tag: &str,
+        max_age_s: u32,
+    ) -> Reply {
         if !tag.is_empty() && names_tag(self.headers, tag) {
             let mut reply = respond::empty(StatusCode::NOT_MODIFIED);
             set(&mut reply, header::ETAG, tag);
             return reply;
         }
-        let zip = text.len() >= GZIP_BYTES_MIN && accepts_gzip(self.headers);
-        let zipped = zip.then(|| gzip(text.as_bytes())).flatten();
-        let is_zipped = zipped.is_some();
-        let bytes = zipped.unwrap_or_else(|| text.into());
-        let mut reply = respond::body(StatusCode::OK, media_type, bytes);
+        let mut reply = respond::body(StatusCode::OK, media_type, text);
         if is_zipped {
             respond::set(&mut reply, header::CONTENT_ENCODING, "gzip");
         }
@@ -317,10 +335,13 @@ fn gone() -> Reply {
 }
 
 /// Names a state of a playlist.
-fn tag(snapshot: &Snapshot, skip: bool) -> String {
+fn tag(snapshot: &Snapshot, skip: bool, gzip: bool) -> String {
     let parts = snapshot.open.as_ref().map_or(0, |open| open.parts.len());
     let Snapshot { epoch, next_sequence, ended, .. } = snapshot;
-    format!("\"{epoch}-{next_sequence}-{parts}-{}\"", u8::from(skip) + 2 * u8::from(*ended))
+    format!(
+        "\"{epoch}-{next_sequence}-{parts}-{}\"",
+        u8::from(skip) + 2 * u8::from(*ended) + 4 * u8::from(gzip)
+    )
 }
 
 fn names_tag(headers: &HeaderMap, tag: &str) -> bool {
@@ -338,10 +359,10 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-fn gzip(bytes: &[u8]) -> Option<Bytes> {
+fn compress(bytes: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
-    encoder.write_all(bytes).ok()?;
-    encoder.finish().ok().map(Bytes::from)
+    // Writing to memory cannot fail.
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).map(Bytes::from).unwrap_or_default()
 }
 
 fn set(reply: &mut Reply, name: header::HeaderName, value: &str) {

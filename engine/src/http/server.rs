@@ -18,14 +18,17 @@ use futures_lite::future::poll_fn;
 use glommio::timer::Timer;
 use http_body_util::BodyExt;
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 
-use crate::http::HttpContext;
+use crate::clock;
+use crate::http::body::Body;
 use crate::http::io::{Flow, Io};
 use crate::http::respond::Reply;
 use crate::http::router::{self, Caller, Routed};
+use crate::http::sendfile::{self, FileReply, Persistence};
+use crate::http::{HttpContext, vod};
 use crate::net::tls::TlsCodec;
 use crate::stream::Container;
 
@@ -157,52 +160,34 @@ pub async fn serve(mut io: Io, peer: SocketAddr, ctx: Rc<HttpContext>) -> Outcom
     }
 }
 
-async fn serve_http1(io: Io, caller: Caller, ctx: Rc<HttpContext>, watch: Rc<Watch>) -> Outcome {
-    let wanted: Rc<RefCell<Option<Box<MediaRequest>>>> = Rc::default();
-    let service = service_fn(|request: Request<Incoming>| {
-        let (ctx, watch, wanted) = (ctx.clone(), watch.clone(), wanted.clone());
-        // Boxed: the driver below polls the connection without pinning it.
-        Box::pin(async move {
-            let _active = Active::new(watch);
-            match router::route(&ctx, caller, &request).await {
-                Routed::Reply(reply) => Ok::<Reply, Infallible>(reply),
-                Routed::Media(media) => {
-                    *wanted.borrow_mut() = Some(media);
-                    pending().await
+async fn serve_http1(
+    mut io: Io,
+    caller: Caller,
+    ctx: Rc<HttpContext>,
+    watch: Rc<Watch>,
+) -> Outcome {
+    let mut deadline = Deadline::default();
+    let reason = loop {
+        let left = converse(io, caller, &ctx, &watch, &mut deadline).await;
+        io = left.io;
+        match left.wanted {
+            Some(Wanted::Media(request)) => {
+                let Ok((fd, tls, leftover)) = io.into_parts() else {
+                    return watch.closed("connection_lost");
+                };
+                let request = *request;
+                return Outcome::Media(Box::new(MediaHandoff { fd, tls, leftover, request }));
+            }
+            Some(Wanted::File(mut reply)) => {
+                match send_file(&mut io, &mut reply, &watch, &mut deadline).await {
+                    None if reply.keep_alive => {}
+                    None => break "done",
+                    Some(reason) => break reason,
                 }
             }
-        })
-    });
-    let mut conn = http1::Builder::new()
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
-        .serve_connection(io, service);
-    let mut deadline = Deadline::default();
-    let reason = poll_fn(|cx| {
-        let polled = conn.poll_without_shutdown(cx);
-        // Earlier answers of a pipelining peer must be out before the media plane writes.
-        if wanted.borrow().is_some() && watch.flow.flushed.get() {
-            return Poll::Ready("media");
+            None => break left.reason,
         }
-        match polled {
-            Poll::Ready(Ok(())) => Poll::Ready("done"),
-            Poll::Ready(Err(e)) if e.is_parse() => Poll::Ready("bad_request"),
-            Poll::Ready(Err(_)) => Poll::Ready("connection_lost"),
-            Poll::Pending => deadline.poll(cx, &watch),
-        }
-    })
-    .await;
-    let parts = conn.into_parts();
-    let mut io = parts.io;
-    let request = wanted.borrow_mut().take();
-    if let (Some(request), "media") = (request, reason) {
-        let Ok((fd, tls, rest)) = io.into_parts() else {
-            return watch.closed("connection_lost");
-        };
-        let mut leftover = BytesMut::from(&parts.read_buf[..]);
-        leftover.extend_from_slice(&rest);
-        return Outcome::Media(Box::new(MediaHandoff { fd, tls, leftover, request: *request }));
-    }
+    };
     if matches!(reason, "done" | "bad_request") {
         let late = async {
             Timer::new(LINGER).await;
@@ -210,6 +195,112 @@ async fn serve_http1(io: Io, caller: Caller, ctx: Rc<HttpContext>, watch: Rc<Wat
         io.linger().or(late).await;
     }
     watch.closed(reason)
+}
+
+/// What a request takes a connection out of the HTTP library for.
+enum Wanted {
+    /// Live media, for good.
+    Media(Box<MediaRequest>),
+    /// A file, for one answer.
+    File(Box<FileReply>),
+}
+
+/// How the HTTP library left a connection.
+struct Left {
+    /// The connection; what was read ahead is in it.
+    io: Io,
+    /// Every earlier answer is out, and this one comes next.
+    wanted: Option<Wanted>,
+    /// Why it is over otherwise.
+    reason: &'static str,
+}
+
+/// Lets the HTTP library drive a connection until it ends, or until an answer wants the socket.
+async fn converse(
+    io: Io,
+    caller: Caller,
+    ctx: &Rc<HttpContext>,
+    watch: &Rc<Watch>,
+    deadline: &mut Deadline,
+) -> Left {
+    let plain = io.tls().is_none();
+    let wanted: Rc<RefCell<Option<Wanted>>> = Rc::default();
+    let service = service_fn(|request: Request<Incoming>| {
+        let (ctx, watch, wanted) = (ctx.clone(), watch.clone(), wanted.clone());
+        // Boxed: the driver below polls the connection without pinning it.
+        Box::pin(async move {
+            let _active = Active::new(watch);
+            let mut request = request;
+            let want = match router::route(&ctx, caller, &mut request).await {
+                Routed::Reply(reply) if plain && request.is_end_stream() => {
+                    match file_reply(reply, &request) {
+                        Ok(file) => Wanted::File(file),
+                        Err(reply) => return Ok::<Reply, Infallible>(*reply),
+                    }
+                }
+                Routed::Reply(reply) => return Ok(reply),
+                Routed::Media(media) => Wanted::Media(media),
+            };
+            *wanted.borrow_mut() = Some(want);
+            pending().await
+        })
+    });
+    let mut conn = http1::Builder::new()
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(io, service);
+    let reason = poll_fn(|cx| {
+        let polled = conn.poll_without_shutdown(cx);
+        // Earlier answers of a pipelining peer must be out before anybody else writes.
+        if wanted.borrow().is_some() && watch.flow.flushed.get() {
+            return Poll::Ready("wanted");
+        }
+        match polled {
+            Poll::Ready(Ok(())) => Poll::Ready("done"),
+            Poll::Ready(Err(e)) if e.is_parse() => Poll::Ready("bad_request"),
+            Poll::Ready(Err(_)) => Poll::Ready("connection_lost"),
+            Poll::Pending => deadline.poll(cx, watch),
+        }
+    })
+    .await;
+    let parts = conn.into_parts();
+    let mut io = parts.io;
+    io.unread(&parts.read_buf);
+    let wanted = wanted.borrow_mut().take().filter(|_| reason == "wanted");
+    Left { io, wanted, reason }
+}
+
+/// An answer whose body is a file, taken out of the HTTP library; any other one as it is.
+fn file_reply<B>(reply: Reply, request: &Request<B>) -> Result<Box<FileReply>, Box<Reply>> {
+    let (parts, body) = reply.into_parts();
+    let Body::File(body) = body else {
+        return Err(Box::new(Reply::from_parts(parts, body)));
+    };
+    let persistence = Persistence::of(request.version(), request.headers());
+    let now_s = i64::try_from(clock::unix_millis() / 1000).unwrap_or(i64::MAX);
+    Ok(Box::new(FileReply::new(parts, *body, persistence, now_s)))
+}
+
+/// Sends a file under the same deadlines as any answer; why the connection ends with it, if it
+/// does.
+async fn send_file(
+    io: &mut Io,
+    reply: &mut FileReply,
+    watch: &Watch,
+    deadline: &mut Deadline,
+) -> Option<&'static str> {
+    let mut sending = pin!(sendfile::send(io, reply));
+    poll_fn(|cx| match sending.as_mut().poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(None),
+        Poll::Ready(Err(e)) if is_of_file(&e) => Poll::Ready(Some("file_changed")),
+        Poll::Ready(Err(_)) => Poll::Ready(Some("connection_lost")),
+        Poll::Pending => deadline.poll(cx, watch).map(Some),
+    })
+    .await
+}
+
+fn is_of_file(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::Other)
 }
 
 async fn serve_http2(io: Io, caller: Caller, ctx: Rc<HttpContext>, watch: Rc<Watch>) -> Outcome {
@@ -221,8 +312,10 @@ async fn serve_http2(io: Io, caller: Caller, ctx: Rc<HttpContext>, watch: Rc<Wat
                 Timer::new(watch.head_timeout).await;
             };
             let _active = Active::new(watch.clone());
-            drain(request.body_mut(), limit).or(late).await;
-            match router::route(&ctx, caller, &request).await {
+            if !vod::takes_body(request.method(), request.uri().path()) {
+                drain(request.body_mut(), limit).or(late).await;
+            }
+            match router::route(&ctx, caller, &mut request).await {
                 Routed::Reply(reply) => Ok::<Reply, h2::Error>(reply),
                 // An endless body needs the whole connection: the peer retries on HTTP/1.1.
                 Routed::Media(_) => Err(h2::Reason::HTTP_1_1_REQUIRED.into()),

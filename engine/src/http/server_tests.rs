@@ -123,7 +123,7 @@ fn start_with(name: &str, change: impl FnOnce(&mut Config)) -> Server {
     let executor = LocalExecutorBuilder::default().io_memory(64 << 10).ring_depth(64);
     executor
         .spawn(move || async move {
-            let ctx = Rc::new(HttpContext { backend: Rc::new(Fake(config, port)) });
+            let ctx = Rc::new(HttpContext::new(Rc::new(Fake(config, port))));
             let tls = Rc::new(tls);
             loop {
                 while let Ok((socket, peer)) = sockets.try_recv() {

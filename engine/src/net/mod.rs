@@ -5,6 +5,7 @@ pub mod preflight;
 pub mod sys;
 pub mod sys_epoll;
 pub mod sys_file;
+pub mod sys_serve;
 pub mod sys_signal;
 pub mod sys_socket;
 pub mod tls;

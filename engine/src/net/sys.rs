@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -78,18 +78,36 @@ pub fn shutdown(fd: BorrowedFd<'_>, half: Half) {
 pub fn open_beneath(directory: &Path, relative: &str) -> io::Result<File> {
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
     let directory = OpenOptions::new().read(true).custom_flags(flags).open(directory)?;
-    let relative = CString::new(relative).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    openat2(directory.as_raw_fd(), relative, flags, 0, BENEATH).map(File::from)
+}
+
+/// Strictly beneath the directory: no `..` out of it, no symbolic link, no tricks of `/proc`.
+pub(super) const BENEATH: u64 =
+    libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+
+/// `openat2`: `flags` and `mode` as for `open`, `resolve` bounds what the path may do.
+pub(super) fn openat2(
+    directory: RawFd,
+    path: impl Into<Vec<u8>>,
+    flags: i32,
+    mode: u32,
+    resolve: u64,
+) -> io::Result<OwnedFd> {
+    let path = CString::new(path).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: all-zero is a valid open_how.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
-    how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+    // The flags are a small positive number.
+    how.flags = flags as u64;
+    how.mode = mode.into();
+    how.resolve = resolve;
     let fd = retry(|| {
         // SAFETY: path and open_how are live for the call and the size is that of open_how.
         let fd = unsafe {
             libc::syscall(
                 libc::SYS_openat2,
-                directory.as_raw_fd(),
-                relative.as_ptr(),
+                directory,
+                path.as_ptr(),
                 &raw const how,
                 size_of::<libc::open_how>(),
             )
@@ -98,7 +116,7 @@ pub fn open_beneath(directory: &Path, relative: &str) -> io::Result<File> {
     })?;
     let fd = i32::try_from(fd).map_err(|_| io::ErrorKind::InvalidData)?;
     // SAFETY: the kernel has just returned this descriptor and nobody else knows it.
-    Ok(unsafe { File::from_raw_fd(fd) })
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The addresses of all network interfaces, loopback included; empty when they cannot be read.
@@ -140,7 +158,7 @@ pub fn interface_addresses() -> Vec<IpAddr> {
     found
 }
 
-fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+pub(super) fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
     loop {
         if let Ok(n) = usize::try_from(call()) {
             return Ok(n);

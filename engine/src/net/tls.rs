@@ -223,7 +223,11 @@ impl Write for Socket<'_> {
     }
 
     fn write_vectored(&mut self, records: &[IoSlice<'_>]) -> io::Result<usize> {
-        sys::sendmsg(self.0, records)
+        match records {
+            // Most batches are one record, and this call is the cheaper one.
+            [record] => sys::send(self.0, record),
+            _ => sys::sendmsg(self.0, records),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

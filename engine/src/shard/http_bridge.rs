@@ -135,7 +135,7 @@ impl Shard {
     pub(super) fn start_http(&mut self) {
         let Some(shard) = self.this.upgrade() else { return };
         let backend = ShardBackend { shard, shared: self.shared.clone() };
-        self.http = Some(Rc::new(HttpContext { backend: Rc::new(backend) }));
+        self.http = Some(Rc::new(HttpContext::new(Rc::new(backend))));
     }
 
     /// Hands a connection that speaks HTTP, or TLS on an HTTP port, to a task.

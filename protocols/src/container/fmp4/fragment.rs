@@ -24,6 +24,30 @@ pub struct Sample {
     pub payload: Bytes,
 }
 
+/// What a fragment says of one access unit whose payload is elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SampleHead {
+    /// Ticks until the next sample is decoded; more than 0.
+    pub duration: u32,
+    /// Presentation minus decode time in ticks.
+    pub composition_offset: i32,
+    /// Dependency class.
+    pub kind: FrameKind,
+    /// Bytes of payload.
+    pub bytes: u32,
+}
+
+impl Sample {
+    fn head(&self) -> SampleHead {
+        SampleHead {
+            duration: self.duration,
+            composition_offset: self.composition_offset,
+            kind: self.kind,
+            bytes: u32::try_from(self.payload.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
 /// What a fragment says of all its samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FragmentHead {
@@ -82,22 +106,45 @@ pub fn write_fragment(
     head: &FragmentHead,
     samples: &[Sample],
 ) -> Result<(), FragmentTooLarge> {
-    let Some(first) = samples.first() else { return Ok(()) };
+    let media_bytes: usize = samples.iter().map(|sample| sample.payload.len()).sum();
+    if media_bytes <= FRAGMENT_BYTES_MAX {
+        // For the head and the payload at once.
+        out.reserve(256 + samples.len().min(FRAGMENT_SAMPLES_MAX) * 16 + media_bytes);
+    }
+    write_fragment_head(out, head, samples.iter().map(Sample::head))?;
+    for sample in samples {
+        out.put_slice(&sample.payload);
+    }
+    Ok(())
+}
+
+/// As [`write_fragment`], but leaves out the payload: the fragment is whole once the payloads of
+/// the samples follow what is appended, in their order and without anything between them.
+///
+/// # Errors
+/// As there.
+pub fn write_fragment_head(
+    out: &mut Vec<u8>,
+    head: &FragmentHead,
+    samples: impl ExactSizeIterator<Item = SampleHead> + Clone,
+) -> Result<(), FragmentTooLarge> {
+    let Some(first) = samples.clone().next() else { return Ok(()) };
+    let count = samples.len();
     let media_bytes = samples
-        .iter()
-        .try_fold(0usize, |sum, sample| sum.checked_add(sample.payload.len()))
-        .filter(|sum| *sum <= FRAGMENT_BYTES_MAX && samples.len() <= FRAGMENT_SAMPLES_MAX)
+        .clone()
+        .try_fold(0usize, |sum, sample| sum.checked_add(sample.bytes as usize))
+        .filter(|sum| *sum <= FRAGMENT_BYTES_MAX && count <= FRAGMENT_SAMPLES_MAX)
         .ok_or(FragmentTooLarge)?;
 
-    let (tfhd, trun) = field_flags(head.track, first.duration, samples);
+    let (tfhd, trun) = field_flags(head.track, first.duration, samples.clone());
     let same_duration = tfhd & TFHD_DEFAULT_DURATION != 0;
     let sample_bytes = 4 * (trun >> 8 & 0x0f).count_ones() as usize;
     let tfhd_bytes = if same_duration { 24 } else { 20 };
-    let trun_bytes = 20 + samples.len() * sample_bytes;
+    let trun_bytes = 20 + count * sample_bytes;
     let traf_bytes = 8 + tfhd_bytes + 20 + trun_bytes;
     let moof_bytes = 8 + 16 + traf_bytes;
 
-    out.reserve(32 + moof_bytes + 8 + media_bytes);
+    out.reserve(32 + moof_bytes + 8);
     if let Some(ntp_timestamp) = head.ntp_timestamp {
         write_reference_time(out, head, ntp_timestamp);
     }
@@ -116,12 +163,12 @@ pub fn write_fragment(
     out.put_u64(head.base_decode_time);
     put_header(out, trun_bytes, b"trun");
     // Version 1: composition offsets are signed. The data begins behind the header of `mdat`.
-    put_u32s(out, &[1 << 24 | trun, field(samples.len()), field(moof_bytes + 8)]);
+    put_u32s(out, &[1 << 24 | trun, field(count), field(moof_bytes + 8)]);
     for sample in samples {
         if trun & TRUN_DURATION != 0 {
             out.put_u32(sample.duration);
         }
-        out.put_u32(field(sample.payload.len()));
+        out.put_u32(sample.bytes);
         if trun & TRUN_FLAGS != 0 {
             out.put_u32(sample_flags(sample.kind));
         }
@@ -130,17 +177,18 @@ pub fn write_fragment(
         }
     }
     put_header(out, 8 + media_bytes, b"mdat");
-    for sample in samples {
-        out.put_slice(&sample.payload);
-    }
     Ok(())
 }
 
 /// Which fields `tfhd` and `trun` hold.
-fn field_flags(track: TrackKind, duration: u32, samples: &[Sample]) -> (u32, u32) {
+fn field_flags(
+    track: TrackKind,
+    duration: u32,
+    samples: impl Iterator<Item = SampleHead> + Clone,
+) -> (u32, u32) {
     let mut tfhd = TFHD_BASE_IS_MOOF | TFHD_DEFAULT_FLAGS;
     let mut trun = TRUN_DATA_OFFSET | TRUN_SIZE;
-    if samples.iter().all(|sample| sample.duration == duration) {
+    if samples.clone().all(|sample| sample.duration == duration) {
         tfhd |= TFHD_DEFAULT_DURATION;
     } else {
         trun |= TRUN_DURATION;
@@ -148,7 +196,8 @@ fn field_flags(track: TrackKind, duration: u32, samples: &[Sample]) -> (u32, u32
     if track == TrackKind::Video {
         trun |= TRUN_FLAGS;
     }
-    if samples.iter().any(|sample| sample.composition_offset != 0) {
+    let mut samples = samples;
+    if samples.any(|sample| sample.composition_offset != 0) {
         trun |= TRUN_COMPOSITION_OFFSET;
     }
     (tfhd, trun)

@@ -34,8 +34,8 @@ mod sample_entry;
 
 pub use builder::{BuilderCounts, Fragment, FragmentBuilder};
 pub use fragment::{
-    FRAGMENT_BYTES_MAX, FragmentHead, FragmentTooLarge, Sample, ntp_timestamp, write_fragment,
-    write_segment_type,
+    FRAGMENT_BYTES_MAX, FragmentHead, FragmentTooLarge, Sample, SampleHead, ntp_timestamp,
+    write_fragment, write_fragment_head, write_segment_type,
 };
 pub use index::{
     RandomAccessPoint, SegmentIndex, SegmentReference, write_random_access, write_segment_index,

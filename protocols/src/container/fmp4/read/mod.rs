@@ -13,7 +13,7 @@ mod scanner;
 
 pub use fragment::{TrackDefaults, TrackFragment};
 pub use movie::{Movie, MovieTrack};
-pub use sample_table::{SampleTable, Samples};
+pub use sample_table::{SamplePlace, SampleTable, Samples};
 pub use scanner::{FoundFragment, Scanner, Step, Stop};
 
 /// Largest `moov` read, in bytes: days of samples.

@@ -88,18 +88,12 @@ impl SampleTable {
     /// beyond the end of the file. A small box may announce [`TABLE_SAMPLES_MAX`] samples: a walk
     /// through all of them belongs into pieces where others wait for the thread.
     pub fn samples(&self) -> Samples<'_> {
-        Samples {
-            table: self,
-            index: 0,
-            decode_time: 0,
-            duration: Run::default(),
-            composition_offset: Run::default(),
-            chunk: 0,
-            chunk_run: 0,
-            chunk_samples_left: 0,
-            position: 0,
-            keyframe: 0,
-        }
+        self.samples_from(&SamplePlace::default())
+    }
+
+    /// Goes on with a walk of this table at a place where [`Samples::place`] found it.
+    pub fn samples_from(&self, place: &SamplePlace) -> Samples<'_> {
+        Samples { table: self, place: *place }
     }
 }
 
@@ -152,10 +146,9 @@ impl Run {
     }
 }
 
-/// The walk of [`SampleTable::samples`].
-#[derive(Debug, Clone)]
-pub struct Samples<'a> {
-    table: &'a SampleTable,
+/// Where a walk has come to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SamplePlace {
     index: u32,
     decode_time: u64,
     duration: Run,
@@ -170,37 +163,56 @@ pub struct Samples<'a> {
     keyframe: usize,
 }
 
+/// The walk of [`SampleTable::samples`].
+#[derive(Debug, Clone)]
+pub struct Samples<'a> {
+    table: &'a SampleTable,
+    place: SamplePlace,
+}
+
 impl Samples<'_> {
+    /// Where the walk has come to: the next sample is the first one of a walk that goes on there.
+    pub fn place(&self) -> SamplePlace {
+        self.place
+    }
+
     /// Begins the next chunk that holds samples.
     fn next_chunk(&mut self) -> Option<()> {
         let SampleTable { chunks, chunk_offsets, chunk_offset_bytes, .. } = self.table;
-        while self.chunk_samples_left == 0 {
-            let high =
-                if *chunk_offset_bytes == 8 { field(chunk_offsets, 8, self.chunk, 0)? } else { 0 };
-            let low =
-                field(chunk_offsets, *chunk_offset_bytes, self.chunk, chunk_offset_bytes - 4)?;
-            self.position = u64::from(high) << 32 | u64::from(low);
-            self.chunk += 1;
+        while self.place.chunk_samples_left == 0 {
+            let high = if *chunk_offset_bytes == 8 {
+                field(chunk_offsets, 8, self.place.chunk, 0)?
+            } else {
+                0
+            };
+            let low = field(
+                chunk_offsets,
+                *chunk_offset_bytes,
+                self.place.chunk,
+                chunk_offset_bytes - 4,
+            )?;
+            self.place.position = u64::from(high) << 32 | u64::from(low);
+            self.place.chunk += 1;
             // Chunks count from 1.
-            while field(chunks, 12, self.chunk_run + 1, 0)
-                .is_some_and(|first| first as usize <= self.chunk)
+            while field(chunks, 12, self.place.chunk_run + 1, 0)
+                .is_some_and(|first| first as usize <= self.place.chunk)
             {
-                self.chunk_run += 1;
+                self.place.chunk_run += 1;
             }
-            self.chunk_samples_left = field(chunks, 12, self.chunk_run, 4)?;
+            self.place.chunk_samples_left = field(chunks, 12, self.place.chunk_run, 4)?;
         }
-        self.chunk_samples_left -= 1;
+        self.place.chunk_samples_left -= 1;
         Some(())
     }
 
     fn is_keyframe(&mut self) -> bool {
         let Some(keyframes) = &self.table.keyframes else { return true };
         // Samples count from 1, and `index` was counted on already.
-        while let Some(number) = field(keyframes, 4, self.keyframe, 0) {
-            if number >= self.index {
-                return number == self.index;
+        while let Some(number) = field(keyframes, 4, self.place.keyframe, 0) {
+            if number >= self.place.index {
+                return number == self.place.index;
             }
-            self.keyframe += 1;
+            self.place.keyframe += 1;
         }
         false
     }
@@ -210,28 +222,28 @@ impl Iterator for Samples<'_> {
     type Item = FileSample;
 
     fn next(&mut self) -> Option<FileSample> {
-        if self.index >= self.table.count {
+        if self.place.index >= self.table.count {
             return None;
         }
         let size = match &self.table.sizes {
             Sizes::Same(size) => *size,
-            Sizes::Each(sizes) => field(sizes, 4, self.index as usize, 0)?,
+            Sizes::Each(sizes) => field(sizes, 4, self.place.index as usize, 0)?,
         };
-        let duration = self.duration.next(&self.table.durations)?;
+        let duration = self.place.duration.next(&self.table.durations)?;
         // Where the box ends before the samples do, the rest has none.
         let composition_offset =
-            self.composition_offset.next(&self.table.composition_offsets).unwrap_or(0);
+            self.place.composition_offset.next(&self.table.composition_offsets).unwrap_or(0);
         self.next_chunk()?;
-        self.index += 1;
-        let (offset, decode_time) = (self.position, self.decode_time);
+        self.place.index += 1;
+        let (offset, decode_time) = (self.place.position, self.place.decode_time);
         let end = offset.checked_add(size.into()).filter(|end| *end <= self.table.file_bytes);
         let Some(end) = end else {
-            self.index = self.table.count;
+            self.place.index = self.table.count;
             return None;
         };
-        self.position = end;
+        self.place.position = end;
         // At most 2^24 durations of 32 bits.
-        self.decode_time += u64::from(duration);
+        self.place.decode_time += u64::from(duration);
         Some(FileSample {
             offset,
             size,
@@ -279,6 +291,14 @@ mod tests {
         assert_eq!(presented, [1, 1, 1, -4, -4, 0]);
         let keyframes: Vec<_> = found.iter().map(|sample| sample.keyframe).collect();
         assert_eq!(keyframes, [true, false, false, true, false, false]);
+        // A walk that goes on at each place of another one finds the same.
+        let stbl = Bytes::from(boxes.concat());
+        let table = SampleTable::parse(&stbl, &stbl, 1 << 40).unwrap();
+        let mut walk = table.samples();
+        for count in 0..=found.len() {
+            assert_eq!(table.samples_from(&walk.place()).collect::<Vec<_>>(), found[count..]);
+            assert_eq!(walk.next(), found.get(count).copied());
+        }
         // A file that ends before the third sample does.
         assert_eq!(samples(&boxes, 1 << 32).len(), 2);
     }

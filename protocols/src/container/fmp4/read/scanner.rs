@@ -62,8 +62,9 @@ pub enum Stop {
     NotRead,
 }
 
-/// A walk over the top of one file. A loop over [`Scanner::step`] until [`Step::Done`].
-#[derive(Debug)]
+/// A walk over the top of one file. A loop over [`Scanner::step`] until [`Step::Done`]. A clone
+/// goes on where the original stood.
+#[derive(Debug, Clone)]
 pub struct Scanner {
     file_bytes: u64,
     defaults: Vec<TrackDefaults>,

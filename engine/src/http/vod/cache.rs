@@ -1,0 +1,127 @@
+//! The presentations of a shard that were made lately. Each shard has its own.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use glommio::sync::Semaphore;
+
+use super::off_shard;
+use super::presentation::{Presentation, Unplayable};
+use super::scan::{Slice, Walk};
+use crate::http::file_body::{DiskFile, Stamp};
+
+/// Most presentations kept.
+const ENTRIES_MAX: usize = 32;
+/// Most memory of those kept; a larger one is made for each request.
+const BYTES_MAX: usize = 64 << 20;
+
+/// What a presentation was made of: the name only tells files apart that look the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Key {
+    below: String,
+    stamp: Stamp,
+    target: Duration,
+}
+
+type Made = Result<Arc<Presentation>, Unplayable>;
+
+/// See the module text.
+pub(crate) struct Shelf {
+    /// The one used last is at the back.
+    entries: RefCell<VecDeque<(Key, Made)>>,
+    /// One file at a time is walked over; who waits for the same file finds it made.
+    walking: Semaphore,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Self { entries: RefCell::default(), walking: Semaphore::new(1) }
+    }
+}
+
+impl Shelf {
+    /// The presentation of an open file, with segments of at least `target`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn presentation(
+        &self,
+        below: &str,
+        file: &Rc<DiskFile>,
+        target: Duration,
+    ) -> Made {
+        let key = Key { below: below.to_owned(), stamp: file.stamp(), target };
+        if let Some(made) = self.find(&key) {
+            return made;
+        }
+        let _permit = self.walking.acquire_permit(1).await.map_err(|_| Unplayable::NotRead)?;
+        if let Some(made) = self.find(&key) {
+            return made;
+        }
+        let again = file.file().try_clone().map_err(|_| Unplayable::NotRead)?;
+        let mut walk = Box::new(Walk::new(again, key.stamp.len, target));
+        let made = loop {
+            match off_shard(move || walk.advance()).await {
+                Slice::More(more) => walk = more,
+                Slice::Done(made) => break made.map(Arc::new),
+            }
+        };
+        // A disk that failed once may do better.
+        if made.as_ref().err() != Some(&Unplayable::NotRead) {
+            self.keep(key, made.clone());
+        }
+        made
+    }
+
+    fn find(&self, key: &Key) -> Option<Made> {
+        let mut entries = self.entries.borrow_mut();
+        let at = entries.iter().position(|(known, _)| known == key)?;
+        let entry = entries.remove(at)?;
+        let made = entry.1.clone();
+        entries.push_back(entry);
+        Some(made)
+    }
+
+    fn keep(&self, key: Key, made: Made) {
+        let cost = |made: &Made| made.as_ref().map_or(0, |made| made.cost_bytes());
+        if cost(&made) > BYTES_MAX {
+            return;
+        }
+        let mut entries = self.entries.borrow_mut();
+        // An older version of the same file is of no more use.
+        entries.retain(|(known, _)| known.below != key.below || known.target != key.target);
+        entries.push_back((key, made));
+        while entries.len() > ENTRIES_MAX
+            || entries.iter().map(|(_, made)| cost(made)).sum::<usize>() > BYTES_MAX
+        {
+            entries.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shelf_keeps_what_was_used_last_and_one_version_of_each() {
+        let shelf = Shelf::default();
+        let key = |name: usize, len| Key {
+            below: name.to_string(),
+            stamp: Stamp { len, modified_s: 0, modified_ns: 0, inode: 0 },
+            target: Duration::from_secs(4),
+        };
+        for name in 0..ENTRIES_MAX {
+            shelf.keep(key(name, 1), Err(Unplayable::NotMp4));
+        }
+        assert!(shelf.find(&key(0, 1)).is_some());
+        shelf.keep(key(100, 1), Err(Unplayable::NotMp4));
+        assert!(shelf.find(&key(0, 1)).is_some() && shelf.find(&key(1, 1)).is_none());
+        shelf.keep(key(0, 2), Err(Unplayable::NoTrack));
+        assert!(shelf.find(&key(0, 1)).is_none() && shelf.find(&key(0, 2)).is_some());
+        assert_eq!(shelf.entries.borrow().len(), ENTRIES_MAX);
+    }
+}

@@ -1,0 +1,89 @@
+//! Whether a request that changes something comes from this machine, and from nobody who speaks
+//! through it. Pure.
+
+use std::net::IpAddr;
+
+use hyper::header::{self, HeaderMap};
+
+use crate::http::{access, urls};
+
+/// Headers that proxies set: with one of them the peer is not who asks.
+const FORWARDED: [&str; 5] =
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+
+/// Why a request is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Stranger {
+    /// Another machine.
+    #[error("files are taken from this machine only")]
+    Remote,
+    /// A proxy on this machine speaks for somebody.
+    #[error("files are taken from this machine only, and not through a proxy")]
+    Proxied,
+    /// A page of another site, in a browser on this machine.
+    #[error("files are not taken from pages of other sites")]
+    CrossSite,
+}
+
+/// Checks the peer, and what the request says of where it comes from.
+pub(super) fn check(
+    peer: IpAddr,
+    authority: Option<&str>,
+    headers: &HeaderMap,
+) -> Result<(), Stranger> {
+    if !access::permitted(peer, &[]) {
+        return Err(Stranger::Remote);
+    }
+    if FORWARDED.iter().any(|name| headers.contains_key(*name)) {
+        return Err(Stranger::Proxied);
+    }
+    let text =
+        |name: header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or(""));
+    // A name that only resolves to this machine may belong to a page that rebinds it.
+    let host = authority.or_else(|| text(header::HOST)).unwrap_or_default();
+    let is_local = urls::parse_host(host).is_some_and(|(host, _)| {
+        host.eq_ignore_ascii_case("localhost")
+            || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    });
+    let same_origin = text(header::ORIGIN).is_none_or(|origin| {
+        origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host))
+    });
+    let site = headers.get("sec-fetch-site").map(|value| value.to_str().unwrap_or(""));
+    let same_site = site.is_none_or(|site| matches!(site, "same-origin" | "none"));
+    if is_local && same_origin && same_site { Ok(()) } else { Err(Stranger::CrossSite) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::{HeaderName, HeaderValue};
+
+    #[test]
+    fn only_this_machine_and_its_own_pages_may() {
+        let check = |peer: &str, pairs: &[(&str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                let name = HeaderName::try_from(*name).unwrap();
+                headers.insert(name, HeaderValue::from_str(value).unwrap());
+            }
+            check(peer.parse().unwrap(), None, &headers)
+        };
+        let host = ("host", "localhost:8080");
+        assert_eq!(check("127.0.0.1", &[host]), Ok(()));
+        assert_eq!(check("::1", &[("host", "[::1]:8080")]), Ok(()));
+        assert_eq!(check("127.0.0.1", &[host, ("origin", "http://localhost:8080")]), Ok(()));
+        assert_eq!(check("10.0.0.1", &[host]), Err(Stranger::Remote));
+        assert_eq!(check("127.0.0.1", &[host, ("x-forwarded-for", "x")]), Err(Stranger::Proxied));
+        for pairs in [
+            &[("host", "evil.example")][..],
+            &[("host", "127.0.0.1.evil.example")],
+            &[host, ("origin", "http://evil.example")],
+            &[host, ("origin", "null")],
+            &[host, ("origin", "http://localhost:9000")],
+            &[host, ("sec-fetch-site", "cross-site")],
+            &[],
+        ] {
+            assert_eq!(check("127.0.0.1", pairs), Err(Stranger::CrossSite), "{pairs:?}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! `NAME.mp4.m3u8` and what it lists: the HLS face of an MP4 file that lies there.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use protocols::hls::MEDIA_TYPE;
+
+use super::cache::Shelf;
+use super::file::Representation;
+use super::presentation::{Presentation, Unplayable};
+use super::{not_found, off_shard, open};
+use crate::config::model::Config;
+use crate::http::file_body::{DiskFile, Part};
+use crate::http::respond::{self, Reply};
+
+/// Segments of files are at least so long: nobody waits for their end, as with live ones.
+const SEGMENT_MIN: Duration = Duration::from_secs(4);
+/// Endings of files that can be seen as HLS.
+const SOURCES: [&str; 3] = [".mp4", ".m4v", ".mov"];
+
+/// What a path asks of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Playlist,
+    Init,
+    Segment(usize),
+}
+
+/// Whether a file of this name can be seen as HLS.
+pub(super) fn is_source(name: &str) -> bool {
+    SOURCES.iter().any(|ending| {
+        let at = name.len().checked_sub(ending.len()).filter(|at| *at > 0);
+        at.and_then(|at| name.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(ending))
+    })
+}
+
+/// The file a path speaks of, and what is wanted of it. Pure.
+fn parse(below: &str) -> Option<(&str, Wanted)> {
+    if let Some(source) = below.strip_suffix(".m3u8") {
+        return is_source(source).then_some((source, Wanted::Playlist));
+    }
+    let (source, name) = below.rsplit_once('/')?;
+    let wanted = if name == "init.mp4" {
+        Wanted::Init
+    } else {
+        let number = name.strip_prefix("seg-")?.strip_suffix(".m4s")?;
+        let plain = number == "0" || !number.starts_with(['0', '+']);
+        Wanted::Segment(number.parse().ok().filter(|_| plain)?)
+    };
+    is_source(source).then_some((source, wanted))
+}
+
+/// What a path that names no file stands for.
+pub(super) async fn find(
+    shelf: &Shelf,
+    config: &Config,
+    below: &str,
+    query: Option<&str>,
+) -> Result<Representation, Reply> {
+    let (source, wanted) = parse(below).ok_or_else(not_found)?;
+    let opened = open(&config.http.vod_dir, source).await.ok().flatten();
+    let file = opened.ok_or_else(not_found)?;
+    let target = config.http.segment.max(SEGMENT_MIN);
+    let made = shelf.presentation(source, &file, target).await;
+    let made = made.map_err(|unplayable| refuse(unplayable))?;
+    let (part, media_type) = match wanted {
+        Wanted::Playlist => {
+            let name = source.rsplit('/').next().unwrap_or(source).to_owned();
+            let query = query.unwrap_or_default().to_owned();
+            // A long file has thousands of lines.
+            let text = off_shard(move || made.playlist(&name, &query)).await;
+            (Part::Bytes(Bytes::from(text)), MEDIA_TYPE)
+        }
+        Wanted::Init => (Part::Bytes(made.init()), made.media_type()),
+        Wanted::Segment(number) => return segment(file, made, number, target).await,
+    };
+    let suffix = format!("-{}", target.as_millis());
+    Ok(Representation::of_parts(file, vec![part], media_type, &suffix))
+}
+
+async fn segment(
+    file: Rc<DiskFile>,
+    made: Arc<Presentation>,
+    number: usize,
+    target: Duration,
+) -> Result<Representation, Reply> {
+    let media_type = made.media_type();
+    let failed = |_| refuse(Unplayable::NotRead);
+    let (again, length) = (file.file().try_clone().map_err(failed)?, file.stamp().len);
+    let parts = off_shard(move || made.segment(number, &again, length)).await;
+    let parts = parts.ok_or_else(not_found)?.map_err(failed)?;
+    let suffix = format!("-{}-{number}", target.as_millis());
+    Ok(Representation::of_parts(file, parts, media_type, &suffix))
+}
+
+fn refuse(unplayable: Unplayable) -> Reply {
+    let status = match unplayable {
+        Unplayable::NotRead => StatusCode::INTERNAL_SERVER_ERROR,
+        Unplayable::NotMp4 | Unplayable::NoTrack | Unplayable::TooLong => {
+            StatusCode::UNSUPPORTED_MEDIA_TYPE
+        }
+    };
+    respond::text(status, &unplayable.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_playlists_and_segments() {
+        for (path, expected) in [
+            ("a.mp4.m3u8", Some(("a.mp4", Wanted::Playlist))),
+            ("d/a.MOV.m3u8", Some(("d/a.MOV", Wanted::Playlist))),
+            ("d/a.mp4/init.mp4", Some(("d/a.mp4", Wanted::Init))),
+            ("a.mp4/seg-0.m4s", Some(("a.mp4", Wanted::Segment(0)))),
+            ("a.mp4/seg-12.m4s", Some(("a.mp4", Wanted::Segment(12)))),
+            ("a.mp4/seg-01.m4s", None),
+            ("a.mp4/seg-+1.m4s", None),
+            ("a.mp4/seg--1.m4s", None),
+            ("a.mp4/seg-99999999999999999999.m4s", None),
+            ("a.mp4/x/seg-1.m4s", None),
+            ("a.flv.m3u8", None),
+            ("a.m3u8", None),
+            ("d/.mp4.m3u8", Some(("d/.mp4", Wanted::Playlist))),
+            (".mp4.m3u8", None),
+            ("seg-1.m4s", None),
+        ] {
+            assert_eq!(parse(path), expected, "{path}");
+        }
+    }
+}
