@@ -5,6 +5,7 @@ mod hostile_http;
 mod hostile_rtmp;
 mod lifecycle;
 mod publish_play;
+mod record;
 mod segments;
 mod slow;
 mod start;

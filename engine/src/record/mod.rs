@@ -43,7 +43,7 @@ mod upkeep;
 mod writer;
 
 pub use hub::Hub;
-pub use join::{JoinError, Joined, JoinedPart, Patch, join};
+pub use join::{JoinError, Joined, JoinedPart, Patch, Shift, join};
 pub use library::{Library, LoadError};
 pub use manifest::manifest;
 pub use name::{DEFAULT_VHOST, PieceName, Place, day_text, looks_like_day, parse_day, parse_time};
