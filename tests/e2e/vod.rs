@@ -144,7 +144,7 @@ fn what_is_uploaded_can_be_fetched() {
     let names = left.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     assert_eq!(names.filter(|name| name.contains("tmp") || name.contains("part")).count(), 0);
     assert_eq!(upload(&server, &file, "/vod/new.mp4").as_deref(), Some("409"), "it is there");
-    assert_eq!(upload(&server, &file, "/vod/new.mp4?overwrite=1").as_deref(), Some("200"));
+    assert_eq!(upload(&server, &file, "/vod/new.mp4?overwrite=1").as_deref(), Some("201"));
     let outside = upload(&server, &file, "/vod/..%2fnew.mp4");
     assert!(outside.is_some_and(|status| status == "400" || status == "404" || status == "403"));
 }

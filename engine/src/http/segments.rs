@@ -283,6 +283,7 @@ impl Request<'_> {
     }
 
     /// A segment can be waited for when it is the one in the making or the next.
+    #[expect(clippy::result_large_err, reason = "the error is the answer")]
     fn check_near(&self, snapshot: &Snapshot, sequence: u64) -> Result<(), Reply> {
         let first = snapshot.segments.first().map_or(snapshot.next_sequence, |s| s.sequence);
         let last = snapshot.next_sequence + u64::from(!snapshot.ended);
