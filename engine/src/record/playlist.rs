@@ -30,7 +30,7 @@ pub enum Tail {
 }
 
 /// The playlist of everything in these pieces within a window of wall clock (Unix milliseconds);
-/// `uri` gives the reference of a piece's media file, which takes a `Shift` as
+/// `uri` gives the reference of a piece's media file, which takes a [`super::Shift`] as
 /// `?shift=VIDEO,SOUND`, and `query` goes with each. `None` if there is nothing.
 #[must_use]
 pub fn playlist(
