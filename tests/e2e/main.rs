@@ -1,5 +1,6 @@
 //! End-to-end tests: the built server as a black box against real clients and hostile bytes.
 
+mod browser;
 mod cores;
 mod hostile_http;
 mod hostile_rtmp;
