@@ -8,3 +8,4 @@ mod publish_play;
 mod segments;
 mod slow;
 mod start;
+mod vod;
