@@ -130,7 +130,7 @@ fn playlists_obey_the_rules() {
             if let Some((sequence, part)) = next {
                 path += &format!("&_HLS_msn={sequence}");
                 path += &part.map_or(String::new(), |part| format!("&_HLS_part={part}"));
-                path += if texts.len() % 3 == 0 { "&_HLS_skip=YES" } else { "" };
+                path += if texts.len().is_multiple_of(3) { "&_HLS_skip=YES" } else { "" };
             }
             let asked = Instant::now();
             let answer = http::get(server.http, &path);

@@ -239,7 +239,7 @@ fn h4_no_way_out_of_the_files() {
         assert!(made.is_ok_and(|status| status.success()));
     }
     let long = format!("/vod/{}", "x".repeat(4096));
-    let paths: [&str; 21] = [
+    let paths: [&str; 23] = [
         "/vod/../config.xml",
         "/vod/..%2fconfig.xml",
         "/vod/%2e%2e/config.xml",
@@ -253,6 +253,8 @@ fn h4_no_way_out_of_the_files() {
         "/vod/link.mp4",
         "/vod/link.mp4.m3u8",
         "/vod/folder/x.mp4",
+        "/vod/deep\\er",
+        "/vod/deep%00/x.mp4",
         "/vod/fifo.mp4",
         "/vod/.hidden",
         "/vod/x%00.mp4",

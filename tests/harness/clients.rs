@@ -306,30 +306,98 @@ pub struct Browser {
 /// Opens `page` in Chromium and lets its video play for `seconds`; a screenshot is left in
 /// `target/screens/NAME.png`.
 pub fn chromium(page: &str, seconds: u32, name: &str) -> Option<Browser> {
+    let bound = Duration::from_secs(45 + 3 * u64::from(seconds));
+    let value = in_chromium("play.mjs", page, seconds, name, bound)?;
+    Some(Browser {
+        played: value["played"].as_f64().unwrap_or(0.0),
+        frames: value["frames"].as_u64().unwrap_or(0),
+        startup_ms: value["startup_ms"].as_u64(),
+        errors: texts(&value["errors"]),
+    })
+}
+
+/// How a live stream played in Chromium, once the player had found its place.
+#[derive(Debug, Clone)]
+pub struct Steady {
+    /// Page load to first picture, in milliseconds.
+    pub startup_ms: Option<u64>,
+    /// Seconds watched.
+    pub wall: f64,
+    /// Seconds of media played meanwhile.
+    pub played: f64,
+    /// Times it stood still.
+    pub stalls: u64,
+    /// Pictures the browser left out.
+    pub dropped: u64,
+    /// Seconds behind live by the player's own account: the median of the second half.
+    pub latency: f64,
+    /// Console and page errors, failed requests, and what the page says is wrong.
+    pub errors: Vec<String>,
+}
+
+/// Opens `page` in Chromium and watches its video for `seconds`; a screenshot is left in
+/// `target/screens/NAME.png`.
+pub fn chromium_steady(page: &str, seconds: u32, name: &str) -> Option<Steady> {
+    let bound = Duration::from_secs(60 + u64::from(seconds));
+    let value = in_chromium("steady.mjs", page, seconds, name, bound)?;
+    let latency = value["latency"].as_array().into_iter().flatten().filter_map(Value::as_f64);
+    let mut latency: Vec<f64> = latency.collect();
+    let mut latency = latency.split_off(latency.len() / 2);
+    latency.sort_by(f64::total_cmp);
+    let steady = Steady {
+        startup_ms: value["startup_ms"].as_u64(),
+        wall: value["wall"].as_f64().unwrap_or(0.0),
+        played: value["played"].as_f64().unwrap_or(0.0),
+        stalls: value["stalls"].as_u64().unwrap_or(0),
+        dropped: value["dropped"].as_u64().unwrap_or(0),
+        latency: latency.get(latency.len() / 2).copied().unwrap_or(f64::INFINITY),
+        errors: texts(&value["errors"]),
+    };
+    eprintln!("{name}: {steady:?}");
+    Some(steady)
+}
+
+/// Whether `scripts/test` has installed an npm package; says so when not.
+pub fn has_npm(package: &str) -> bool {
+    let found = npm().join("node_modules").join(package).is_dir();
+    if !found {
+        skip(&format!("target/clients/npm has no {package} (scripts/test installs it)"));
+    }
+    found
+}
+
+fn npm() -> PathBuf {
+    root().join("target/clients/npm")
+}
+
+/// Runs a script of `harness/browser` and reads the line of JSON it prints.
+fn in_chromium(
+    script: &str,
+    page: &str,
+    seconds: u32,
+    name: &str,
+    bound: Duration,
+) -> Option<Value> {
     let (node, chromium) = (tool("node")?, tool("chromium")?);
-    let modules = root().join("target/clients/npm");
-    if !modules.join("node_modules/playwright-core").is_dir() {
-        skip("target/clients/npm has no playwright-core (scripts/test installs it)");
+    if !has_npm("playwright-core") {
         return None;
     }
     let screens = root().join("target/screens");
     std::fs::create_dir_all(&screens).expect("target/ is writable");
     let mut command = Command::new(node);
-    command.env("CHROMIUM", chromium).arg(root().join("tests/harness/browser/play.mjs"));
-    command.arg(modules).args([page, &seconds.to_string()]);
+    command.env("CHROMIUM", chromium).arg(root().join("tests/harness/browser").join(script));
+    command.arg(npm()).args([page, &seconds.to_string()]);
     command.arg(screens.join(format!("{name}.png")));
-    let bound = Duration::from_secs(45 + 3 * u64::from(seconds));
     let ran = Process::run("Chromium", command, bound);
     let line = ran.stdout_text();
-    let value: Value = serde_json::from_str(line.trim())
+    let value = serde_json::from_str(line.trim())
         .unwrap_or_else(|error| panic!("Chromium: {error}: {line} {}", ran.stderr));
-    let errors = value["errors"].as_array().cloned().unwrap_or_default();
-    Some(Browser {
-        played: value["played"].as_f64().unwrap_or(0.0),
-        frames: value["frames"].as_u64().unwrap_or(0),
-        startup_ms: value["startup_ms"].as_u64(),
-        errors: errors.iter().map(|error| error.as_str().unwrap_or_default().to_owned()).collect(),
-    })
+    Some(value)
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    let list = value.as_array().into_iter().flatten();
+    list.map(|text| text.as_str().unwrap_or_default().to_owned()).collect()
 }
 
 fn now_nanos() -> u128 {

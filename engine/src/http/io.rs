@@ -217,7 +217,7 @@ impl Io {
     }
 
     /// Everything that was to be sent has been.
-    pub(crate) fn end_output(&mut self) {
+    pub(crate) fn end_output(&self) {
         self.flow.flushed.set(true);
     }
 

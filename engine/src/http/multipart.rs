@@ -127,7 +127,7 @@ impl Form {
                         return Ok(Event::End);
                     }
                     let Some(end) = find(&self.buffer, b"\r\n") else {
-                        return self.need_more(&[b'-', b' ', b'\t', b'\r']);
+                        return self.need_more(b"- \t\r");
                     };
                     if !self.buffer[..end].iter().all(|byte| matches!(byte, b' ' | b'\t')) {
                         return Err(FormError::Malformed);

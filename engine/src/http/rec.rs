@@ -184,11 +184,7 @@ impl Answer<'_> {
     ) -> Result<Reply, LoadError> {
         let (query, in_day) = (rec_url::passed_on(self.query), self.asked.in_day);
         if form == Form::Mp4 {
-            let load = move || self.library.piece(&self.place, name);
-            let (piece, file) = blocking(load).await?;
-            let tag = (!piece.is_open).then(|| etag(&piece));
-            let content = Content::of_file(file, piece.media_bytes());
-            return Ok(rec_media::reply(content, "video/mp4", tag, headers));
+            return self.media(name, headers).await;
         }
         let text = blocking(move || {
             let (piece, _) = self.library.piece(&self.place, name)?;
@@ -205,6 +201,32 @@ impl Answer<'_> {
             text.ok_or(LoadError::NotFound)
         });
         Ok(index_reply(form, text.await?))
+    }
+
+    /// The media file of a piece, its times as the query says.
+    async fn media(self, name: PieceName, headers: &header::HeaderMap) -> Result<Reply, LoadError> {
+        let shift = match rec_url::shift(self.query) {
+            Ok(shift) => shift,
+            Err(fault) => return Ok(respond::text(StatusCode::BAD_REQUEST, fault)),
+        };
+        // With a condition the answer may be the whole all the same.
+        let asked = headers.get(header::RANGE).filter(|_| !headers.contains_key(header::IF_RANGE));
+        let asked = asked.cloned();
+        let load = move || {
+            let (piece, file) = self.library.piece(&self.place, name)?;
+            let range = rec_media::range(asked.as_ref(), piece.media_bytes());
+            let unshifted = shift == [0, 0];
+            let patches =
+                if unshifted { Vec::new() } else { piece.shifted(&file, shift, &range)? };
+            Ok::<_, LoadError>((piece, file, patches))
+        };
+        let (piece, file, patches) = blocking(load).await?;
+        let [video, audio] = shift;
+        let (begin, bytes) = (piece.unix_ms(), piece.media_bytes());
+        // What was recorded does not change; a piece recovered after a crash may be shorter.
+        let tag = (!piece.is_open).then(|| format!("\"{begin:x}-{bytes:x}-{video:x}-{audio:x}\""));
+        let content = Content::of_file(file, bytes, patches);
+        Ok(rec_media::reply(content, "video/mp4", tag, headers))
     }
 
     async fn range(self, window: Range<u64>, open: bool, form: Form) -> Result<Reply, LoadError> {
@@ -318,11 +340,6 @@ fn folder(piece: &Piece, in_day: bool) -> String {
     let name = piece.place.name();
     let last = name.rsplit('/').next().unwrap_or(name);
     format!("{}/{}/{time}", urls::percent_encode(last), piece.name.day_text())
-}
-
-/// What was recorded does not change; a piece recovered after a crash may be shorter than before.
-fn etag(piece: &Piece) -> String {
-    format!("\"{:x}-{:x}\"", piece.unix_ms(), piece.media_bytes())
 }
 
 /// A name to save under, for clients old and new (RFC 6266).

@@ -69,14 +69,17 @@ impl Content {
         Self::new(std::iter::once(Chunk { origin: Origin::Memory(bytes), range }))
     }
 
-    /// The first bytes of a file.
-    pub(crate) fn of_file(file: std::fs::File, bytes: u64) -> Self {
-        Self::of_spans(file, &[Span { offset: 0, bytes }])
+    /// The first bytes of a file, with patches over those that will be sent.
+    pub(crate) fn of_file(file: std::fs::File, bytes: u64, patches: Vec<Patch>) -> Self {
+        Self::of_opened(&Opened::new(file, patches), &[Span { offset: 0, bytes }])
     }
 
     /// Parts of a file.
     pub(crate) fn of_spans(file: std::fs::File, spans: &[Span]) -> Self {
-        let opened = Opened::new(file, Vec::new());
+        Self::of_opened(&Opened::new(file, Vec::new()), spans)
+    }
+
+    fn of_opened(opened: &Opened, spans: &[Span]) -> Self {
         Self::new(spans.iter().map(|span| Chunk {
             origin: Origin::File(opened.clone()),
             range: span.offset..span.offset + span.bytes,
@@ -190,6 +193,18 @@ fn wanted(headers: &HeaderMap, tag: Option<&HeaderValue>, total: u64) -> Wanted 
     if headers.get(header::IF_RANGE).is_some_and(|condition| Some(condition) != tag) {
         return Wanted::Whole;
     }
+    parse_range(range, total)
+}
+
+/// The bytes that an answer can need at most whose request has this `Range`.
+pub(crate) fn range(asked: Option<&HeaderValue>, total: u64) -> Range<u64> {
+    match asked.and_then(|value| value.to_str().ok()).map(|text| parse_range(text, total)) {
+        Some(Wanted::Range(range)) => range,
+        Some(Wanted::Whole | Wanted::Impossible) | None => 0..total,
+    }
+}
+
+fn parse_range(range: &str, total: u64) -> Wanted {
     let Some((first, last)) = range.strip_prefix("bytes=").and_then(|text| text.split_once('-'))
     else {
         return Wanted::Whole;

@@ -86,7 +86,8 @@ fn a_file_that_has_shrunk_breaks_the_answer() {
     std::fs::remove_file(&path).unwrap();
     let executor = LocalExecutorBuilder::default().io_memory(64 << 10).ring_depth(64);
     let run = executor.spawn(move || async move {
-        let reply = reply(Content::of_file(opened, 200), "video/mp4", None, &HeaderMap::new());
+        let reply =
+            reply(Content::of_file(opened, 200, Vec::new()), "video/mp4", None, &HeaderMap::new());
         let Body::Pulled(mut source) = reply.into_body() else { panic!("pulled") };
         let first = poll_fn(|cx| source.poll_piece(cx)).await;
         assert_eq!(first.unwrap().unwrap().len(), 100);

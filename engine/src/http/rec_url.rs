@@ -21,7 +21,7 @@ use jiff::tz::TimeZone;
 use protocols::container::fmp4::TrackKind;
 
 use crate::http::urls;
-use crate::record::{PieceName, looks_like_day, parse_day, parse_time};
+use crate::record::{PieceName, Shift, looks_like_day, parse_day, parse_time};
 
 /// Longest stretch of time in one answer, in milliseconds: a day with its clock change.
 const RANGE_MS_MAX: u64 = 25 * 3_600_000;
@@ -108,6 +108,7 @@ const BAD_INSTANT: Fault =
     "start and end are RFC 3339, such as 2024-05-01T10:00:00Z, or Unix seconds";
 const EMPTY_RANGE: Fault = "end must lie after start";
 const LONG_RANGE: Fault = "one answer holds 24 hours at most";
+const BAD_SHIFT: Fault = "shift is two whole numbers, for video and for sound";
 const ENCODING: Fault = "the query is not UTF-8 in percent coding";
 
 /// Reads the decoded path below the app, and the query as it came. `None` if recordings have
@@ -300,6 +301,15 @@ impl Query {
     }
 }
 
+/// How the times of a piece are to be shifted: ticks of video and of sound; by nothing if the query
+/// does not say.
+pub(crate) fn shift(query: &str) -> Result<Shift, Fault> {
+    let Some(text) = urls::query_value(query, "shift") else { return Ok([0; 2]) };
+    let ticks = |text: &str| text.parse().ok().filter(|ticks: &i64| ticks.abs() < 1 << 53);
+    let both = text.split_once(',').and_then(|(video, audio)| Some([ticks(video)?, ticks(audio)?]));
+    both.ok_or(BAD_SHIFT)
+}
+
 /// RFC 3339, or Unix seconds, as Unix milliseconds.
 fn instant(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -313,7 +323,7 @@ fn instant(text: &str) -> Option<u64> {
 /// The query without what this server reads of it: what goes with every address of an answer, so
 /// that a viewer's token reaches the media.
 pub(crate) fn passed_on(query: &str) -> String {
-    let own = ["cmd", "day", "time", "ext", "start", "end"];
+    let own = ["cmd", "day", "time", "ext", "start", "end", "shift"];
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let pairs = pairs.filter(|pair| !own.contains(&pair.split('=').next().unwrap_or_default()));
     pairs.collect::<Vec<_>>().join("&")
@@ -428,6 +438,15 @@ mod tests {
             ("x", "day=%ff", ENCODING),
         ] {
             assert_eq!(asked(path, query), Some(Err(fault)), "{path}?{query}");
+        }
+    }
+
+    #[test]
+    fn shifts_are_two_numbers() {
+        assert_eq!(shift("token=1"), Ok([0, 0]));
+        assert_eq!(shift("shift=-5,9007199254740991"), Ok([-5, 9_007_199_254_740_991]));
+        for text in ["", "1", "1,", "a,b", "1,2,3", "9007199254740992,0", "1e3,0"] {
+            assert_eq!(shift(&format!("shift={text}")), Err(BAD_SHIFT), "{text}");
         }
     }
 

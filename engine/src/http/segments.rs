@@ -30,6 +30,11 @@ use crate::shard::{Absent, Wanted};
 const MPD_TYPE: &str = "application/dash+xml";
 /// How long a first request may wait until there is something to play: a GOP, and a segment.
 const FIRST_WAIT: Duration = Duration::from_secs(15);
+/// Media a first playlist or manifest lists. Players start three segments behind live; with less
+/// they start at the oldest one, with nothing ahead of them, and stall at each late segment.
+const START_SPAN: Duration = Duration::from_secs(3);
+/// The same of low latency, where they start some parts behind live.
+const START_SPAN_LOW_LATENCY: Duration = Duration::from_secs(2);
 
 /// What a path asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,7 +156,7 @@ impl Request<'_> {
             Some(_) => return Err(bad("format is ts or fmp4")),
         };
         let low_latency = packaging == Packaging::Cmaf;
-        let mut snapshot = self.snapshot(packaging, Wanted::Playable, FIRST_WAIT).await?;
+        let mut snapshot = self.snapshot(packaging, startable(low_latency), FIRST_WAIT).await?;
         let edge = |snapshot: &Snapshot| {
             playlist::View { snapshot, folder: self.folder, low_latency }.live_edge()
         };
@@ -190,8 +195,9 @@ impl Request<'_> {
     }
 
     async fn manifest(&self) -> Result<Reply, Reply> {
-        let snapshot = self.snapshot(Packaging::Cmaf, Wanted::Playable, FIRST_WAIT).await?;
         let low_latency = query_value(self.query, "ll").is_some_and(|value| value != "0");
+        let wanted = startable(low_latency);
+        let snapshot = self.snapshot(Packaging::Cmaf, wanted, FIRST_WAIT).await?;
         let now_ms = i64::try_from(clock::unix_millis()).unwrap_or(i64::MAX);
         let view = manifest::View { snapshot: &snapshot, folder: self.folder, low_latency, now_ms };
         // It tells the time: no two are the same.
@@ -277,6 +283,7 @@ impl Request<'_> {
     }
 
     /// A segment can be waited for when it is the one in the making or the next.
+    #[expect(clippy::result_large_err, reason = "the error is the answer")]
     fn check_near(&self, snapshot: &Snapshot, sequence: u64) -> Result<(), Reply> {
         let first = snapshot.segments.first().map_or(snapshot.next_sequence, |s| s.sequence);
         let last = snapshot.next_sequence + u64::from(!snapshot.ended);
@@ -309,6 +316,11 @@ fn media(body: Body, name: FileName) -> Reply {
     respond::set(&mut reply, header::CACHE_CONTROL, "public, max-age=3600, immutable");
     set(&mut reply, header::ETAG, &format!("\"{name}\""));
     reply
+}
+
+/// What a player needs to begin.
+fn startable(low_latency: bool) -> Wanted {
+    Wanted::Startable(if low_latency { START_SPAN_LOW_LATENCY } else { START_SPAN })
 }
 
 /// What may be waited for takes so long at most.

@@ -46,7 +46,7 @@ pub(super) trait PieceFiles {
     /// Cuts a file to a length.
     fn truncate(&self, which: Which, bytes: u64) -> impl Future<Output = io::Result<()>>;
 
-    /// Has both files on the device.
+    /// Has both files on the device; an error also when they are not in their folder any more.
     fn sync(&self) -> impl Future<Output = io::Result<()>>;
 
     /// Gives the files back.
@@ -154,7 +154,14 @@ impl PieceFiles for OpenPiece {
 
     async fn sync(&self) -> io::Result<()> {
         self.media.fdatasync().await.map_err(plain)?;
-        self.index.fdatasync().await.map_err(plain)
+        self.index.fdatasync().await.map_err(plain)?;
+        // What is written to a file without a name is lost, and no write says so.
+        let (root, place, name) = (self.root.clone(), self.place.clone(), self.name);
+        let look = move || {
+            let day = format!("{}/{}", place.folder(), name.day_text());
+            Directory::open(&root)?.descend(&day)?.open_file(&name.media_file()).map(drop)
+        };
+        glommio::executor().spawn_blocking(look).await
     }
 
     async fn close(self) {

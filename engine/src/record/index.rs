@@ -8,7 +8,8 @@
 //! | 20..28 | wall clock | decode time of video | 0 | 0 |
 //! | 28..36 | bytes of `ftyp` and `moov` | decode time of sound | 0 | 0 |
 //! | 36..44 | timescales | bytes of video, of sound | 0 | 0 |
-//! | 44..52 | 0 | durations of video, of sound | 0 | 0 |
+//! | 44..48 | delay of video | duration of video | 0 | 0 |
+//! | 48..52 | 0 | duration of sound | 0 | 0 |
 //! | 60..64 | check | check | check | check |
 //!
 //! Big endian; wall clocks are Unix milliseconds; the check is FNV-1a of the bytes before it, so
@@ -44,6 +45,8 @@ pub(crate) struct Header {
     pub(crate) video_timescale: u32,
     /// Ticks per second of the sound track; 0 if there is none.
     pub(crate) audio_timescale: u32,
+    /// From decoding the first picture to showing it, in ticks of the video track.
+    pub(crate) video_delay: u32,
 }
 
 /// The fragment of one track; all 0 if the pair has none of the track.
@@ -210,6 +213,7 @@ impl Header {
         record.put(&u64::from(self.init_bytes).to_be_bytes());
         record.put(&self.video_timescale.to_be_bytes());
         record.put(&self.audio_timescale.to_be_bytes());
+        record.put(&self.video_delay.to_be_bytes());
         record.finish()
     }
 
@@ -223,6 +227,7 @@ impl Header {
             init_bytes: u32::try_from(reader.u64()).ok()?,
             video_timescale: reader.u32(),
             audio_timescale: reader.u32(),
+            video_delay: reader.u32(),
         })
     }
 }
@@ -352,6 +357,7 @@ mod tests {
             init_bytes: 1000,
             video_timescale: 90_000,
             audio_timescale: 48_000,
+            video_delay: 7_200,
         };
         let mut index = Index { header, ..Index::default() };
         for n in 0..10u32 {

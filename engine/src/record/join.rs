@@ -2,7 +2,7 @@
 //!
 //! Only times and numbers of fragments differ from what lies on the disk. They are put over the
 //! bytes as these are sent, so that nothing is kept of them, and any range of the result is found
-//! without the rest.
+//! without the rest. A playlist over pieces uses the same for one piece at a time.
 
 use std::fs::File;
 use std::io;
@@ -23,6 +23,9 @@ const BREAK_MIN_NANOS: i64 = 1_500_000_000;
 const HEAD_BYTES: usize = 128;
 
 const TRACKS: [TrackKind; 2] = [TrackKind::Video, TrackKind::Audio];
+
+/// Ticks to add to the times of each track: video, sound.
+pub type Shift = [i64; 2];
 
 /// Why pieces do not make one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +54,7 @@ pub struct JoinedPart {
     /// Its bytes in the file of the piece.
     pub span: Span,
     pairs: Range<usize>,
-    /// Ticks to add to the times of each track.
-    shift: [i64; 2],
+    shift: Shift,
     /// Fragments before it.
     fragments_before: u32,
 }
@@ -121,7 +123,8 @@ pub fn join(library: &Library, pieces: &[Piece], window: &Range<u64>) -> Result<
         } else if init != piece.init {
             return Err(JoinError::TracksDiffer);
         }
-        let shift = timeline.get_or_insert_with(|| Timeline::new(piece, all)).add(piece, all);
+        let timeline = timeline.get_or_insert_with(|| Timeline::new(piece, all));
+        let shift = timeline.add(piece, all).shift;
         parts.push(JoinedPart {
             library: library.clone(),
             place: piece.place.clone(),
@@ -157,8 +160,9 @@ fn pairs_in(piece: &Piece, window: &Range<u64>, first: bool) -> Range<usize> {
     begin..end
 }
 
-/// The timeline of a joined file while pieces are added.
-struct Timeline {
+/// The timeline of what is joined while pieces are added.
+#[derive(Debug)]
+pub(super) struct Timeline {
     /// Session, and where its timeline lies on this one.
     session: u64,
     session_offset: i64,
@@ -166,16 +170,32 @@ struct Timeline {
     ends: [i64; 2],
 }
 
+/// Where a piece has come to lie on a timeline.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Placed {
+    pub(super) shift: Shift,
+    /// It goes on where the one before ended: the same session, and nothing is missing.
+    pub(super) follows: bool,
+}
+
 impl Timeline {
-    fn new(piece: &Piece, pairs: &[Pair]) -> Self {
+    /// Begins with these pairs at time 0; they are still to be added.
+    pub(super) fn new(piece: &Piece, pairs: &[Pair]) -> Self {
         let start = start(piece, pairs);
         let header = &piece.index.header;
         let session_offset = -(header.base_nanos.saturating_add(start));
         Self { session: header.session, session_offset, ends: [0; 2] }
     }
 
-    /// Puts the pairs of a piece behind what is there; gives the ticks to add to its tracks.
-    fn add(&mut self, piece: &Piece, pairs: &[Pair]) -> [i64; 2] {
+    /// Begins with a piece on its own timeline; its pairs are still to be added.
+    pub(super) fn at_home(piece: &Piece) -> Self {
+        let header = &piece.index.header;
+        let session_offset = header.base_nanos.saturating_neg();
+        Self { session: header.session, session_offset, ends: [0; 2] }
+    }
+
+    /// Puts the pairs of a piece behind what is there.
+    pub(super) fn add(&mut self, piece: &Piece, pairs: &[Pair]) -> Placed {
         let header = &piece.index.header;
         let (begin, end) = (start(piece, pairs), self.ends[0].max(self.ends[1]));
         let by_session = self.session_offset.saturating_add(header.base_nanos);
@@ -189,8 +209,10 @@ impl Timeline {
         let mut shift = [0; 2];
         for ((track, end), shift) in TRACKS.into_iter().zip(&mut self.ends).zip(&mut shift) {
             let timescale = piece.timescale(track);
-            let parts = pairs.iter().map(|pair| part(pair, track)).filter(|part| part.bytes > 0);
-            let (Some(first), Some(last)) = (parts.clone().next(), parts.last()) else { continue };
+            let of_track = |pair: &&Pair| part(pair, track).bytes > 0;
+            let first = pairs.iter().find(of_track).map(|pair| part(pair, track));
+            let last = pairs.iter().rfind(of_track).map(|pair| part(pair, track));
+            let (Some(first), Some(last)) = (first, last) else { continue };
             if timescale == 0 {
                 continue;
             }
@@ -201,7 +223,7 @@ impl Timeline {
             let last = last.time.saturating_add(last.duration.into()).saturating_add_signed(*shift);
             *end = nanos(last, timescale);
         }
-        shift
+        Placed { shift, follows }
     }
 }
 
@@ -224,31 +246,58 @@ impl JoinedPart {
             .library
             .piece(&self.place, self.name)
             .map_err(|error| io::Error::other(error.to_string()))?;
-        let pairs = piece.index.pairs.get(self.pairs.clone());
-        let pairs = pairs.filter(|_| piece.span(self.pairs.clone()) == self.span);
-        let mut number = self.fragments_before;
-        let mut patches = Vec::new();
-        for pair in pairs.ok_or(io::ErrorKind::InvalidData)? {
-            let mut offset = pair.offset;
-            for (track, shift) in TRACKS.into_iter().zip(self.shift) {
-                let part = part(pair, track);
-                if part.bytes > 0 {
-                    number = number.wrapping_add(1);
-                    let time = part.time.saturating_add_signed(shift);
-                    patch_fragment(&file, offset, number, time, &mut patches)?;
-                }
-                offset += u64::from(part.bytes);
-            }
+        if piece.span(self.pairs.clone()) != self.span {
+            return Err(io::ErrorKind::InvalidData.into());
         }
+        let pairs = piece.index.pairs.get(self.pairs.clone()).unwrap_or_default();
+        let patches = patches(&file, pairs, self.shift, Some(self.fragments_before))?;
         Ok((file, patches))
     }
+}
+
+impl Piece {
+    /// What is to be put over the bytes of `file`, its media, that lie in `range`, to shift its
+    /// times. Waits for the disk.
+    ///
+    /// # Errors
+    /// What the system says, `InvalidData` if the file is not what it was.
+    pub fn shifted(&self, file: &File, shift: Shift, range: &Range<u64>) -> io::Result<Vec<Patch>> {
+        let pairs = &self.index.pairs;
+        let first = pairs.partition_point(|pair| pair.end() <= range.start);
+        let end = pairs.partition_point(|pair| pair.offset < range.end);
+        patches(file, pairs.get(first..end).unwrap_or_default(), shift, None)
+    }
+}
+
+/// What is to be put over the fragments of these pairs: their times, and their numbers if
+/// fragments before them have some.
+fn patches(
+    file: &File,
+    pairs: &[Pair],
+    shift: Shift,
+    mut number: Option<u32>,
+) -> io::Result<Vec<Patch>> {
+    let mut patches = Vec::with_capacity(pairs.len() * 5);
+    for pair in pairs {
+        let mut offset = pair.offset;
+        for (track, shift) in TRACKS.into_iter().zip(shift) {
+            let part = part(pair, track);
+            if part.bytes > 0 {
+                number = number.map(|number| number.wrapping_add(1));
+                let time = part.time.saturating_add_signed(shift);
+                patch_fragment(file, offset, number, time, &mut patches)?;
+            }
+            offset += u64::from(part.bytes);
+        }
+    }
+    Ok(patches)
 }
 
 /// Finds the places of a fragment of this server that hold its number and its time.
 fn patch_fragment(
     file: &File,
     offset: u64,
-    number: u32,
+    number: Option<u32>,
     time: u64,
     patches: &mut Vec<Patch>,
 ) -> io::Result<()> {
@@ -274,7 +323,9 @@ fn patch_fragment(
     if prft == 32 {
         patches.push(Patch::long(offset + 24, time));
     }
-    patches.push(Patch::short(offset + mfhd as u64 + 12, number));
+    if let Some(number) = number {
+        patches.push(Patch::short(offset + mfhd as u64 + 12, number));
+    }
     patches.push(Patch::long(offset + tfdt as u64 + 12, time));
     Ok(())
 }

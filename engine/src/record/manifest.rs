@@ -12,6 +12,7 @@ use protocols::dash::{
     AdaptationSet, Addressing, Media, Mpd, Period, Presentation, Representation, Segments,
     TimelineSegment,
 };
+use protocols::media::Timestamp;
 
 use super::piece::Piece;
 use super::segment::Segment;
@@ -99,17 +100,23 @@ fn adaptation_set(
         TrackKind::Audio => Selection::Audio,
     };
     let codecs = fmp4::codecs(&piece.tracks, selection, Manifest::Dash);
+    // Segments are announced by when they are shown: pictures after they are decoded.
+    let delay = match track {
+        TrackKind::Video => u64::from(piece.index.header.video_delay),
+        TrackKind::Audio => 0,
+    };
     let times = |segments: &[Segment]| -> Vec<TimelineSegment> {
         let times = segments.iter().filter_map(|segment| piece.track_time(segment, track));
-        times.map(|(time, duration)| TimelineSegment { time, duration }).collect()
+        times.map(|(time, duration)| TimelineSegment { time: time + delay, duration }).collect()
     };
     let listed = times(segments);
     if timescale == 0 || codecs.is_empty() || listed.is_empty() {
         return None;
     }
     let begin = piece.index.pairs.get(segments.first()?.pairs.start)?;
-    let start_nanos = i128::from(piece.start_nanos(begin));
-    let offset = start_nanos * i128::from(timescale) / 1_000_000_000;
+    // The period begins with its first picture, and its sound with that.
+    let start = Timestamp::from_nanos(piece.start_nanos(begin).saturating_add(piece.delay_nanos()));
+    let offset = u64::try_from(start.to_ticks(timescale)).unwrap_or(0);
     let bytes: u64 = segments
         .iter()
         .flat_map(|segment| piece.track_spans(segment.pairs.clone(), track))
@@ -135,7 +142,7 @@ fn adaptation_set(
         media,
         segments: Segments {
             timescale,
-            presentation_time_offset: u64::try_from(offset).unwrap_or(0),
+            presentation_time_offset: offset,
             availability_time_offset: None,
             addressing: Addressing::Timeline {
                 initialization: format!("{folder}/{name}/init.mp4"),

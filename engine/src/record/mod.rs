@@ -10,7 +10,7 @@
 //! `DIR/VHOST/NAME/YYYY-MM-DD/hh-mm-ss.mp4`, local time, `default` for the default vhost: a piece
 //! is an initialisation segment of both tracks and then, about once a second, the fragment of
 //! video and the fragment of sound of that second, a *pair*. It plays as it is. Beside it lies
-//! `hh-mm-ss.idx` with a record of 64 bytes per pair, see [`index`]: whatever is played is found
+//! `hh-mm-ss.idx` with a record of 64 bytes per pair, see `index.rs`: whatever is played is found
 //! by it. The time of a piece begins at 0; where that lies on the wall clock stands in the index,
 //! and in the media too (`prft`), so that the index can be made again.
 //!
@@ -43,7 +43,7 @@ mod upkeep;
 mod writer;
 
 pub use hub::Hub;
-pub use join::{JoinError, Joined, JoinedPart, Patch, join};
+pub use join::{JoinError, Joined, JoinedPart, Patch, Shift, join};
 pub use library::{Library, LoadError};
 pub use manifest::manifest;
 pub use name::{DEFAULT_VHOST, PieceName, Place, day_text, looks_like_day, parse_day, parse_time};

@@ -121,6 +121,12 @@ impl Piece {
         nanos(part.time.saturating_add(part.duration.into()), timescale)
     }
 
+    /// From decoding a picture to showing it, in nanoseconds: that of the first one.
+    pub(super) fn delay_nanos(&self) -> i64 {
+        let header = &self.index.header;
+        nanos(header.video_delay.into(), header.video_timescale.max(1))
+    }
+
     /// Where pairs lie: one behind the other.
     pub(super) fn span(&self, pairs: Range<usize>) -> Span {
         let pairs = self.index.pairs.get(pairs).unwrap_or_default();

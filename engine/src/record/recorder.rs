@@ -239,6 +239,7 @@ impl Recorder {
             init_bytes: 0,
             video_timescale: writing.video.as_ref().map_or(0, FragmentBuilder::timescale),
             audio_timescale: writing.audio.as_ref().map_or(0, FragmentBuilder::timescale),
+            video_delay: first_delay(opening.frames.iter().map(|ingested| &ingested.frame)),
         };
         self.queue.push(Job::Open { header, init: init.bytes });
         self.state = State::Writing(Box::new(writing));
@@ -445,6 +446,16 @@ impl Writing {
         });
         fmp4::ntp_timestamp(begins.unwrap_or(self.unix_ms).saturating_mul(1_000_000))
     }
+}
+
+/// From decoding the first picture to showing it, in ticks of the video track, as its sample has
+/// it: what both times round to.
+fn first_delay<'a>(mut frames: impl Iterator<Item = &'a Frame>) -> u32 {
+    let picture = frames.find(|frame| frame.kind.is_video());
+    picture.map_or(0, |picture| {
+        let ticks = |time: Timestamp| time.to_ticks(VIDEO_TIMESCALE);
+        u32::try_from(ticks(picture.pts()) - ticks(picture.dts)).unwrap_or(0)
+    })
 }
 
 /// Wall clock at a moment of the monotonic one.

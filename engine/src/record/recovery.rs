@@ -153,6 +153,7 @@ impl Builder {
             init_bytes: u32::try_from(init_bytes).ok()?,
             video_timescale: timescale(&movie.video),
             audio_timescale: timescale(&movie.audio),
+            video_delay: 0,
             ..known.unwrap_or(unknown)
         };
         Some(Self { index: Index { header, ..Index::default() }, awaits_audio: false })
@@ -189,6 +190,11 @@ impl Builder {
                 pair.audio = part;
                 return true;
             }
+        }
+        let no_video_yet = self.index.pairs.iter().all(|pair| pair.video.bytes == 0);
+        if kind == TrackKind::Video && no_video_yet {
+            let delay = track.samples.first().map_or(0, |sample| sample.composition_offset);
+            self.index.header.video_delay = u32::try_from(delay).unwrap_or(0);
         }
         let played_ms = super::piece::nanos(part.time, timescale) / 1_000_000;
         let expected = self.index.header.unix_ms.saturating_add_signed(played_ms);

@@ -29,7 +29,7 @@ impl Cmaf {
                 "a track cannot go into MP4: left out");
         }
         let one = |selection| {
-            init_segment(tracks, selection).map_or_else(|_| Bytes::new(), |init| init.bytes.into())
+            init_segment(tracks, selection).map_or_else(|_| Bytes::new(), |init| init.bytes)
         };
         let carries = |kind| both.carried.contains(kind);
         let video = tracks.video.as_ref().filter(|_| carries(TrackKind::Video));
@@ -39,7 +39,7 @@ impl Cmaf {
             tracks: Arc::clone(tracks),
             video: if video.is_some() { one(Selection::Video) } else { Bytes::new() },
             audio: if audio.is_some() { one(Selection::Audio) } else { Bytes::new() },
-            both: both.bytes.into(),
+            both: both.bytes,
         };
         let builders = Self {
             video: video.map(FragmentBuilder::video),

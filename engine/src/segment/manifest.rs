@@ -14,8 +14,9 @@ use super::store::{Init, Segment, Snapshot, Track};
 
 /// Bit rate announced until a segment has been measured.
 const BANDWIDTH_GUESSED: u64 = 1_000_000;
-/// Parts a low-latency player stays behind live.
-const LATENCY_PARTS: u32 = 4;
+/// Parts a low-latency player stays behind live: a whole part, what the network takes, and enough
+/// ahead for players that do not slow down when they run short.
+const LATENCY_PARTS: u32 = 6;
 
 /// What one manifest is about.
 #[derive(Debug, Clone, Copy)]
@@ -111,6 +112,17 @@ impl View<'_> {
         video.into_iter().chain(audio).collect()
     }
 
+    /// Ticks a segment is listed with. One that grows is listed as long as it is going to be: its
+    /// availability is told from its end (DASH 5.3.9.5.3), and players fetch a segment again that
+    /// has become longer than they were told.
+    fn announced(self, segment: &Segment, track: Track, so_far: u64) -> u64 {
+        if segment.sequence < self.snapshot.next_sequence {
+            return so_far;
+        }
+        let before = self.snapshot.segments.last().and_then(|before| before.span(track));
+        before.map_or(so_far, |(_, usual)| usual.max(so_far))
+    }
+
     fn adaptation_set(
         self,
         init: &Init,
@@ -126,7 +138,8 @@ impl View<'_> {
         let Snapshot { epoch, targets, .. } = self.snapshot;
         let folder = self.folder.replace('$', "$$");
         let segments = run.iter().filter_map(|segment| {
-            let (time, duration) = segment.span(track)?;
+            let (time, so_far) = segment.span(track)?;
+            let duration = self.announced(segment, track, so_far);
             Some(TimelineSegment { time, duration })
         });
         let media_start = run.first().map_or(0, |first| first.era.media_start.to_ticks(timescale));

@@ -8,8 +8,9 @@ use protocols::hls::{self, LiveEdge, LowLatency, Map, MediaPlaylist, OpenSegment
 use super::files::{File, FileName};
 use super::store::{Packaging, Segment, Snapshot};
 
-/// Part targets a low-latency player stays behind live: the least it may be.
-const PART_HOLD_BACK: u32 = 3;
+/// Part targets a low-latency player stays behind live. Three are the least it may be; one more
+/// keeps players that wait for whole parts from running dry.
+const PART_HOLD_BACK: u32 = 4;
 /// Parts are listed for so many target durations behind live; players need no older ones.
 const PARTS_LISTED: u32 = 3;
 

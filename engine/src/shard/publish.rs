@@ -17,9 +17,8 @@ impl Shard {
     /// The key a request names, or why it cannot be one.
     pub(super) fn resolve(&self, request: &AccessRequest) -> Result<StreamKey, Refusal> {
         let AccessRequest { host, app, name, .. } = request;
-        self.config.stream_key(host, app, name).map_err(|refusal| {
+        self.config.stream_key(host, app, name).inspect_err(|refusal| {
             tracing::debug!(name = %escape(name), ?refusal, "name refused");
-            refusal
         })
     }
 

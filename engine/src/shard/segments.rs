@@ -25,6 +25,8 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 const MISSING_FOR: Duration = Duration::from_millis(500);
 /// How long the owner may take to say whether there is a stream.
 const OWNER_WAIT: Duration = Duration::from_secs(2);
+/// Frame times are rounded: a span may be this much shorter.
+const SPAN_SLACK: Duration = Duration::from_millis(200);
 /// Streams a shard keeps snapshots of.
 const SHELVES_MAX: usize = 10_000;
 
@@ -74,6 +76,8 @@ pub enum Absent {
 pub enum Wanted {
     /// Something that can be played.
     Playable,
+    /// So much of it that a player finds a place to start with media ahead of it.
+    Startable(Duration),
     /// A whole segment, or what makes it impossible.
     Segment(u64),
     /// A part of a segment, or what makes it impossible.
@@ -86,6 +90,10 @@ impl Wanted {
         let past = |sequence: u64| snapshot.next_sequence > sequence || snapshot.ended;
         match self {
             Self::Playable => !snapshot.segments.is_empty() || snapshot.ended,
+            Self::Startable(span) => {
+                let listed = snapshot.listed().iter().map(|segment| segment.duration);
+                snapshot.ended || listed.sum::<Duration>() + SPAN_SLACK >= span
+            }
             Self::Segment(sequence) => past(sequence),
             Self::Part(sequence, part) => {
                 let open = snapshot.open.as_ref().filter(|open| open.sequence == sequence);

@@ -1,24 +1,9 @@
 // Opens a page in Chromium, waits until its <video> has advanced, prints one JSON line.
 // node play.mjs MODULES_DIR URL SECONDS SCREENSHOT
-import { createRequire } from "node:module";
+import { launch, pause } from "./browser.mjs";
 
 const [modules, url, seconds, screenshot] = process.argv.slice(2);
-const { chromium } = createRequire(modules + "/")("playwright-core");
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
-  args: ["--no-sandbox", "--autoplay-policy=no-user-gesture-required",
-    "--ignore-certificate-errors", "--disable-dev-shm-usage", "--disable-gpu"],
-});
-const context = await browser.newContext({ ignoreHTTPSErrors: true });
-const page = await context.newPage();
-const errors = [];
-page.on("pageerror", (error) => errors.push(String(error)));
-page.on("console", (line) => {
-  const where = line.location().url;
-  if (line.type() === "error" && !where.endsWith("/favicon.ico")) {
-    errors.push(`${line.text()} ${where}`);
-  }
-});
+const { browser, page, errors } = await launch(modules);
 const result = { played: 0, frames: 0, dropped: 0, width: 0, startup_ms: null, errors };
 const probe = () => {
   const video = document.querySelector("#video");
@@ -42,7 +27,7 @@ try {
         frames: now.frames, dropped: now.dropped });
       if (result.played >= Number(seconds)) break;
     }
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await pause(50);
   }
   if (screenshot) await page.screenshot({ path: screenshot });
 } catch (error) {

@@ -65,7 +65,7 @@ pub(super) async fn find(
     let file = opened.ok_or_else(not_found)?;
     let target = config.http.segment.max(SEGMENT_MIN);
     let made = shelf.presentation(source, &file, target).await;
-    let made = made.map_err(|unplayable| refuse(unplayable))?;
+    let made = made.map_err(refuse)?;
     let (part, media_type) = match wanted {
         Wanted::Playlist => {
             let name = source.rsplit('/').next().unwrap_or(source).to_owned();

@@ -40,6 +40,7 @@ pub(super) struct Walk {
 }
 
 /// What a slice of a walk came to.
+#[expect(clippy::large_enum_variant, reason = "made once per walk and moved once")]
 pub(super) enum Slice {
     /// There is more to do.
     More(Box<Walk>),

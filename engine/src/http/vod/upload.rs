@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -274,7 +274,7 @@ impl Target {
         Ok(Self { folder: Arc::new(folder), prefix, first_name, replace })
     }
 
-    fn look(root: &PathBuf, below: String) -> io::Result<(OwnedFd, String, Option<String>)> {
+    fn look(root: &Path, below: String) -> io::Result<(OwnedFd, String, Option<String>)> {
         // The root itself need not have been made by hand.
         sys_serve::create_folder(root)?;
         if let Ok(folder) = sys_serve::open_folder_beneath(root, &below) {

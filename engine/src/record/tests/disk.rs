@@ -237,14 +237,39 @@ fn errors_are_counted_by_their_reason() {
 }
 
 #[test]
-fn a_device_that_does_not_sync_ends_the_piece() {
+fn a_device_that_does_not_sync_is_counted() {
     on_executor(|| async {
         let mut bench = Bench::new(1 << 20);
         bench.disk.0.borrow_mut().sync_error = Some(libc::EIO);
         bench.seconds(3).await;
-        let gaps = bench.gaps(GapReason::Device);
+        let tally = Rc::clone(&bench.tally);
         let pieces = bench.end().await;
-        assert_eq!((gaps, pieces.len()), (0, 1), "not asked to within seconds");
-        assert!(pieces[0].0.ended);
+        assert_eq!(tally.counts().gaps(GapReason::Device), 1, "at the end at the latest");
+        assert!(pieces[0].0.ended, "what was written is believed");
     });
+}
+
+#[test]
+fn a_folder_that_goes_is_noticed_and_made_again() {
+    let root = Folder::new();
+    let config = config(&root.0);
+    let folder = root.0.clone();
+    let counts = on_executor(move || async move {
+        let hub = Hub::new();
+        for round in 0..2 {
+            let mut recorder = hub.record(&key(), &config).unwrap();
+            clip(H264_AAC).play(&mut recorder, 0..3, clock::now());
+            while hub.counts().fragments < (round + 1) * 4 {
+                yield_now().await;
+            }
+            if round == 0 {
+                std::fs::remove_dir_all(&folder).unwrap();
+            }
+            drop(recorder);
+            hub.finish(clock::now() + Duration::from_secs(10)).await;
+        }
+        hub.counts()
+    });
+    assert_eq!(counts.gaps(GapReason::Gone), 1);
+    assert_eq!(pieces(&root.0).len(), 1, "the second one");
 }

@@ -133,6 +133,71 @@ fn a_publisher_that_returns_begins_another_piece_and_a_set_clock_does_too() {
     assert!(session(0) != session(1) && session(2) == session(3));
     let apart = pieces[3].0.unix_ms() - pieces[2].0.end_unix_ms();
     assert!((39_000..41_000).contains(&apart), "{apart}");
+    let all: Vec<Piece> = pieces.iter().map(|(piece, _)| piece.clone()).collect();
+    let uri = |piece: &Piece| piece.name.media_file();
+    let text = playlist(&all, None, Tail::Ended, uri, "").unwrap();
+    // Where the publisher had gone there is a seam, and where the clock was set.
+    assert_eq!(text.matches("#EXT-X-DISCONTINUITY\n").count(), 3, "{text}");
+    let [video, _] = samples(&played(&text, &pieces));
+    assert!(video.windows(2).all(|pair| pair[0].1 < pair[1].1));
+}
+
+/// The segments of a playlist: file, offset, length.
+fn listed(text: &str) -> Vec<(String, u64, u64)> {
+    let mut range = (0, 0);
+    let mut listed = Vec::new();
+    for line in text.lines() {
+        if let Some((length, offset)) =
+            line.strip_prefix("#EXT-X-BYTERANGE:").and_then(|range| range.split_once('@'))
+        {
+            range = (offset.parse().unwrap(), length.parse().unwrap());
+        } else if !line.starts_with('#') {
+            listed.push((line.to_owned(), range.0, range.1));
+        }
+    }
+    listed
+}
+
+/// What a player gets that asks for the segments of a playlist.
+fn played(text: &str, pieces: &[(Piece, File)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (uri, offset, length) in listed(text) {
+        let of_uri = |(piece, _): &&(Piece, File)| uri.starts_with(&piece.name.media_file());
+        let (piece, file) = pieces.iter().find(of_uri).unwrap();
+        let mut bytes = vec![0; length as usize];
+        file.read_exact_at(&mut bytes, offset).unwrap();
+        let shift = uri.split_once("?shift=").map(|(_, shift)| shift.split_once(',').unwrap());
+        let shift = shift.map_or([0, 0], |(v, a)| [v.parse().unwrap(), a.parse().unwrap()]);
+        for patch in piece.shifted(file, shift, &(offset..offset + length)).unwrap() {
+            patch.apply(&mut bytes, offset);
+        }
+        out.extend(bytes);
+    }
+    out
+}
+
+#[test]
+fn a_playlist_over_pieces_plays_on_one_timeline() {
+    let root = Folder::new();
+    record(&root.0, H264_AAC, 12, |config| config.record.piece = Duration::from_secs(3));
+    let files = pieces(&root.0);
+    let all: Vec<Piece> = files.iter().map(|(piece, _)| piece.clone()).collect();
+    let uri = |piece: &Piece| piece.name.media_file();
+    let text = playlist(&all, None, Tail::Ended, uri, "").unwrap();
+    let [video, audio] = samples(&played(&text, &files));
+    assert_eq!((video.len(), audio.len()), (12 * 25, 12 * 48));
+    assert_eq!(video[0].1.min(audio[0].1), 0);
+    for (track, timescale) in [(&video, 90_000), (&audio, 48_000)] {
+        let steps = track.windows(2).map(|pair| (pair[1].1 - pair[0].1) * 1000 / timescale);
+        assert!(steps.max().unwrap() < 100);
+        assert!(track.windows(2).all(|pair| pair[0].1 < pair[1].1));
+    }
+    // Whatever it begins with, and as it grows, what is listed is the same.
+    for count in 1..all.len() {
+        let some = playlist(&all[..count], None, Tail::Growing, uri, "").unwrap();
+        let more = playlist(&all[..=count], None, Tail::Growing, uri, "").unwrap();
+        assert!(more.starts_with(&some));
+    }
 }
 
 #[test]
@@ -144,24 +209,19 @@ fn a_playlist_lists_every_byte_once() {
     let uri = |piece: &Piece| piece.name.media_file();
     let text = playlist(&pieces, None, Tail::Ended, uri, "token=1").unwrap();
     assert!(text.ends_with("#EXT-X-ENDLIST\n") && text.contains("PLAYLIST-TYPE:VOD"));
-    assert_eq!(text.matches("#EXT-X-DISCONTINUITY\n").count(), 2);
-    assert_eq!(text.matches("#EXT-X-PROGRAM-DATE-TIME:").count(), 3);
+    // One recording: no seam, one beginning.
+    assert_eq!(text.matches("#EXT-X-DISCONTINUITY\n").count(), 0);
+    assert_eq!(text.matches("#EXT-X-PROGRAM-DATE-TIME:").count(), 1);
+    let (file, length) = (pieces[0].name.media_file(), pieces[0].init.len());
+    let map = format!("#EXT-X-MAP:URI=\"{file}?token=1\",BYTERANGE=\"{length}@0\"\n");
+    assert_eq!((text.matches("#EXT-X-MAP").count(), text.matches(&map).count()), (1, 1), "{text}");
+    let listed = listed(&text);
     for piece in &pieces {
-        let file = format!("{}?token=1", piece.name.media_file());
-        let init = format!("#EXT-X-MAP:URI=\"{file}\",BYTERANGE=\"{}@0\"", piece.init.len());
-        assert!(text.contains(&init), "{text}");
+        let name = piece.name.media_file();
+        let of_piece = listed.iter().filter(|(file, _, _)| file.starts_with(&name));
         let mut end = piece.init.len() as u64;
-        let mut lines = text.lines().collect::<Vec<_>>().into_iter().rev().peekable();
-        let mut ranges = Vec::new();
-        while let Some(line) = lines.next() {
-            if line == file {
-                let range = lines.find_map(|line| line.strip_prefix("#EXT-X-BYTERANGE:")).unwrap();
-                let (length, offset) = range.split_once('@').unwrap();
-                ranges.push((offset.parse::<u64>().unwrap(), length.parse::<u64>().unwrap()));
-            }
-        }
-        for (offset, length) in ranges.into_iter().rev() {
-            assert_eq!(offset, end);
+        for (_, offset, length) in of_piece {
+            assert_eq!(*offset, end);
             end += length;
         }
         assert_eq!(end, piece.media_bytes());

@@ -121,7 +121,7 @@ mod tests {
             let window = &bytes[at.0..at.0 + at.1];
             match scanner.step(at.0 as u64, window) {
                 read::Step::Read { offset, bytes: count } => {
-                    at = (offset as usize, (count as usize).min(bytes.len() - offset as usize));
+                    at = (offset as usize, count.min(bytes.len() - offset as usize));
                 }
                 read::Step::Fragment(fragment) => found = Some(fragment),
                 read::Step::Movie { .. } => panic!("no movie here"),

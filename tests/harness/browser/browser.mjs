@@ -1,0 +1,25 @@
+// Starts Chromium with one page and keeps what it complains about.
+import { createRequire } from "node:module";
+
+// `modules` holds node_modules with playwright-core. Returns { browser, page, errors }.
+export async function launch(modules) {
+  const { chromium } = createRequire(modules + "/")("playwright-core");
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+    args: ["--no-sandbox", "--autoplay-policy=no-user-gesture-required",
+      "--ignore-certificate-errors", "--disable-dev-shm-usage", "--disable-gpu"],
+  });
+  const context = await browser.newContext({ ignoreHTTPSErrors: true });
+  const page = await context.newPage();
+  const errors = [];
+  page.on("pageerror", (error) => errors.push(String(error)));
+  page.on("console", (line) => {
+    const where = line.location().url;
+    if (line.type() === "error" && !where.endsWith("/favicon.ico")) {
+      errors.push(`${line.text()} ${where}`);
+    }
+  });
+  return { browser, page, errors };
+}
+
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
