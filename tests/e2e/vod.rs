@@ -1,150 +1,382 @@
-//! Files on demand: whole, in ranges, conditionally, as HLS, uploaded; and what is never served.
+//! Files on demand as real clients use them: ranges, conditions, players, uploads; and what hostile
+//! ones try.
 
 use std::io::{Read, Write};
-use std::path::Path;
+use std::net::TcpStream;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use tests::canary::Canary;
 use tests::clients;
-use tests::http::{self, Answer};
 use tests::media::Clip;
-use tests::process::Process;
+use tests::process::{Finished, Process};
 use tests::server::{Config, Server};
+use tests::{http, sys, wait};
 
-/// A server with the clip as `vod/sub/clip.mp4`, and the clip's bytes.
-fn serving() -> Option<(Server, Vec<u8>)> {
-    let bytes = std::fs::read(Clip::H264Aac.file()?).expect("the clip is there");
-    let server = Server::start(&Config::default());
-    let folder = server.folder().join("vod/sub");
-    std::fs::create_dir_all(&folder).expect("the folder is ours");
-    std::fs::write(folder.join("clip.mp4"), &bytes).expect("the folder is ours");
-    std::fs::write(server.folder().join("vod/.hidden"), "secret").expect("the folder is ours");
-    Some((server, bytes))
+const BOUND: Duration = Duration::from_secs(30);
+
+/// A server with a folder of files.
+fn start(config: &Config) -> (Server, PathBuf) {
+    let server = Server::start(config);
+    let folder = server.folder().join("vod");
+    std::fs::create_dir_all(folder.join("deep/er")).expect("the test folder is writable");
+    (server, folder)
 }
 
-const PATH: &str = "/vod/sub/clip.mp4";
-
-fn ask(server: &Server, headers: &[&str]) -> Answer {
-    http::request(server.http, "GET", PATH, headers)
+/// Bytes that no two places have in common.
+fn content(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let word = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(word).collect();
+    bytes.truncate(length);
+    bytes
 }
 
-#[test]
-fn ranges_and_conditions() {
-    let Some((server, bytes)) = serving() else { return };
-    let whole = ask(&server, &[]);
-    assert!(whole.status == 200 && whole.body == bytes);
-    assert_eq!(whole.header("content-type"), Some("video/mp4"));
-    assert_eq!(whole.header("accept-ranges"), Some("bytes"));
-    let head = http::request(server.http, "HEAD", PATH, &[]);
-    assert_eq!(head.header("content-length"), Some(bytes.len().to_string().as_str()));
-    assert!(head.body.is_empty());
+fn curl(arguments: &[&str]) -> Option<Finished> {
+    let mut command = Command::new(clients::tool("curl")?);
+    command.args(["-sSk", "--max-time", "20"]).args(arguments);
+    Some(Process::run("curl", command, BOUND))
+}
 
-    let last = bytes.len() - 1;
-    for (range, expected) in [
-        ("bytes=0-0".to_owned(), &bytes[..1]),
-        ("bytes=100-199".to_owned(), &bytes[100..200]),
-        (format!("bytes={}-", last - 9), &bytes[last - 9..]),
-        ("bytes=-10".to_owned(), &bytes[last - 9..]),
-        (format!("bytes=5-{}", last + 1000), &bytes[5..]),
-    ] {
-        let part = ask(&server, &[&format!("Range: {range}")]);
-        assert!(part.status == 206 && part.body == expected, "{range}: {}", part.status);
+/// Reads one answer with a length, on a connection that goes on.
+fn read_answer(socket: &mut TcpStream) -> (String, Vec<u8>) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        socket.read_exact(&mut byte).expect("a head");
+        head.push(byte[0]);
     }
-    let beyond = ask(&server, &[&format!("Range: bytes={}-", last + 1)]);
-    assert_eq!(beyond.status, 416);
-    assert_eq!(beyond.header("content-range"), Some(format!("bytes */{}", last + 1).as_str()));
-    let several = ask(&server, &["Range: bytes=0-9,20-29"]);
-    assert_eq!(several.status, 206);
-    assert!(several.header("content-type").is_some_and(|v| v.starts_with("multipart/byteranges")));
-    let abuse = vec!["0-"; 500].join(",");
-    let abused = ask(&server, &[&format!("Range: bytes={abuse}")]);
-    assert!(abused.body.len() <= bytes.len(), "{} bytes", abused.body.len());
-
-    let tag = whole.header("etag").expect("a tag").to_owned();
-    assert_eq!(ask(&server, &[&format!("If-None-Match: {tag}")]).status, 304);
-    assert_eq!(ask(&server, &["If-Match: \"other\""]).status, 412);
-    let current = ask(&server, &[&format!("If-Range: {tag}"), "Range: bytes=0-9"]);
-    assert_eq!((current.status, current.body.len()), (206, 10));
-    let stale = ask(&server, &["If-Range: \"other\"", "Range: bytes=0-9"]);
-    assert_eq!((stale.status, stale.body.len()), (200, bytes.len()));
+    let head = String::from_utf8_lossy(&head).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let length = length.and_then(|text| text.parse().ok()).expect("a length");
+    let mut body = vec![0; length];
+    socket.read_exact(&mut body).expect("the whole body");
+    (head, body)
 }
 
 #[test]
-fn a_connection_goes_on_after_a_file() {
-    let Some((server, bytes)) = serving() else { return };
+fn curl_gets_files_ranges_and_conditions() {
+    let (server, folder) = start(&Config::default());
+    let film = content(3_000_001);
+    std::fs::write(folder.join("deep/er/a film ü.mp4"), &film).expect("writable");
+    for base in
+        [format!("http://127.0.0.1:{}", server.http), format!("https://127.0.0.1:{}", server.https)]
+    {
+        let url = format!("{base}/vod/deep/er/a%20film%20%C3%BC.mp4");
+        let get = |more: &[&str]| curl(&[more, &[url.as_str()]].concat());
+        let Some(whole) = get(&[]) else { return };
+        assert!(whole.stdout == film, "{base}: {} bytes", whole.stdout.len());
+        for (range, part) in [
+            ("0-0", &film[..1]),
+            ("1000000-1999999", &film[1_000_000..2_000_000]),
+            ("2999990-", &film[2_999_990..]),
+            ("-11", &film[2_999_990..]),
+            ("2999990-99999999999999999999", &film[2_999_990..]),
+        ] {
+            let got = get(&["-r", range]).expect("curl").stdout;
+            assert!(got == part, "{base} {range}: {} bytes", got.len());
+        }
+        let several = get(&["-D", "-", "-r", "0-1,2000000-2000001"]).expect("curl").stdout_text();
+        assert!(several.contains("multipart/byteranges; boundary="), "{several}");
+        assert!(several.contains("Content-Range: bytes 2000000-2000001/3000001"), "{several}");
+        let head = get(&["-I", "-r", "0-1"]).expect("curl").stdout_text().to_lowercase();
+        assert!(head.contains(" 200") && head.contains("content-length: 3000001"), "{head}");
+        assert!(head.contains("content-type: video/mp4") && head.contains("accept-ranges: bytes"));
+        let etag = head.lines().find_map(|line| line.strip_prefix("etag: ")).expect("a tag");
+        let status = |more: &[&str]| {
+            let said =
+                get(&[more, &["-o", "/dev/null", "-w", "%{http_code} %{size_download}"]].concat());
+            said.expect("curl").stdout_text()
+        };
+        assert_eq!(status(&["-H", &format!("If-None-Match: {etag}")]), "304 0");
+        assert_eq!(status(&["-z", "20370101"]), "304 0");
+        assert_eq!(status(&["-r", "0-9", "-H", &format!("If-Range: {etag}")]), "206 10");
+        assert_eq!(status(&["-r", "0-9", "-H", "If-Range: \"x\""]), "200 3000001");
+        assert!(status(&["-r", "3000001-"]).starts_with("416 "));
+    }
+    let listed = server.api("/api/vod?dir=deep/er");
+    assert_eq!(listed["files"], serde_json::json!(["a film ü.mp4"]));
+    assert_eq!(server.api("/api/vod/deep")["dirs"], serde_json::json!(["er"]));
+    assert_eq!(http::get(server.http, "/api/vod?dir=../..").status, 404);
+}
+
+#[test]
+fn a_connection_goes_on_after_files() {
+    let (server, folder) = start(&Config::default());
+    let film = content(2 << 20);
+    std::fs::write(folder.join("film.ts"), &film).expect("writable");
     let mut socket = http::connect(server.http).expect("connects");
-    let request = format!("GET {PATH} HTTP/1.1\r\nHost: x\r\nRange: bytes=0-999999\r\n\r\n");
-    // Two at once: what is read ahead of the first answer must not be lost.
-    socket.write_all(request.repeat(2).as_bytes()).expect("sends");
-    let mut seen = Vec::new();
-    let part = &bytes[..1_000_000.min(bytes.len())];
-    let mut buffer = vec![0; 1 << 16];
-    while seen.len() < 2 * part.len() + 200 {
-        let count = socket.read(&mut buffer).expect("answers");
-        assert!(count > 0, "closed after {} bytes", seen.len());
-        seen.extend_from_slice(&buffer[..count]);
-        if seen.ends_with(part) && seen.len() > 2 * part.len() {
-            break;
+    for round in 0..20 {
+        let from = round * 100_000;
+        let ask = format!(
+            "GET /vod/film.ts HTTP/1.1\r\nHost: x\r\nRange: bytes={from}-\r\n\r\n\
+             GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        );
+        socket.write_all(ask.as_bytes()).expect("is taken");
+        let (head, body) = read_answer(&mut socket);
+        assert!(head.starts_with("http/1.1 206") && head.contains("video/mp2t"), "{head}");
+        assert!(body == film[from..], "round {round}");
+        assert_eq!(read_answer(&mut socket).1, b"ok\n");
+    }
+}
+
+#[test]
+fn files_that_are_not_in_memory_come_all_the_same() {
+    let (server, folder) = start(&Config::default().cores(1));
+    let Some(mut canary) = Canary::start(&server) else { return };
+    let (film, path) = (content(24 << 20), folder.join("cold.mkv"));
+    std::fs::write(&path, &film).expect("writable");
+    let Some(dd) = clients::tool("dd") else { return };
+    for base in
+        [format!("http://127.0.0.1:{}", server.http), format!("https://127.0.0.1:{}", server.https)]
+    {
+        // Writes the file out and takes it from the page cache.
+        let mut command = Command::new(&dd);
+        command.args(["oflag=nocache", "conv=notrunc,fdatasync", "count=0", "status=none"]);
+        command.arg(format!("of={}", path.display()));
+        assert_eq!(Process::run("dd", command, BOUND).stderr, "");
+        let Some(got) = curl(&[&format!("{base}/vod/cold.mkv")]) else { return };
+        assert!(got.stdout == film, "{base}: {} bytes", got.stdout.len());
+    }
+    canary.verify(&server, "cold files");
+}
+
+#[test]
+fn ab_makes_a_thousand_requests() {
+    let (server, folder) = start(&Config::default());
+    let film = content(1 << 20);
+    std::fs::write(folder.join("test.mp4"), &film).expect("writable");
+    let Some(ab) = clients::tool("ab") else { return };
+    let descriptors = server.descriptors();
+    for flags in [&[][..], &["-k"]] {
+        let mut command = Command::new(&ab);
+        command.args(["-q", "-n", "1000", "-c", "100"]).args(flags);
+        command.arg(format!("http://127.0.0.1:{}/vod/test.mp4", server.http));
+        let said = Process::run("ab", command, Duration::from_secs(60)).stdout_text();
+        let line = |name: &str| {
+            let line = said.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_else(|| panic!("no {name}: {said}")).trim().to_owned()
+        };
+        assert_eq!(
+            (line("Complete requests:").as_str(), line("Failed requests:").as_str()),
+            ("1000", "0")
+        );
+        assert!(!said.contains("Non-2xx"), "{said}");
+        assert_eq!(line("HTML transferred:"), format!("{} bytes", 1000 << 20));
+    }
+    let what = "all descriptors are back";
+    wait::until_true(what, Duration::from_secs(5), || server.descriptors() <= descriptors + 2);
+}
+
+#[test]
+fn players_play_files_and_their_playlists() {
+    let (server, folder) = start(&Config::default());
+    let (Some(clip), Some(hevc)) = (Clip::H264Aac.file(), Clip::HevcAac.file()) else { return };
+    std::fs::copy(clip, folder.join("x.mp4")).expect("writable");
+    std::fs::copy(hevc, folder.join("deep/hevc.mp4")).expect("writable");
+    if let Some(ffmpeg) = clients::tool("ffmpeg") {
+        let mut command = Command::new(ffmpeg);
+        command.args(["-v", "error", "-i"]).arg(folder.join("x.mp4")).args(["-c", "copy"]);
+        command.args(["-t", "20", "-movflags", "frag_keyframe+empty_moov+default_base_moof"]);
+        command.arg(folder.join("frag.mp4"));
+        let made = Process::run("ffmpeg", command, BOUND).stderr;
+        assert_eq!(made, "");
+    }
+    for name in ["x.mp4", "deep/hevc.mp4", "frag.mp4"] {
+        let file = folder.join(name);
+        let on_disk = clients::ffprobe_packets(&file.display().to_string(), 8);
+        for ending in ["", ".m3u8"] {
+            let url = format!("http://127.0.0.1:{}/vod/{name}{ending}", server.http);
+            let Some(decoded) = clients::ffmpeg_decode(&url, 5) else { return };
+            assert_eq!(decoded.complaints, Vec::<String>::new(), "{url}");
+            assert!(decoded.pictures >= 120, "{url}: {} pictures", decoded.pictures);
+            if let Some(decoded) = clients::ffmpeg9_decode(&url, 5) {
+                assert_eq!(decoded.complaints, Vec::<String>::new(), "ffmpeg 9: {url}");
+            }
+        }
+        // The same packets at the same distances, whatever the first time is.
+        let url = format!("http://127.0.0.1:{}/vod/{name}.m3u8", server.http);
+        let (Some(before), Some(after)) = (on_disk, clients::ffprobe_packets(&url, 8)) else {
+            return;
+        };
+        for stream in ['v', 'a'] {
+            let of = |packets: &[clients::Packet]| {
+                let own: Vec<_> = packets.iter().filter(|p| p.stream == stream).cloned().collect();
+                let first = own.first().map_or(0.0, |packet| packet.dts);
+                let rows = own.into_iter().take(150);
+                rows.map(|p| (p.size, p.pts - first, p.dts - first)).collect::<Vec<_>>()
+            };
+            let (before, after) = (of(&before), of(&after));
+            assert!(before.len() >= 100, "{name} {stream}: {} packets", before.len());
+            for (at, (a, b)) in before.iter().zip(&after).enumerate() {
+                let same = a.0 == b.0 && (a.1 - b.1).abs() < 0.001 && (a.2 - b.2).abs() < 0.001;
+                assert!(same, "{name} {stream} packet {at}: {a:?} {b:?}");
+            }
         }
     }
-    let heads = seen.windows(12).filter(|text| text == b"HTTP/1.1 206").count();
-    assert_eq!(heads, 2);
+    let playlist = http::get(server.http, "/vod/x.mp4.m3u8?token=7").text();
+    assert!(playlist.contains("x.mp4/seg-0.m4s?token=7"), "{playlist}");
+    assert_eq!(http::get(server.http, "/vod/x.mp4/seg-100000.m4s").status, 404);
 }
 
 #[test]
-fn nothing_outside_is_served() {
-    let Some((server, _)) = serving() else { return };
-    std::os::unix::fs::symlink("/etc", server.folder().join("vod/link")).expect("a link");
-    for path in [
+fn h4_no_way_out_of_the_files() {
+    let (server, folder) = start(&Config::default());
+    std::fs::write(folder.join(".hidden"), "secret").expect("writable");
+    std::fs::create_dir_all(server.folder().join("vod_secret")).expect("writable");
+    std::fs::write(server.folder().join("vod_secret/x.mp4"), "secret").expect("writable");
+    let link = std::os::unix::fs::symlink("../config.xml", folder.join("link.mp4"));
+    link.expect("links can be made");
+    std::os::unix::fs::symlink("../vod_secret", folder.join("folder")).expect("links can be made");
+    if let Some(mkfifo) = clients::tool("mkfifo") {
+        let made = Command::new(mkfifo).arg(folder.join("fifo.mp4")).status();
+        assert!(made.is_ok_and(|status| status.success()));
+    }
+    let long = format!("/vod/{}", "x".repeat(4096));
+    let paths: [&str; 23] = [
         "/vod/../config.xml",
+        "/vod/..%2fconfig.xml",
         "/vod/%2e%2e/config.xml",
-        "/vod/sub/..%2f..%2fconfig.xml",
-        "/vod/sub/%2e%2e/%2e%2e/config.xml",
+        "/vod/%2e%2e%2fconfig.xml",
+        "/vod/%252e%252e%252fconfig.xml",
+        "/vod/..%5cconfig.xml",
+        "/vod/deep/../../config.xml",
         "/vod//etc/passwd",
-        "/vod/link/passwd",
+        "/vod/%2fetc/passwd",
+        "/vod/config.xml",
+        "/vod/link.mp4",
+        "/vod/link.mp4.m3u8",
+        "/vod/folder/x.mp4",
+        "/vod/deep\\er",
+        "/vod/deep%00/x.mp4",
+        "/vod/fifo.mp4",
         "/vod/.hidden",
-        "/vod/sub",
-        "/vod/sub/",
-        "/vod/sub%00/clip.mp4",
-        "/vod/sub\\clip.mp4",
-        "/vod/nothing.mp4",
+        "/vod/x%00.mp4",
+        "/vod/../vod_secret/x.mp4",
+        "/vod_secret/x.mp4",
+        "/vod",
+        "/vod/deep",
+        &long,
+    ];
+    for path in paths {
+        let answer = http::get(server.http, path);
+        assert!(matches!(answer.status, 400 | 404 | 414), "{path}: {}", answer.status);
+        let text = answer.text();
+        let leaks = ["<http>", "root:", "secret"].iter().any(|word| text.contains(word));
+        assert!(!leaks, "{path}: {text}");
+    }
+    let listed = server.api("/api/vod");
+    assert_eq!(listed["files"], serde_json::json!([]));
+    assert_eq!(listed["dirs"], serde_json::json!(["deep"]));
+}
+
+#[test]
+fn h3_range_abuse_is_bounded() {
+    let (server, folder) = start(&Config::default().cores(1));
+    let Some(mut canary) = Canary::start(&server) else { return };
+    std::fs::write(folder.join("film.mp4"), content(1 << 20)).expect("writable");
+    let thousand = (0..1000).map(|at| format!("{at}-")).collect::<Vec<_>>().join(",");
+    let overlapping = ["0-"; 16].join(",");
+    for (range, status) in [
+        ("-", 416),
+        ("5-2", 416),
+        ("18446744073709551616-", 416),
+        (thousand.as_str(), 416),
+        (overlapping.as_str(), 206),
     ] {
-        let status = http::get(server.http, path).status;
-        assert!(matches!(status, 400 | 404), "{path}: {status}");
+        let answer =
+            http::request(server.http, "GET", "/vod/film.mp4", &[&format!("Range: bytes={range}")]);
+        assert_eq!(answer.status, status, "{range:.40}");
+        assert!(answer.body.len() <= 1 << 20, "{range:.40}: {} bytes", answer.body.len());
+        canary.verify_frames("ranges");
     }
+    canary.verify(&server, "ranges");
 }
 
 #[test]
-fn an_mp4_plays_as_it_is_and_as_hls() {
-    let Some((server, _)) = serving() else { return };
-    for path in [PATH, "/vod/sub/clip.mp4.m3u8"] {
-        let url = format!("http://127.0.0.1:{}{path}", server.http);
-        let Some(decoded) = clients::ffmpeg_decode(&url, 8) else { return };
-        assert_eq!(decoded.complaints, Vec::<String>::new(), "{path}");
-        assert!(decoded.pictures >= 190, "{path}: {} pictures", decoded.pictures);
-    }
-}
-
-fn upload(server: &Server, file: &Path, path: &str) -> Option<String> {
-    let mut command = Command::new(clients::tool("curl")?);
-    command.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-F"]);
-    command.arg(format!("file=@{}", file.display()));
-    command.arg(format!("http://127.0.0.1:{}{path}", server.http));
-    Some(Process::run("curl", command, Duration::from_secs(20)).stdout_text())
+fn h1_slow_readers_of_files_cost_little() {
+    let (server, folder) = start(&Config::default().cores(1));
+    let Some(mut canary) = Canary::start(&server) else { return };
+    std::fs::write(folder.join("film.mp4"), content(64 << 20)).expect("writable");
+    let before = server.rss_kib();
+    let stalled: Vec<TcpStream> = (0..50)
+        .map(|_| {
+            let mut socket = http::connect(server.http).expect("connects");
+            sys::set_receive_buffer(&socket, 4096);
+            write!(socket, "GET /vod/film.mp4 HTTP/1.1\r\nHost: x\r\n\r\n").expect("is taken");
+            socket
+        })
+        .collect();
+    canary.verify_frames("50 readers of a file that do not read");
+    let grown = server.rss_kib().saturating_sub(before);
+    assert!(grown < 50 * 64 + 2048, "{grown} KiB for 50 stalled readers");
+    drop(stalled);
+    canary.verify(&server, "50 readers of a file that did not read");
 }
 
 #[test]
-fn what_is_uploaded_can_be_fetched() {
-    let Some((server, bytes)) = serving() else { return };
-    let file = server.folder().join("vod/sub/clip.mp4");
-    let Some(status) = upload(&server, &file, "/vod/new.mp4") else { return };
-    assert_eq!(status, "201");
-    assert!(http::get(server.http, "/vod/new.mp4").body == bytes);
-    let left = std::fs::read_dir(server.folder().join("vod")).expect("the folder is ours");
-    let names = left.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-    assert_eq!(names.filter(|name| name.contains("tmp") || name.contains("part")).count(), 0);
-    assert_eq!(upload(&server, &file, "/vod/new.mp4").as_deref(), Some("409"), "it is there");
-    assert_eq!(upload(&server, &file, "/vod/new.mp4?overwrite=1").as_deref(), Some("201"));
-    let outside = upload(&server, &file, "/vod/..%2fnew.mp4");
-    assert!(outside.is_some_and(|status| status == "400" || status == "404" || status == "403"));
+fn uploads_arrive_whole_and_replace_nothing_unasked() {
+    let (server, folder) =
+        start(&Config::default().set("http/upload_mb", 80).set("http/httpmaxbody", 0));
+    let film = content(20_000_003);
+    let source = server.folder().join("source.mp4");
+    std::fs::write(&source, &film).expect("writable");
+    let form = |name: &str| format!("file=@{};filename={name}", source.display());
+    let base = format!("http://127.0.0.1:{}/vod", server.http);
+    let post = |url: &str, form: &[&str], more: &[&str]| {
+        let forms: Vec<&str> = form.iter().flat_map(|form| ["-F", *form]).collect();
+        let out = curl(&[&["-w", "|%{http_code}"], more, &forms, &[url]].concat())?;
+        Some(out.stdout_text())
+    };
+    let Some(first) = post(&base, &[&form("film.mp4"), "note=x"], &[]) else { return };
+    assert!(first.ends_with("|201") && first.contains("\"url\":\"/vod/film.mp4\""), "{first}");
+    assert!(std::fs::read(folder.join("film.mp4")).expect("is there") == film);
+    assert!(curl(&[&format!("{base}/film.mp4")]).expect("curl").stdout == film);
+    let status = |url: &str, forms: &[&str], more: &[&str], code: u16| {
+        let said = post(url, forms, more).expect("curl");
+        assert!(said.ends_with(&format!("|{code}")), "{url} {forms:?} {more:?}: {said}");
+    };
+    status(&base, &[&form("film.mp4")], &[], 409);
+    status(&format!("{base}?overwrite=1"), &[&form("film.mp4")], &[], 201);
+    status(&format!("{base}/deep/"), &[&form("a.mp4"), &form("b.mp4")], &[], 201);
+    status(&format!("{base}/deep/named.mp4"), &[&form("other.mp4")], &[], 201);
+    status(&base, &[&form("deep")], &[], 409);
+    status(&format!("{base}?overwrite=1"), &[&form("deep")], &[], 409);
+    status(&base, &[&form("../../escaped.mp4")], &[], 201);
+    status(&base, &[&form(".hidden")], &[], 400);
+    status(&base, &["note=only"], &[], 400);
+    status(&format!("{base}/none/x.mp4"), &[&form("x.mp4")], &[], 404);
+    status(&format!("{base}/%2e%2e/x.mp4"), &[&form("x.mp4")], &[], 400);
+    status(&base, &[&form("x.mp4")], &["-H", "Origin: http://evil.example"], 403);
+    status(&base, &[&form("x.mp4")], &["-H", "Host: evil.example"], 403);
+    status(&base, &[&form("x.mp4")], &["-H", "X-Forwarded-For: 10.0.0.1"], 403);
+    status(&base, &[&form("x.mp4")], &["-H", "Transfer-Encoding: chunked"], 411);
+    status(&base, &[&form("1"), &form("2"), &form("3"), &form("4"), &form("5")], &[], 413);
+    let secure = format!("https://127.0.0.1:{}/vod/deep/", server.https);
+    status(&secure, &[&form("two.mp4")], &["--http2"], 201);
+    assert!(std::fs::read(folder.join("deep/two.mp4")).expect("is there") == film);
+    // A sender that leaves in the middle leaves nothing.
+    let mut socket = http::connect(server.http).expect("connects");
+    let head = "POST /vod/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\
+        Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n\
+        Content-Disposition: form-data; filename=left.mp4\r\n\r\nbeginning";
+    socket.write_all(head.as_bytes()).expect("is taken");
+    let hidden = || {
+        let names = std::fs::read_dir(&folder).expect("is there").flatten();
+        names.filter(|entry| entry.file_name().to_string_lossy().starts_with(".upload")).count()
+    };
+    wait::until_true("the upload has begun", BOUND, || hidden() == 1);
+    drop(socket);
+    wait::until_true("nothing is left of it", BOUND, || hidden() == 0);
+    assert!(!folder.join("left.mp4").exists() && !server.folder().join("escaped.mp4").exists());
+    let off = Server::start(
+        &Config::default().set("http/upload_mb", 0).set("http/httpmaxbody", 64 << 20),
+    );
+    status(&format!("http://127.0.0.1:{}/vod", off.http), &[&form("x.mp4")], &[], 403);
 }

@@ -87,8 +87,12 @@ fn check_head<B>(
     let bad = |sentence| Err((StatusCode::BAD_REQUEST, sentence));
     let headers = request.headers();
     let upload = vod::takes_body(request.method(), request.uri().path());
-    let length_max =
-        if upload { config.http.upload_bytes_max } else { config.http.body_bytes_max as u64 };
+    let length_max = match config.http.upload_bytes_max {
+        // Refused further on, with the reason.
+        0 if upload => u64::MAX,
+        bytes if upload => bytes,
+        _ => config.http.body_bytes_max as u64,
+    };
     // No path takes a body, so a chunked one has no use but to confuse proxies in front of us.
     if headers.contains_key(header::TRANSFER_ENCODING) {
         if upload {

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -428,33 +428,37 @@ impl Drop for Active {
     }
 }
 
-/// One timer for all deadlines: re-armed only when the next one is earlier than it.
+/// What is left of a deadline that is taken for passed: the executor's timers count milliseconds.
+const TIMER_SLACK: Duration = Duration::from_millis(5);
+
+/// One timer for all deadlines: re-armed only when the next one is earlier than it, or when
+/// another task waits. The executor's timer registers itself anew each time it is polled and
+/// forgets none before it is due, so it is polled once.
 #[derive(Default)]
 struct Deadline {
-    armed: Option<(Instant, Timer)>,
+    armed: Option<(Instant, Timer, Waker)>,
 }
 
 impl Deadline {
     fn poll(&mut self, cx: &mut Context<'_>, watch: &Watch) -> Poll<&'static str> {
-        loop {
-            let Some((due, reason)) = watch.due() else {
-                return Poll::Pending;
-            };
-            let now = Instant::now();
-            if due <= now {
+        let Some((due, reason)) = watch.due() else {
+            return Poll::Pending;
+        };
+        let now = Instant::now();
+        if due <= now {
+            return Poll::Ready(reason);
+        }
+        let waits = self.armed.as_ref().is_some_and(|(at, _, waker)| {
+            *at <= due && now + TIMER_SLACK < *at && waker.will_wake(cx.waker())
+        });
+        if !waits {
+            let mut timer = Timer::new(due - now);
+            if Pin::new(&mut timer).poll(cx).is_ready() {
                 return Poll::Ready(reason);
             }
-            if self.armed.as_ref().is_none_or(|(at, _)| *at > due) {
-                self.armed = Some((due, Timer::new(due - now)));
-            }
-            let Some((_, timer)) = &mut self.armed else {
-                return Poll::Pending;
-            };
-            if Pin::new(timer).poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            self.armed = None;
+            self.armed = Some((due, timer, cx.waker().clone()));
         }
+        Poll::Pending
     }
 }
 

@@ -337,3 +337,6 @@ fn slow_heads_and_idle_connections_are_closed() {
     }
     assert_eq!(*server.reasons.lock().unwrap(), expected);
 }
+
+#[path = "server_file_tests.rs"]
+mod files;

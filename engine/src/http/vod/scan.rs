@@ -211,3 +211,7 @@ impl Window {
         file.read_exact_at(&mut self.bytes, offset)
     }
 }
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;
