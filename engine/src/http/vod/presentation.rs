@@ -152,7 +152,13 @@ impl Presentation {
         file_bytes: u64,
     ) -> Option<io::Result<Vec<Part>>> {
         let segment = self.segments.get(number)?;
-        Some(self.parts(segment, number, file, file_bytes))
+        let inside = |part: &Part| !matches!(part, Part::File(range) if range.end > file_bytes);
+        let parts = self.parts(segment, number, file, file_bytes);
+        // A damaged table may point anywhere.
+        Some(parts.and_then(|parts| {
+            let whole = parts.iter().all(inside);
+            if whole { Ok(parts) } else { Err(io::ErrorKind::InvalidData.into()) }
+        }))
     }
 
     fn parts(
