@@ -27,6 +27,8 @@ const MISSING_FOR: Duration = Duration::from_millis(500);
 const OWNER_WAIT: Duration = Duration::from_secs(2);
 /// Frame times are rounded: a span may be this much shorter.
 const SPAN_SLACK: Duration = Duration::from_millis(200);
+/// Tasks that wait for news of one stream before all of them are woken to look again.
+const WAITERS_MAX: usize = 65_536;
 /// Streams a shard keeps snapshots of.
 const SHELVES_MAX: usize = 10_000;
 
@@ -135,7 +137,14 @@ pub async fn snapshot(
             State::Missing(_) => return Poll::Ready(Err(Absent::NotFound)),
             State::Asked | State::Have(_) => {}
         }
-        shelf.waiters.push(cx.waker().clone());
+        // A task may be polled often while it waits: it stands here once, or is woken to stand
+        // here again.
+        if shelf.waiters.last().is_none_or(|last| !last.will_wake(cx.waker())) {
+            if shelf.waiters.len() >= WAITERS_MAX {
+                shelf.waiters.drain(..).for_each(Waker::wake);
+            }
+            shelf.waiters.push(cx.waker().clone());
+        }
         Poll::Pending
     });
     let late = async {
