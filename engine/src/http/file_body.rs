@@ -19,6 +19,9 @@ use crate::net::sys_serve;
 
 /// Bytes read at once, and so what a transfer keeps in memory at most.
 pub(crate) const PIECE_BYTES: usize = 256 * 1024;
+/// The same where pieces pass through the HTTP library, which may hold one for each of the many
+/// requests of a connection; the encryption takes as much at once.
+const PULLED_BYTES: u64 = 64 * 1024;
 
 /// An open regular file, and what it looked like when it was opened.
 pub(crate) struct DiskFile {
@@ -277,7 +280,7 @@ impl FileBody {
                 }
                 Some(Part::File(range)) => {
                     let (file, range) = (Rc::clone(&self.file), range.clone());
-                    let count = range.end - range.start;
+                    let count = (range.end - range.start).min(PULLED_BYTES);
                     let reading = async move { file.read(range.start, count).await };
                     self.reading = Some(Box::pin(reading));
                 }
