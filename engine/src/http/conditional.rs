@@ -38,7 +38,7 @@ pub(crate) fn evaluate(headers: &HeaderMap, validators: &Validators) -> Verdict 
         return Verdict::Failed;
     }
     if headers.contains_key(header::IF_NONE_MATCH) {
-        if names_tag(headers, header::IF_NONE_MATCH, &validators.etag, false) {
+        if has_version(headers, &validators.etag) {
             return Verdict::NotModified;
         }
     } else if let Some(date) = date_of(headers, header::IF_MODIFIED_SINCE)
@@ -61,6 +61,11 @@ pub(crate) fn range_counts(headers: &HeaderMap, validators: &Validators, now_s: 
     }
     let at_rest = validators.modified_s.saturating_add(STRONG_DATE_AGE_S) <= now_s;
     at_rest && parse_date(value) == Some(validators.modified_s)
+}
+
+/// The peer says that it has this version (13.1.2).
+pub(crate) fn has_version(headers: &HeaderMap, etag: &str) -> bool {
+    names_tag(headers, header::IF_NONE_MATCH, etag, false)
 }
 
 /// `*`, or one of the tags of a list is this one; a weak tag counts unless the comparison is

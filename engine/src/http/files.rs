@@ -6,11 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use bytes::Bytes;
-use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{StatusCode, http};
+use hyper::StatusCode;
+use hyper::header::{self, HeaderMap};
 use rust_embed::{Embed, EmbeddedFile};
 
 use crate::config::model::{Config, Http};
+use crate::http::conditional;
 use crate::http::respond::{self, Reply};
 use crate::net::sys;
 
@@ -130,28 +131,17 @@ fn reply(page: Page, content_type: &'static str, headers: &HeaderMap) -> Reply {
     respond::set(&mut reply, header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY);
     respond::set(&mut reply, header::REFERRER_POLICY, "no-referrer");
     respond::set(&mut reply, header::CACHE_CONTROL, "no-cache");
-    let mut insert = |name: http::HeaderName, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            reply.headers_mut().insert(name, value);
-        }
-    };
-    insert(header::ETAG, &page.etag);
+    respond::set_text(&mut reply, header::ETAG, &page.etag);
     if let Some(modified) = &page.modified {
-        insert(header::LAST_MODIFIED, modified);
+        respond::set_text(&mut reply, header::LAST_MODIFIED, modified);
     }
     reply
 }
 
 /// The peer already has this version (RFC 9110 13.1.2, 13.1.3).
 fn is_current(page: &Page, headers: &HeaderMap) -> bool {
-    let mut tags = headers.get_all(header::IF_NONE_MATCH).iter().peekable();
-    if tags.peek().is_some() {
-        return tags.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(',')).any(
-            |tag| {
-                let tag = tag.trim();
-                tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == page.etag
-            },
-        );
+    if headers.contains_key(header::IF_NONE_MATCH) {
+        return conditional::has_version(headers, &page.etag);
     }
     let since = headers.get(header::IF_MODIFIED_SINCE).and_then(|value| value.to_str().ok());
     since.is_some() && since == page.modified.as_deref()

@@ -16,6 +16,7 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderValue};
 
 use super::body::{Body, Source};
+use super::conditional;
 use super::respond::{self, Reply};
 use crate::net::sys_file::buffered;
 use crate::record::{Joined, JoinedPart, Patch, Span};
@@ -132,13 +133,13 @@ pub(crate) fn reply(
                 content.cut(range);
                 let mut reply = of(content);
                 *reply.status_mut() = StatusCode::PARTIAL_CONTENT;
-                insert(&mut reply, header::CONTENT_RANGE, &value);
+                respond::set_text(&mut reply, header::CONTENT_RANGE, &value);
                 reply
             }
             Wanted::Impossible => {
                 let sentence = "there are no such bytes";
                 let mut reply = respond::text(StatusCode::RANGE_NOT_SATISFIABLE, sentence);
-                insert(&mut reply, header::CONTENT_RANGE, &format!("bytes */{total}"));
+                respond::set_text(&mut reply, header::CONTENT_RANGE, &format!("bytes */{total}"));
                 return reply;
             }
         }
@@ -163,18 +164,9 @@ fn of(content: Content) -> Reply {
     reply
 }
 
-fn insert(reply: &mut Reply, name: header::HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        reply.headers_mut().insert(name, value);
-    }
-}
-
 /// The peer already has it (RFC 9110 13.1.2).
 fn is_current(tag: &HeaderValue, headers: &HeaderMap) -> bool {
-    let tags =
-        headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let mut tags = tags.flat_map(|value| value.split(',')).map(str::trim);
-    tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
+    tag.to_str().is_ok_and(|tag| conditional::has_version(headers, tag))
 }
 
 #[derive(Debug, PartialEq, Eq)]

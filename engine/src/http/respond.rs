@@ -72,6 +72,13 @@ pub(crate) fn set(reply: &mut Reply, name: HeaderName, value: &'static str) {
     reply.headers_mut().insert(name, HeaderValue::from_static(value));
 }
 
+/// Sets a header to text of ours, which is visible ASCII.
+pub(crate) fn set_text(reply: &mut Reply, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        reply.headers_mut().insert(name, value);
+    }
+}
+
 /// The last touch: what every answer carries, and no body for HEAD.
 pub(crate) fn finish(mut reply: Reply, method: &Method) -> Reply {
     set(&mut reply, header::X_CONTENT_TYPE_OPTIONS, "nosniff");

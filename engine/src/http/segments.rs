@@ -18,6 +18,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::http::HttpContext;
 use crate::http::body::Body;
+use crate::http::conditional;
 use crate::http::respond::{self, Reply};
 use crate::http::segment_body::{Growing, of_pieces};
 use crate::http::text_cache::TextKey;
@@ -216,9 +217,9 @@ impl Request<'_> {
         tag: &str,
         max_age_s: u32,
     ) -> Reply {
-        if !tag.is_empty() && names_tag(self.headers, tag) {
+        if !tag.is_empty() && conditional::has_version(self.headers, tag) {
             let mut reply = respond::empty(StatusCode::NOT_MODIFIED);
-            set(&mut reply, header::ETAG, tag);
+            respond::set_text(&mut reply, header::ETAG, tag);
             return reply;
         }
         let mut reply = respond::body(StatusCode::OK, media_type, text);
@@ -227,10 +228,14 @@ impl Request<'_> {
         }
         respond::set(&mut reply, header::VARY, "Accept-Encoding");
         if !tag.is_empty() {
-            set(&mut reply, header::ETAG, tag);
+            respond::set_text(&mut reply, header::ETAG, tag);
         }
         if max_age_s > 0 {
-            set(&mut reply, header::CACHE_CONTROL, &format!("public, max-age={max_age_s}"));
+            respond::set_text(
+                &mut reply,
+                header::CACHE_CONTROL,
+                &format!("public, max-age={max_age_s}"),
+            );
         }
         reply
     }
@@ -314,7 +319,7 @@ fn media(body: Body, name: FileName) -> Reply {
     let mut reply = Response::new(body);
     respond::set(&mut reply, header::CONTENT_TYPE, name.content_type());
     respond::set(&mut reply, header::CACHE_CONTROL, "public, max-age=3600, immutable");
-    set(&mut reply, header::ETAG, &format!("\"{name}\""));
+    respond::set_text(&mut reply, header::ETAG, &format!("\"{name}\""));
     reply
 }
 
@@ -356,12 +361,6 @@ fn tag(snapshot: &Snapshot, skip: bool, gzip: bool) -> String {
     )
 }
 
-fn names_tag(headers: &HeaderMap, tag: &str) -> bool {
-    let tags = headers.get_all(header::IF_NONE_MATCH).iter();
-    let mut tags = tags.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    tags.any(|one| one.trim().trim_start_matches("W/") == tag || one.trim() == "*")
-}
-
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let codings = headers.get_all(header::ACCEPT_ENCODING).iter();
     let mut codings = codings.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
@@ -375,12 +374,6 @@ fn compress(bytes: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
     // Writing to memory cannot fail.
     encoder.write_all(bytes).and_then(|()| encoder.finish()).map(Bytes::from).unwrap_or_default()
-}
-
-fn set(reply: &mut Reply, name: header::HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        reply.headers_mut().insert(name, value);
-    }
 }
 
 #[cfg(test)]

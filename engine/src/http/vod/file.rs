@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::media_type;
@@ -64,7 +64,7 @@ impl Representation {
         match self.ranges(headers, is_get, now_s, length) {
             Ranges::Whole => {
                 let mut reply = self.body(StatusCode::OK, &(0..length));
-                set(&mut reply, header::CONTENT_TYPE, self.content_type);
+                respond::set_text(&mut reply, header::CONTENT_TYPE, self.content_type);
                 reply
             }
             Ranges::Parts(ranges) => match ranges.as_slice() {
@@ -74,7 +74,7 @@ impl Representation {
             Ranges::Unsatisfiable => {
                 let sentence = format!("no such range: there are {length} bytes");
                 let mut reply = respond::text(StatusCode::RANGE_NOT_SATISFIABLE, &sentence);
-                set(&mut reply, header::CONTENT_RANGE, &format!("bytes */{length}"));
+                respond::set_text(&mut reply, header::CONTENT_RANGE, &format!("bytes */{length}"));
                 respond::set(&mut reply, header::ACCEPT_RANGES, "bytes");
                 reply
             }
@@ -100,8 +100,8 @@ impl Representation {
 
     fn single(&self, range: &Range<u64>, length: u64) -> Reply {
         let mut reply = self.body(StatusCode::PARTIAL_CONTENT, range);
-        set(&mut reply, header::CONTENT_RANGE, &content_range(range, length));
-        set(&mut reply, header::CONTENT_TYPE, self.content_type);
+        respond::set_text(&mut reply, header::CONTENT_RANGE, &content_range(range, length));
+        respond::set_text(&mut reply, header::CONTENT_TYPE, self.content_type);
         reply
     }
 
@@ -121,7 +121,7 @@ impl Representation {
         parts.push(Part::Bytes(Bytes::from(format!("\r\n--{boundary}--\r\n"))));
         let mut reply = self.answer(StatusCode::PARTIAL_CONTENT, parts);
         let content_type = format!("multipart/byteranges; boundary={boundary}");
-        set(&mut reply, header::CONTENT_TYPE, &content_type);
+        respond::set_text(&mut reply, header::CONTENT_TYPE, &content_type);
         reply
     }
 
@@ -150,17 +150,10 @@ impl Representation {
         let caching = if volatile { "no-cache" } else { "public, max-age=60" };
         respond::set(reply, header::CACHE_CONTROL, caching);
         respond::set(reply, header::ACCEPT_RANGES, "bytes");
-        set(reply, header::ETAG, &self.validators.etag);
+        respond::set_text(reply, header::ETAG, &self.validators.etag);
         if let Some(date) = conditional::format_date(self.validators.modified_s) {
-            set(reply, header::LAST_MODIFIED, &date);
+            respond::set_text(reply, header::LAST_MODIFIED, &date);
         }
-    }
-}
-
-/// Sets a header to text of ours, which is visible ASCII.
-fn set(reply: &mut Reply, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        reply.headers_mut().insert(name, value);
     }
 }
 
