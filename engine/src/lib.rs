@@ -33,6 +33,7 @@
 
 #![deny(unsafe_code)]
 
+mod alarm;
 pub mod clock;
 pub mod config;
 pub mod conn;

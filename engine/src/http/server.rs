@@ -9,19 +9,19 @@ use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use futures_lite::FutureExt;
 use futures_lite::future::poll_fn;
-use glommio::timer::Timer;
 use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 
+use crate::alarm::Alarm;
 use crate::clock;
 use crate::http::body::Body;
 use crate::http::io::{Flow, Io};
@@ -146,7 +146,7 @@ pub async fn serve(mut io: Io, peer: SocketAddr, ctx: Rc<HttpContext>) -> Outcom
     let caller = Caller { peer, secure: io.tls().is_some() };
     let handshake = async { io.handshake().await.err().map(|_| "tls_handshake") };
     let late = async {
-        Timer::new(watch.head_timeout).await;
+        Alarm::after(watch.head_timeout).await;
         Some("tls_handshake_timeout")
     };
     if let Some(reason) = handshake.or(late).await {
@@ -190,7 +190,7 @@ async fn serve_http1(
     };
     if matches!(reason, "done" | "bad_request") {
         let late = async {
-            Timer::new(LINGER).await;
+            Alarm::after(LINGER).await;
         };
         io.linger().or(late).await;
     }
@@ -309,7 +309,7 @@ async fn serve_http2(io: Io, caller: Caller, ctx: Rc<HttpContext>, watch: Rc<Wat
         async move {
             let limit = ctx.backend.config().http.body_bytes_max;
             let late = async {
-                Timer::new(watch.head_timeout).await;
+                Alarm::after(watch.head_timeout).await;
             };
             let _active = Active::new(watch.clone());
             if !vod::takes_body(request.method(), request.uri().path()) {
@@ -428,37 +428,32 @@ impl Drop for Active {
     }
 }
 
-/// What is left of a deadline that is taken for passed: the executor's timers count milliseconds.
-const TIMER_SLACK: Duration = Duration::from_millis(5);
-
-/// One timer for all deadlines: re-armed only when the next one is earlier than it, or when
-/// another task waits. The executor's timer registers itself anew each time it is polled and
-/// forgets none before it is due, so it is polled once.
+/// One alarm for all deadlines: set anew only when the next one is earlier than it.
 #[derive(Default)]
 struct Deadline {
-    armed: Option<(Instant, Timer, Waker)>,
+    alarm: Option<Alarm>,
 }
 
 impl Deadline {
     fn poll(&mut self, cx: &mut Context<'_>, watch: &Watch) -> Poll<&'static str> {
-        let Some((due, reason)) = watch.due() else {
-            return Poll::Pending;
-        };
-        let now = Instant::now();
-        if due <= now {
-            return Poll::Ready(reason);
-        }
-        let waits = self.armed.as_ref().is_some_and(|(at, _, waker)| {
-            *at <= due && now + TIMER_SLACK < *at && waker.will_wake(cx.waker())
-        });
-        if !waits {
-            let mut timer = Timer::new(due - now);
-            if Pin::new(&mut timer).poll(cx).is_ready() {
+        loop {
+            let Some((due, reason)) = watch.due() else {
+                return Poll::Pending;
+            };
+            if due <= Instant::now() {
                 return Poll::Ready(reason);
             }
-            self.armed = Some((due, timer, cx.waker().clone()));
+            if self.alarm.as_ref().is_none_or(|alarm| alarm.due() > due) {
+                self.alarm = Some(Alarm::at(due));
+            }
+            let Some(alarm) = &mut self.alarm else {
+                return Poll::Pending;
+            };
+            if Pin::new(alarm).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.alarm = None;
         }
-        Poll::Pending
     }
 }
 

@@ -10,6 +10,7 @@ use crate::segment::{Packaging, Snapshot};
 use crate::shard::{Absent, Wanted};
 use futures_lite::future::BoxedLocal;
 use glommio::LocalExecutorBuilder;
+use glommio::timer::Timer;
 use protocols::media::{Codec, StreamKey, Track, Tracks, VideoInfo};
 use std::io::{IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -8,8 +8,8 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures_lite::FutureExt as _;
-use glommio::timer::Timer;
 
+use crate::alarm::Alarm;
 use crate::observe::ShardReport;
 use crate::ring::{ControlMessage, ShardId};
 use crate::shard::Shard;
@@ -78,7 +78,7 @@ pub async fn ask_all(shard: &Rc<RefCell<Shard>>, streams_only: bool) -> Vec<Shar
         Poll::Pending
     });
     let late = async {
-        Timer::new(ANSWER_MAX).await;
+        Alarm::after(ANSWER_MAX).await;
     };
     answered.or(late).await;
     let ask = shard.borrow_mut().asks.open.remove(&question).unwrap_or_default();

@@ -10,10 +10,10 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_lite::FutureExt as _;
-use glommio::timer::Timer;
 use protocols::media::StreamKey;
 
 use super::owner_of;
+use crate::alarm::Alarm;
 use crate::clock;
 use crate::ring::{ControlMessage, MediaItem, ShardId};
 use crate::segment::{Options, Packaging, Segmenter, Snapshot};
@@ -148,14 +148,13 @@ pub async fn snapshot(
         Poll::Pending
     });
     let late = async {
-        Timer::new(patience.min(OWNER_WAIT)).await;
+        Alarm::after(patience.min(OWNER_WAIT)).await;
         let asked = {
             let this = shard.borrow();
             this.shelves.0.get(&place).is_some_and(|shelf| matches!(shelf.state, State::Asked))
         };
         if !asked {
-            let waited = clock::now().saturating_duration_since(asked_at);
-            Timer::new(patience.saturating_sub(waited)).await;
+            Alarm::at(asked_at + patience).await;
         }
         Err(Absent::Late)
     };

@@ -11,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::io::BufferedFile;
-use glommio::timer::Timer;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::header;
@@ -19,6 +18,7 @@ use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 
 use super::{name, off_shard, origin};
+use crate::alarm::Alarm;
 use crate::clock;
 use crate::config::model::Config;
 use crate::http::multipart::{Event, Form};
@@ -215,7 +215,7 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let late = async {
-        Timer::new(STALL).await;
+        Alarm::after(STALL).await;
         Err(Refusal::Stalled)
     };
     let frame = async {
