@@ -118,7 +118,7 @@ function showStats() {
   put('latency', latency === null ? '–' : latency.toFixed(2) + ' s', latency === null ? '' : latency.toFixed(3));
   put('dropped', frames ? dropped + ' of ' + frames : '–', frames ? String(dropped) : '');
   put('resolution', width ? width + '×' + height : '–');
-  put('codec', codecs.join(', ') || '–');
+  put('codec', codecs.join().replace(/,\s*/g, ', ') || '–');
 }
 
 // Where the lists are: the tab, and a folder in it.

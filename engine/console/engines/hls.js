@@ -14,6 +14,11 @@ export async function open(video, { url, live, lowLatency }, on) {
     backBufferLength: live ? 10 : 60,
   });
   let recovered = false;
+  let codecs = [];
+  // A media playlist alone names none: they are read from the media.
+  hls.on(Hls.Events.BUFFER_CODECS, (_, { video: pictures, audio, audiovideo }) => {
+    codecs = [pictures, audio, audiovideo].map((track) => track && track.codec);
+  });
   hls.on(Hls.Events.ERROR, (_, { fatal, type, details, error }) => {
     if (!fatal) return;
     if (/codec/i.test(details)) {
@@ -33,10 +38,7 @@ export async function open(video, { url, live, lowLatency }, on) {
       const date = hls.playingDate;
       return date ? (Date.now() - date.getTime()) / 1000 : hls.latency || null;
     },
-    codecs: () => {
-      const level = hls.levels[Math.max(0, hls.currentLevel)];
-      return level ? [level.videoCodec, level.audioCodec] : [];
-    },
+    codecs: () => codecs,
     close: () => hls.destroy(),
   };
 }
