@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use glommio::io::BufferedFile;
 
-use crate::net::sys_serve;
+use crate::net::{sys_file, sys_serve};
 
 /// Bytes read at once, and so what a transfer keeps in memory at most.
 pub(crate) const PIECE_BYTES: usize = 256 * 1024;
@@ -146,7 +146,7 @@ impl DiskFile {
             Some(waiting) => waiting,
             None => {
                 let again = self.file.try_clone()?;
-                self.waiting.get_or_init(|| sys_serve::buffered(again.into()))
+                self.waiting.get_or_init(|| sys_file::buffered(again))
             }
         };
         let read = waiting.read_at(offset, count).await.map_err(io::Error::from)?;

@@ -8,10 +8,12 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 
 use glommio::io::BufferedFile;
+
+use super::sys::{BENEATH, openat2, retry};
 
 /// Who may read what is made here: the owner, and the group files.
 const FILE_MODE: libc::mode_t = 0o640;
@@ -40,6 +42,27 @@ impl Directory {
         let flags = libc::O_DIRECTORY | libc::O_CLOEXEC;
         let file = File::options().read(true).custom_flags(flags).open(path)?;
         Ok(Self(file.into()))
+    }
+
+    /// Opens a directory strictly beneath another one; an empty path is that one itself.
+    ///
+    /// # Errors
+    /// It does not exist, is no directory, or the path tries to leave.
+    pub fn beneath(path: &Path, relative: &str) -> io::Result<Self> {
+        let top = Self::open(path)?;
+        if relative.is_empty() { Ok(top) } else { top.descend(relative) }
+    }
+
+    /// Makes a directory if there is none of that name; missing parents are not made.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn make(path: &Path) -> io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        match std::fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
     }
 
     /// As [`Directory::open`]; makes what is missing of the path.
@@ -100,15 +123,53 @@ impl Directory {
         self.open_at(name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL).map(File::from)
     }
 
-    /// Gives a file of this directory another name in it; what had that name is gone.
+    /// Gives a file of this directory another name in it, in one step; what had that name is gone.
     ///
     /// # Errors
     /// What the system says.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.rename_with(from, to, 0)
+    }
+
+    /// As [`Directory::rename`], but a file that has the name stays as it is.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, and what the system says.
+    pub fn rename_new(&self, from: &str, to: &str) -> io::Result<()> {
+        match self.rename_with(from, to, libc::RENAME_NOREPLACE) {
+            // A file system without the flag: a second name cannot replace anything either.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {
+                let (one, other) = (plain(from)?, plain(to)?);
+                let fd = self.0.as_raw_fd();
+                // SAFETY: both names are live C strings; the rest are integers.
+                check(unsafe { libc::linkat(fd, one.as_ptr(), fd, other.as_ptr(), 0) })?;
+                self.unlink(from, 0)
+            }
+            other => other,
+        }
+    }
+
+    fn rename_with(&self, from: &str, to: &str, flags: libc::c_uint) -> io::Result<()> {
         let (from, to) = (plain(from)?, plain(to)?);
         let fd = self.0.as_raw_fd();
-        // SAFETY: both paths are live C strings; the call takes nothing else but integers.
-        check(unsafe { libc::renameat(fd, from.as_ptr(), fd, to.as_ptr()) })
+        // SAFETY: both names are live C strings; the rest are integers.
+        retry(|| unsafe {
+            libc::syscall(libc::SYS_renameat2, fd, from.as_ptr(), fd, to.as_ptr(), flags) as isize
+        })
+        .map(drop)
+    }
+
+    /// Whether there is an entry of this name, whatever it is.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn exists(&self, name: &str) -> io::Result<bool> {
+        let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        match openat2(self.0.as_raw_fd(), name, flags, 0, libc::RESOLVE_BENEATH) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// Removes a file of this directory.
@@ -180,37 +241,14 @@ impl Directory {
     }
 
     fn open_at(&self, relative: &str, flags: libc::c_int) -> io::Result<OwnedFd> {
-        let relative = text(relative)?;
-        // SAFETY: all-zero is a valid open_how.
-        let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-        how.flags = u64::from((flags | libc::O_CLOEXEC).cast_unsigned());
-        if flags & libc::O_CREAT != 0 {
-            how.mode = FILE_MODE.into();
-        }
-        how.resolve =
-            libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
-        loop {
-            // SAFETY: path and open_how are live for the call and the size is that of open_how.
-            let fd = unsafe {
-                libc::syscall(
-                    libc::SYS_openat2,
-                    self.0.as_raw_fd(),
-                    relative.as_ptr(),
-                    &raw const how,
-                    size_of::<libc::open_how>(),
-                )
-            };
-            if let Ok(fd) = i32::try_from(fd)
-                && fd >= 0
-            {
-                // SAFETY: the kernel has just returned this descriptor and nobody else knows it.
-                return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
-            }
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
-        }
+        let mode = if flags & libc::O_CREAT != 0 { FILE_MODE } else { 0 };
+        openat2(self.0.as_raw_fd(), relative, flags | libc::O_CLOEXEC, mode, BENEATH)
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
@@ -281,6 +319,26 @@ mod tests {
         day.remove_file("y").unwrap();
         day.remove_directory("folder").unwrap();
         assert!(top.remove_directory("a").is_err(), "not empty");
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn new_files_never_replace_old_ones_unasked() {
+        let root = std::env::temp_dir().join(format!("replace-{}", std::process::id()));
+        Directory::make(&root).unwrap();
+        std::fs::write(root.join("old"), b"old").unwrap();
+        let folder = Directory::beneath(&root, "").unwrap();
+        folder.create_file("new").unwrap();
+        assert_eq!(folder.create_file("new").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(folder.exists("new").unwrap() && !folder.exists("none").unwrap());
+        let refused = folder.rename_new("new", "old").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(root.join("old")).unwrap(), b"old");
+        folder.rename("new", "old").unwrap();
+        assert_eq!(std::fs::read(root.join("old")).unwrap(), b"");
+        assert!(folder.create_file("../out").is_err());
+        folder.remove_file("old").unwrap();
+        assert!(folder.remove_file("old").is_err());
         std::fs::remove_dir_all(&root).unwrap();
     }
 }

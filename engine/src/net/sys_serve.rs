@@ -1,15 +1,12 @@
-//! Files: opened beneath a directory, probed for being in the page cache, sent to sockets.
+//! Files that are served: opened and read without waiting where they can be, sent to sockets.
 
 // Raw file calls; each block says why it is sound.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-
-use glommio::io::BufferedFile;
 
 use super::sys::{BENEATH, openat2, retry};
 
@@ -18,9 +15,6 @@ const SYS_CACHESTAT: libc::c_long = 451;
 /// The kernel counts the cache in pages of this size on every machine this server is built for;
 /// where they are larger, a range that is cached looks as if it were not.
 const PAGE_BYTES: u64 = 4096;
-/// Mode of new files, less the umask: readable for the group.
-const FILE_MODE: u32 = 0o640;
-const FOLDER_MODE: u32 = 0o750;
 
 /// As [`super::sys::open_beneath`], but never waits for a disk: `None` when it would have to, or
 /// when the kernel cannot tell.
@@ -46,99 +40,6 @@ fn unless_it_waits(opened: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
         Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EINVAL)) => Ok(None),
         Err(e) => Err(e),
     }
-}
-
-/// Opens a folder strictly beneath another one; an empty path is that one itself.
-///
-/// # Errors
-/// It does not exist, is no folder, or the path tries to leave.
-pub fn open_folder_beneath(directory: &Path, relative: &str) -> io::Result<OwnedFd> {
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    let root = File::open(directory)?;
-    let relative = if relative.is_empty() { "." } else { relative };
-    openat2(root.as_raw_fd(), relative, flags, 0, BENEATH)
-}
-
-/// Makes a new file for writing in a folder; `name` is one component.
-///
-/// # Errors
-/// `AlreadyExists`, or what the system says.
-pub fn create_in(folder: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
-    openat2(folder.as_raw_fd(), name, flags, FILE_MODE, BENEATH)
-}
-
-/// Makes a folder if there is none of that name; missing parents are not made.
-///
-/// # Errors
-/// What the system says.
-pub fn create_folder(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    match std::fs::DirBuilder::new().mode(FOLDER_MODE).create(path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    }
-}
-
-/// Gives a file of a folder another name there, in one step. Without `replace` an existing file
-/// stays as it is.
-///
-/// # Errors
-/// `AlreadyExists` without `replace`, or what the system says.
-pub fn rename_in(folder: BorrowedFd<'_>, from: &str, to: &str, replace: bool) -> io::Result<()> {
-    let (from, to) = (c_string(from)?, c_string(to)?);
-    let fd = folder.as_raw_fd();
-    let flags = if replace { 0 } else { libc::RENAME_NOREPLACE };
-    // SAFETY: both names are live for the call.
-    let renamed = retry(|| unsafe {
-        libc::syscall(libc::SYS_renameat2, fd, from.as_ptr(), fd, to.as_ptr(), flags) as isize
-    });
-    match renamed {
-        // A file system without the flag: a second name cannot replace anything either.
-        Err(e) if !replace && e.raw_os_error() == Some(libc::EINVAL) => {
-            // SAFETY: both names are live for the call.
-            retry(|| unsafe { libc::linkat(fd, from.as_ptr(), fd, to.as_ptr(), 0) as isize })?;
-            unlink(fd, &from)
-        }
-        other => other.map(drop),
-    }
-}
-
-/// Whether a folder has an entry of this name, whatever it is.
-///
-/// # Errors
-/// What the system says.
-pub fn exists_in(folder: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
-    let flags = libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    let resolve = libc::RESOLVE_BENEATH;
-    match openat2(folder.as_raw_fd(), name, flags, 0, resolve) {
-        Ok(_) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
-/// Removes a file of a folder.
-///
-/// # Errors
-/// What the system says.
-pub fn remove_in(folder: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    unlink(folder.as_raw_fd(), &c_string(name)?)
-}
-
-fn unlink(folder: RawFd, name: &CString) -> io::Result<()> {
-    // SAFETY: the name is live for the call.
-    retry(|| unsafe { libc::unlinkat(folder, name.as_ptr(), 0) as isize }).map(drop)
-}
-
-fn c_string(name: &str) -> io::Result<CString> {
-    CString::new(name).map_err(|_| io::ErrorKind::InvalidInput.into())
-}
-
-/// A descriptor as a file of the executor of this thread, whose reads and writes never block it.
-pub fn buffered(fd: OwnedFd) -> BufferedFile {
-    // SAFETY: the descriptor is owned here and given away.
-    unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) }
 }
 
 /// Appends up to `count` bytes of a file at `offset` as far as they can be had without waiting
@@ -274,25 +175,6 @@ mod tests {
         for path in ["../etc", "none", "/etc/passwd"] {
             assert!(!matches!(open_beneath_cached(&root, path), Ok(Some(_))), "{path}");
         }
-        std::fs::remove_dir_all(&root).unwrap();
-    }
-
-    #[test]
-    fn new_files_never_replace_old_ones_unasked() {
-        let root = folder("rename");
-        std::fs::write(root.join("old"), b"old").unwrap();
-        let handle = open_folder_beneath(&root, "").unwrap();
-        let handle = handle.as_fd();
-        create_in(handle, "new").unwrap();
-        assert_eq!(create_in(handle, "new").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
-        let refused = rename_in(handle, "new", "old", false).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(std::fs::read(root.join("old")).unwrap(), b"old");
-        rename_in(handle, "new", "old", true).unwrap();
-        assert_eq!(std::fs::read(root.join("old")).unwrap(), b"");
-        assert!(create_in(handle, "../out").is_err());
-        remove_in(handle, "old").unwrap();
-        assert!(remove_in(handle, "old").is_err());
         std::fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use super::{name, off_shard};
 use crate::config::model::Config;
 use crate::http::respond::{self, Reply};
 use crate::http::urls;
-use crate::net::sys_serve;
+use crate::net::sys_file::Directory;
 
 /// Most entries of one folder that are read; more are not listed.
 const ENTRIES_MAX: usize = 100_000;
@@ -81,13 +81,13 @@ struct Listed {
 
 fn read(root: &Path, folder: &str) -> io::Result<Entries> {
     let mut entries = Entries::default();
-    let handle = match sys_serve::open_folder_beneath(root, folder) {
+    let handle = match Directory::beneath(root, folder) {
         Ok(handle) => handle,
         // Without any file yet there need be no folder.
         Err(e) if e.kind() == io::ErrorKind::NotFound && folder.is_empty() => return Ok(entries),
         Err(e) => return Err(e),
     };
-    let path = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let path = format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd());
     for entry in fs::read_dir(path)?.take(ENTRIES_MAX) {
         let entry = entry?;
         let Ok(name) = entry.file_name().into_string() else { continue };

@@ -2,7 +2,6 @@
 //! own when they are whole. From this machine only, until an authorisation says otherwise.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +24,7 @@ use crate::http::multipart::{Event, Form};
 use crate::http::respond::{self, Reply};
 use crate::http::router::Caller;
 use crate::http::urls;
-use crate::net::sys_serve;
+use crate::net::sys_file::{Directory, buffered};
 
 /// Uploads at once in this process.
 const UPLOADS_MAX: usize = 4;
@@ -254,7 +253,7 @@ impl Drop for Slot {
 
 /// Where the files go.
 struct Target {
-    folder: Arc<OwnedFd>,
+    folder: Arc<Directory>,
     /// Path of the folder below the root, with a slash at its end unless it is the root.
     prefix: String,
     /// The name of the first file, where the path names one.
@@ -274,15 +273,15 @@ impl Target {
         Ok(Self { folder: Arc::new(folder), prefix, first_name, replace })
     }
 
-    fn look(root: &Path, below: String) -> io::Result<(OwnedFd, String, Option<String>)> {
+    fn look(root: &Path, below: String) -> io::Result<(Directory, String, Option<String>)> {
         // The root itself need not have been made by hand.
-        sys_serve::create_folder(root)?;
-        if let Ok(folder) = sys_serve::open_folder_beneath(root, &below) {
+        Directory::make(root)?;
+        if let Ok(folder) = Directory::beneath(root, &below) {
             let prefix = if below.is_empty() { below } else { below + "/" };
             return Ok((folder, prefix, None));
         }
         let (parent, file) = below.rsplit_once('/').unwrap_or(("", &below));
-        let folder = sys_serve::open_folder_beneath(root, parent)?;
+        let folder = Directory::beneath(root, parent)?;
         let prefix = if parent.is_empty() { String::new() } else { format!("{parent}/") };
         Ok((folder, prefix, Some(file.to_owned())))
     }
@@ -297,14 +296,14 @@ impl Target {
         let hidden = temporary.clone();
         let made = off_shard(move || {
             // Said before gigabytes come; when they have come it is made sure of once more.
-            if !replace && sys_serve::exists_in(folder.as_fd(), &wanted)? {
+            if !replace && folder.exists(&wanted)? {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            sys_serve::create_in(folder.as_fd(), &hidden)
+            folder.create_file(&hidden)
         });
         let file = made.await?;
         Ok(Incomplete {
-            file: Some(sys_serve::buffered(file)),
+            file: Some(buffered(file)),
             temporary: Temporary { folder: self.folder.clone(), name: Some(temporary) },
             name: name.to_owned(),
             path: format!("{}{name}", self.prefix),
@@ -366,7 +365,9 @@ impl Incomplete {
         }
         let folder = self.temporary.folder.clone();
         let (from, to) = (self.temporary.name.clone().unwrap_or_default(), self.name.clone());
-        let moved = off_shard(move || sys_serve::rename_in(folder.as_fd(), &from, &to, replace));
+        let moved = off_shard(move || {
+            if replace { folder.rename(&from, &to) } else { folder.rename_new(&from, &to) }
+        });
         moved.await?;
         self.temporary.name = None;
         Ok(Written { path: std::mem::take(&mut self.path), bytes: self.bytes })
@@ -375,7 +376,7 @@ impl Incomplete {
 
 /// Removes a file unless it was given another name.
 struct Temporary {
-    folder: Arc<OwnedFd>,
+    folder: Arc<Directory>,
     name: Option<String>,
 }
 
@@ -385,7 +386,7 @@ impl Drop for Temporary {
         let folder = self.folder.clone();
         // Not on the shard, which may be on its way out and must not wait for a disk.
         let remove = move || {
-            if let Err(error) = sys_serve::remove_in(folder.as_fd(), &name) {
+            if let Err(error) = folder.remove_file(&name) {
                 tracing::warn!(name, %error, "what is left of an upload cannot be removed");
             }
         };
