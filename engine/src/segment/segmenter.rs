@@ -72,6 +72,8 @@ pub struct Segmenter {
     open: Option<Segment>,
     next_sequence: u64,
     part_start: Timestamp,
+    /// The newest frame of the track that decides where segments end.
+    newest: Timestamp,
     /// The next segment begins anew.
     discontinuity: bool,
     /// A time of the stream and its wall clock in Unix milliseconds.
@@ -103,6 +105,7 @@ impl Segmenter {
             open: None,
             next_sequence: 0,
             part_start: Timestamp::ZERO,
+            newest: Timestamp::ZERO,
             discontinuity: false,
             anchor: None,
             origin_ms: None,
@@ -255,7 +258,7 @@ impl Segmenter {
 
     fn frame(&mut self, ingested: &Ingested) {
         let frame = &ingested.frame;
-        let (Some(cutter), Some(maker)) = (self.cutter, &mut self.maker) else { return };
+        let (Some(cutter), Some(maker)) = (self.cutter, &self.maker) else { return };
         let has_video = maker.has_video();
         let leads = if has_video { frame.kind.is_video() } else { frame.kind == FrameKind::Audio };
         let keyframe = !has_video || frame.kind == FrameKind::Keyframe;
@@ -273,12 +276,11 @@ impl Segmenter {
         let ends_segment = matches!(cut, Cut::Segment | Cut::ForcedSegment);
         let begins = self.open.is_none() || ends_segment;
         let open_start = self.open.as_ref().map(|open| open.start);
-        let unix_nanos = self.wall_clock_ms(self.part_start).saturating_mul(1_000_000);
-        let unix_nanos = u64::try_from(unix_nanos).unwrap_or(0);
-        let maker = match &mut self.maker {
-            Some(maker) => maker,
-            None => return,
-        };
+        let wall_clock = (cut != Cut::None).then(|| self.part_wall_clock_nanos());
+        if leads {
+            self.newest = frame.dts;
+        }
+        let Some(maker) = &mut self.maker else { return };
         let part = match maker {
             Maker::Ts(maker) => {
                 let part = open_start.filter(|_| ends_segment);
@@ -288,7 +290,7 @@ impl Segmenter {
             }
             Maker::Cmaf(maker) => {
                 maker.push(frame);
-                if cut == Cut::None { None } else { maker.cut(frame.dts, unix_nanos) }
+                wall_clock.and_then(|unix_nanos| maker.cut(frame.dts, unix_nanos))
             }
         };
         if let Some(part) = part {
@@ -341,14 +343,14 @@ impl Segmenter {
     fn finish_open(&mut self) {
         let Some(open) = &self.open else { return };
         let start = open.start;
-        let unix_nanos = self.wall_clock_ms(self.part_start).saturating_mul(1_000_000);
+        let unix_nanos = self.part_wall_clock_nanos();
         let part = match &mut self.maker {
             Some(Maker::Ts(maker)) => {
                 // The last picture lasts as long as any.
                 let frame = self.options.frame.unwrap_or(Duration::from_millis(40));
-                maker.cut(start, self.part_start + frame)
+                maker.cut(start, self.newest + frame)
             }
-            Some(Maker::Cmaf(maker)) => maker.finish(None, u64::try_from(unix_nanos).unwrap_or(0)),
+            Some(Maker::Cmaf(maker)) => maker.finish(None, unix_nanos),
             None => None,
         };
         if let Some(part) = part {
@@ -389,6 +391,12 @@ impl Segmenter {
         }
         let oldest = self.segments.front().map_or(0, |segment| segment.init.id);
         self.inits.retain(|init| init.id >= oldest);
+    }
+
+    /// When the first sample of the open part was received, as nanoseconds since 1970.
+    fn part_wall_clock_nanos(&self) -> u64 {
+        let nanos = self.wall_clock_ms(self.part_start).saturating_mul(1_000_000);
+        u64::try_from(nanos).unwrap_or(0)
     }
 
     fn wall_clock_ms(&self, at: Timestamp) -> i64 {

@@ -203,7 +203,10 @@ fn another_publisher_begins_a_new_era_with_its_own_configuration() {
         let mut segmenter = start(packaging, &first, Some(GOP));
         run(&mut segmenter, &first.items(0, 3, 25), first.now);
         let (last, _) = run(&mut segmenter, &[MediaItem::Offline], first.now);
-        assert_eq!(last.unwrap().next_sequence, 3, "what was left is a segment");
+        let last = last.unwrap();
+        assert_eq!(last.next_sequence, 3, "what was left is a segment");
+        let left = last.segments.last().map(|segment| segment.duration);
+        assert_eq!(left, Some(Duration::from_secs(1)), "{packaging:?}");
         run(&mut segmenter, &[MediaItem::Online { merge_ms: None }], first.now);
         run(&mut segmenter, &[MediaItem::Tracks(second.tracks.clone())], first.now);
         let (last, _) = run(&mut segmenter, &second.items(9000, 3, 25), first.now);
