@@ -68,7 +68,7 @@ pub struct Plane {
     /// HTTP connections that live as tasks of the executor.
     pub http_tasks: usize,
     scratch: BytesMut,
-    /// What is encrypted or framed for one connection at a time; lent to it while it is served.
+    /// What is framed or copied for one connection at a time; lent to it while it is served.
     spare: Vec<u8>,
     generation: u32,
     serial: u64,

@@ -67,24 +67,24 @@ pub async fn run(shard: Rc<RefCell<Shard>>) -> io::Result<()> {
             glommio::spawn_local(task).detach();
         }
         let nap = shard.borrow().pulse.nap();
-        match next {
-            Next::At(when) if naps < NAPS_MAX && nap.is_some() => {
-                let nap = nap.unwrap_or_default().min(when.saturating_duration_since(clock::now()));
+        match (next, nap) {
+            (Next::At(when), Some(nap)) if naps < NAPS_MAX => {
+                let nap = nap.min(when.saturating_duration_since(clock::now()));
                 naps += nap.max(NAP_MIN);
                 std::thread::sleep(nap);
             }
-            Next::At(when) if naps.is_zero() => {
+            (Next::At(when), _) if naps.is_zero() => {
                 nudge.asleep_until(when);
                 sleep(&shard, &poller, &mut armed, when).await?;
                 nudge.awake();
             }
-            Next::Now | Next::At(_) => {
+            (Next::Now | Next::At(_), _) => {
                 naps = Duration::ZERO;
                 nudge.asleep_until(clock::now() + YIELD_MAX);
                 yield_to_tasks().await;
                 nudge.awake();
             }
-            Next::Stop => {
+            (Next::Stop, _) => {
                 super::recording::finish(&shard).await;
                 return Ok(());
             }
