@@ -1,6 +1,6 @@
 //! Directories as handles: what is opened through one lies beneath it, whatever a path says.
 //!
-//! Everything here may wait for a disk: not on a shard, but for [`buffered`].
+//! Everything here may wait for a disk: not on a shard, but for [`buffered`] files.
 
 // As `sys`: raw calls behind small safe functions; each block says why it is sound.
 #![allow(unsafe_code)]
@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 
+use glommio::GlommioError;
 use glommio::io::BufferedFile;
 
 use super::sys::{BENEATH, openat2, retry};
@@ -256,6 +257,25 @@ impl AsFd for Directory {
 pub fn buffered(file: File) -> BufferedFile {
     // SAFETY: the descriptor is open, and from here on owned by the new file alone.
     unsafe { BufferedFile::from_raw_fd(file.into_raw_fd()) }
+}
+
+/// Writes all of `bytes` at that offset of a file of this shard's executor.
+///
+/// # Errors
+/// Those of the write; [`io::ErrorKind::StorageFull`] when the system takes less than all, which it
+/// does of a file only for want of room.
+pub async fn write_all(file: &BufferedFile, at: u64, bytes: Vec<u8>) -> io::Result<()> {
+    let length = bytes.len();
+    let written = file.write_at(bytes, at).await.map_err(system_error)?;
+    if written == length { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+}
+
+/// The system's own error, whose number says more than its kind.
+pub fn system_error(error: GlommioError<()>) -> io::Error {
+    match error {
+        GlommioError::EnhancedIoError { source, .. } => source,
+        other => other.into(),
+    }
 }
 
 fn text(path: &str) -> io::Result<CString> {

@@ -5,11 +5,10 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use glommio::GlommioError;
 use glommio::io::BufferedFile;
 
 use super::name::{PieceName, Place};
-use crate::net::sys_file::{Directory, buffered};
+use crate::net::sys_file::{Directory, buffered, system_error, write_all};
 
 /// Bytes of one write: long enough to be cheap, short enough that copying them into the page cache
 /// holds nobody up.
@@ -149,12 +148,12 @@ impl PieceFiles for OpenPiece {
     }
 
     async fn truncate(&self, which: Which, bytes: u64) -> io::Result<()> {
-        self.file(which).truncate(bytes).await.map_err(plain)
+        self.file(which).truncate(bytes).await.map_err(system_error)
     }
 
     async fn sync(&self) -> io::Result<()> {
-        self.media.fdatasync().await.map_err(plain)?;
-        self.index.fdatasync().await.map_err(plain)?;
+        self.media.fdatasync().await.map_err(system_error)?;
+        self.index.fdatasync().await.map_err(system_error)?;
         // What is written to a file without a name is lost, and no write says so.
         let (root, place, name) = (self.root.clone(), self.place.clone(), self.name);
         let look = move || {
@@ -180,20 +179,5 @@ impl PieceFiles for OpenPiece {
             day.remove_file(&name.media_file())
         };
         let _: io::Result<()> = glommio::executor().spawn_blocking(remove).await;
-    }
-}
-
-async fn write_all(file: &BufferedFile, at: u64, bytes: Vec<u8>) -> io::Result<()> {
-    let length = bytes.len();
-    let written = file.write_at(bytes, at).await.map_err(plain)?;
-    // The system takes all of it or has no room: a file is no socket.
-    if written == length { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
-}
-
-/// The system's own error, whose number says more than its kind.
-fn plain(error: GlommioError<()>) -> io::Error {
-    match error {
-        GlommioError::EnhancedIoError { source, .. } => source,
-        other => other.into(),
     }
 }

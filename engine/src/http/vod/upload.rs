@@ -24,7 +24,7 @@ use crate::http::multipart::{Event, Form};
 use crate::http::respond::{self, Reply};
 use crate::http::router::Caller;
 use crate::http::urls;
-use crate::net::sys_file::{Directory, buffered};
+use crate::net::sys_file::{Directory, buffered, system_error, write_all};
 
 /// Uploads at once in this process.
 const UPLOADS_MAX: usize = 4;
@@ -341,18 +341,14 @@ impl Incomplete {
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        let file = self.file.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        let mut batch = std::mem::take(&mut self.batch);
-        while !batch.is_empty() {
-            let rest = batch.clone();
-            let took = file.write_at(batch, self.bytes).await.map_err(io::Error::from)?;
-            if took == 0 {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            self.bytes += took as u64;
-            batch = rest.get(took..).unwrap_or_default().to_vec();
+        if self.batch.is_empty() {
+            return Ok(());
         }
-        self.batch = Vec::with_capacity(BATCH_BYTES);
+        let file = self.file.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH_BYTES));
+        let length = batch.len() as u64;
+        write_all(file, self.bytes, batch).await?;
+        self.bytes += length;
         Ok(())
     }
 
@@ -360,8 +356,8 @@ impl Incomplete {
     async fn finish(mut self, replace: bool) -> Result<Written, Refusal> {
         self.flush().await?;
         if let Some(file) = self.file.take() {
-            file.fdatasync().await.map_err(io::Error::from)?;
-            file.close().await.map_err(io::Error::from)?;
+            file.fdatasync().await.map_err(system_error)?;
+            file.close().await.map_err(system_error)?;
         }
         let folder = self.temporary.folder.clone();
         let (from, to) = (self.temporary.name.clone().unwrap_or_default(), self.name.clone());
