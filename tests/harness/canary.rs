@@ -4,7 +4,7 @@
 //! panic in the server, descriptors and memory back to where they were.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::media::Clip;
 use crate::process::Process;
 use crate::rtmp::Peer;
 use crate::server::Server;
-use crate::{http, wait};
+use crate::{http, sys, wait};
 
 /// One frame of the clip plus the slack of the contract, in milliseconds.
 const GAP_MS: u32 = 40 + 50;
@@ -23,6 +23,10 @@ const GAP_MS: u32 = 40 + 50;
 const RSS_GROWTH_KIB: u64 = 2048;
 /// Pictures a viewer must still get before it counts as alive.
 const ALIVE_PICTURES: u64 = 25;
+
+/// Connections of [`Canary::verify_stalled_readers`], and the memory each may cost, in KiB.
+const STALLED: usize = 50;
+const STALLED_KIB: u64 = 64;
 
 /// The stream name of the canary.
 pub const NAME: &str = "canary";
@@ -120,6 +124,27 @@ impl Canary {
             let ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
             assert!(ledger.faults.is_empty(), "{what}: {viewer}: {:?}", ledger.faults);
         }
+    }
+
+    /// Asserts the contract, and that the server keeps little for each, while and after many ask
+    /// for `path` over HTTP and never read the answer.
+    pub fn verify_stalled_readers(&mut self, server: &Server, path: &str) {
+        let before = server.rss_kib();
+        let ask = || {
+            let mut socket = http::connect(server.http).expect("connects");
+            sys::set_receive_buffer(&socket, 4096);
+            write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").expect("is taken");
+            socket
+        };
+        let stalled: Vec<_> = (0..STALLED).map(|_| ask()).collect();
+        // As long as it takes for answers to begin and to stop.
+        self.see_pictures(ALIVE_PICTURES);
+        self.verify_frames(&format!("{STALLED} readers of {path} that do not read"));
+        let grown = server.rss_kib().saturating_sub(before);
+        let most = STALLED as u64 * STALLED_KIB + RSS_GROWTH_KIB;
+        assert!(grown < most, "{grown} KiB for {STALLED} stalled readers of {path}");
+        drop(stalled);
+        self.verify(server, &format!("{STALLED} readers of {path} that did not read"));
     }
 
     fn see_pictures(&self, more: u64) {
