@@ -23,3 +23,15 @@ export async function launch(modules) {
 }
 
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// How every script ends: a picture of the page where one is wanted, and the result in one line.
+export async function conclude({ browser, page, errors }, result, screenshot) {
+  try {
+    if (screenshot) await page.screenshot({ path: screenshot });
+  } catch (error) {
+    errors.push(String(error));
+  } finally {
+    await browser.close();
+  }
+  console.log(JSON.stringify(result));
+}

@@ -1,9 +1,10 @@
 // Opens a page in Chromium, waits until its <video> has advanced, prints one JSON line.
 // node play.mjs MODULES_DIR URL SECONDS SCREENSHOT
-import { launch, pause } from "./browser.mjs";
+import { conclude, launch, pause } from "./browser.mjs";
 
 const [modules, url, seconds, screenshot] = process.argv.slice(2);
-const { browser, page, errors } = await launch(modules);
+const session = await launch(modules);
+const { page, errors } = session;
 const result = { played: 0, frames: 0, dropped: 0, width: 0, startup_ms: null, errors };
 const probe = () => {
   const video = document.querySelector("#video");
@@ -29,10 +30,7 @@ try {
     }
     await pause(50);
   }
-  if (screenshot) await page.screenshot({ path: screenshot });
 } catch (error) {
   errors.push(String(error));
-} finally {
-  await browser.close();
 }
-console.log(JSON.stringify(result));
+await conclude(session, result, screenshot);

@@ -3,14 +3,15 @@
 // player's own account (<data id="latency">), and every complaint.
 // node steady.mjs MODULES_DIR URL SECONDS SCREENSHOT
 import { readFile } from "node:fs/promises";
-import { launch, pause } from "./browser.mjs";
+import { conclude, launch, pause } from "./browser.mjs";
 
 // A player may fill its buffer and find its place before it is judged.
 const SETTLE_MS = 4000;
 const START_MS = 20000;
 
 const [modules, url, seconds, screenshot] = process.argv.slice(2);
-const { browser, page, errors } = await launch(modules);
+const session = await launch(modules);
+const { page, errors } = session;
 const result = {
   startup_ms: null, wall: 0, played: 0, stalls: 0, frames: 0, dropped: 0, latency: [], rates: [], errors,
 };
@@ -85,10 +86,7 @@ try {
 try {
   const notice = await page.evaluate(() => document.querySelector("#notice")?.textContent ?? "");
   if (notice) errors.push(notice);
-  if (screenshot) await page.screenshot({ path: screenshot });
 } catch (error) {
   errors.push(String(error));
-} finally {
-  await browser.close();
 }
-console.log(JSON.stringify(result));
+await conclude(session, result, screenshot);

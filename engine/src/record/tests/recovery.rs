@@ -64,14 +64,20 @@ fn every_cut_leaves_the_whole_fragments_before_it() {
     }
 }
 
+/// Name of a piece, its folder made, and where its files are.
+fn one_day(root: &Folder) -> (PieceName, Directory, impl Fn(String) -> PathBuf) {
+    let name = PieceName::parse("2024-05-01", "10-00-00").unwrap();
+    let top = Directory::create(&root.0).unwrap();
+    let day = top.descend_or_create("default/x/2024-05-01").unwrap();
+    let folder = root.0.join("default/x/2024-05-01");
+    (name, day, move |file| folder.join(file))
+}
+
 #[test]
 fn cut_files_play_before_and_after_recovery() {
     let (index, media) = small_piece();
     let root = Folder::new();
-    let name = PieceName::parse("2024-05-01", "10-00-00").unwrap();
-    let top = Directory::create(&root.0).unwrap();
-    let day = top.descend_or_create("default/x/2024-05-01").unwrap();
-    let path = |file: String| root.0.join("default/x/2024-05-01").join(file);
+    let (name, day, path) = one_day(&root);
     let records = index.encode();
     for cut in (0..media.len()).step_by(997).chain([media.len()]) {
         // As the writer leaves it: the index may be behind, or not there, but never ahead.
@@ -104,10 +110,7 @@ fn cut_files_play_before_and_after_recovery() {
 fn a_file_that_is_being_written_and_one_that_is_not_ours_are_left_alone() {
     let (index, media) = small_piece();
     let root = Folder::new();
-    let name = PieceName::parse("2024-05-01", "10-00-00").unwrap();
-    let top = Directory::create(&root.0).unwrap();
-    let day = top.descend_or_create("default/x/2024-05-01").unwrap();
-    let path = |file: String| root.0.join("default/x/2024-05-01").join(file);
+    let (name, day, path) = one_day(&root);
     std::fs::write(path(name.media_file()), &media).unwrap();
     std::fs::write(path(name.index_file()), &index.encode()[..128]).unwrap();
     let writer = File::options().write(true).open(path(name.media_file())).unwrap();
