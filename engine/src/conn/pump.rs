@@ -150,7 +150,7 @@ impl Conn {
         }
     }
 
-    fn note_sent(&mut self, sent: usize) {
+    pub(crate) fn note_sent(&mut self, sent: usize) {
         self.bytes_out += sent as u64;
         self.blocked_since = None;
     }

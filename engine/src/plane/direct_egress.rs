@@ -1,8 +1,9 @@
 //! A batch as one `sendmsg` per viewer: works everywhere.
 
+use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 
-use super::egress::{Batch, Egress, SLICES_MAX, eligible};
+use super::egress::{Batch, Egress, Parcel, SLICES_MAX, eligible};
 use crate::net::sys_socket;
 use crate::stream::{Slices, Viewer, Wire};
 
@@ -37,6 +38,17 @@ impl Egress for DirectEgress {
             let sent = sys_socket::sendmsg_raw(viewer.fd, &slices);
             after.note(viewer, slices_bytes, sent);
         }
+    }
+
+    fn send_parcels(
+        &mut self,
+        bytes: &[u8],
+        parcels: &[Parcel],
+        outcome: &mut Vec<io::Result<usize>>,
+    ) {
+        outcome.extend(parcels.iter().map(|parcel| {
+            sys_socket::sendmsg_raw(parcel.fd, &[IoSlice::new(&bytes[parcel.range.clone()])])
+        }));
     }
 
     fn enroll(&mut self, _conn: u32, _fd: RawFd) -> bool {

@@ -5,6 +5,7 @@
 //! call per viewer ([`super::direct_egress`]), or one for all of them ([`super::ring_egress`]).
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
@@ -35,12 +36,33 @@ pub trait Egress {
     /// what remains to be done with the whole shard at hand.
     fn send_batch(&mut self, wire: &Wire, viewers: &mut [Viewer], after: &mut Batch);
 
+    /// Sends each its own part of `bytes`; appends what came of each, in order.
+    fn send_parcels(
+        &mut self,
+        bytes: &[u8],
+        parcels: &[Parcel],
+        outcome: &mut Vec<io::Result<usize>>,
+    );
+
     /// A connection becomes a viewer: its socket may be made known to the kernel beforehand. True
     /// when that was done.
     fn enroll(&mut self, conn: u32, fd: RawFd) -> bool;
 
     /// An enrolled viewer leaves; before its socket is closed.
     fn dismiss(&mut self, conn: u32);
+}
+
+/// Bytes that go to one viewer alone.
+#[derive(Debug)]
+pub struct Parcel {
+    /// Its slot in the plane's table.
+    pub conn: u32,
+    /// Its socket.
+    pub fd: RawFd,
+    /// The egress knows the socket beforehand.
+    pub enrolled: bool,
+    /// Which of the bytes are its.
+    pub range: Range<usize>,
 }
 
 /// What a batch did, and what it leaves to be done.
@@ -177,6 +199,7 @@ impl Shard {
         self.counters.sends_blocked += batch.cut;
         self.counters.flushes += 1;
         let before = self.counters.bytes_out;
+        self.send_sealed(&mut batch.special, now);
         for slot in batch.special {
             let token = self.plane.token(slot as usize);
             self.guarded(token, now, |shard, slot| shard.pump(slot, now));

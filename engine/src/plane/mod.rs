@@ -11,6 +11,7 @@ mod ingest;
 mod lag;
 mod pace;
 mod ring_egress;
+mod sealed;
 mod tick;
 mod window;
 
@@ -29,7 +30,7 @@ use crate::net::sys_epoll::{Epoll, Ready};
 use crate::ring::{ShardId, Token};
 
 pub use accept::{Admission, Listener, Service};
-pub use egress::{Batch, Egress};
+pub use egress::{Batch, Egress, Parcel};
 pub(crate) use lag::finish_message;
 pub use pace::Pace;
 pub use window::Window;
@@ -70,6 +71,7 @@ pub struct Plane {
     scratch: BytesMut,
     /// What is framed or copied for one connection at a time; lent to it while it is served.
     spare: Vec<u8>,
+    sealed: sealed::Sealed,
     generation: u32,
     serial: u64,
     shard: ShardId,
@@ -104,6 +106,7 @@ impl Plane {
             http_tasks: 0,
             scratch: BytesMut::new(),
             spare: Vec::new(),
+            sealed: sealed::Sealed::default(),
             generation: 0,
             serial: 0,
             shard,

@@ -13,7 +13,7 @@ use std::os::fd::RawFd;
 use io_uring::squeue::Entry;
 use io_uring::{IoUring, opcode, types};
 
-use super::egress::{Batch, Egress, SLICES_MAX, eligible};
+use super::egress::{Batch, Egress, Parcel, SLICES_MAX, eligible};
 use crate::stream::{Slices, Viewer, Wire};
 
 /// Sends submitted at a time.
@@ -80,8 +80,8 @@ impl RingEgress {
         self.offered.push(bytes);
     }
 
-    /// Submits the round and takes all its completions.
-    fn submit(&mut self, viewers: &mut [Viewer], after: &mut Batch) {
+    /// Submits the round and takes all its completions: index, bytes offered, what came of it.
+    fn submit(&mut self, mut note: impl FnMut(usize, usize, io::Result<usize>)) {
         let mut left = self.indices.len();
         while left > 0 {
             if let Err(error) = self.ring.submit_and_wait(left) {
@@ -103,7 +103,7 @@ impl RingEgress {
                 let result = completion.result();
                 let sent = usize::try_from(result)
                     .map_err(|_| io::Error::from_raw_os_error(result.saturating_neg()));
-                after.note(&mut viewers[*index], *offered, sent);
+                note(*index, *offered, sent);
             }
         }
         self.indices.clear();
@@ -168,7 +168,9 @@ impl Egress for RingEgress {
             }
             if rounds.last().is_none_or(|round| round.offset != viewer.offset) {
                 if rounds.len() >= ENTRIES as usize {
-                    self.submit(viewers, after);
+                    self.submit(|index, offered, sent| {
+                        after.note(&mut viewers[index], offered, sent)
+                    });
                     rounds.clear();
                 }
                 rounds.push(Round::new(wire, viewers[index].offset, head));
@@ -183,12 +185,34 @@ impl Egress for RingEgress {
             let entry = round.entry(viewer);
             self.push(&entry, index, round.bytes);
             if self.indices.len() >= ENTRIES as usize {
-                self.submit(viewers, after);
+                self.submit(|index, offered, sent| after.note(&mut viewers[index], offered, sent));
                 // The last round may go on being used.
                 rounds.drain(..rounds.len() - 1);
             }
         }
-        self.submit(viewers, after);
+        self.submit(|index, offered, sent| after.note(&mut viewers[index], offered, sent));
+    }
+
+    fn send_parcels(
+        &mut self,
+        bytes: &[u8],
+        parcels: &[Parcel],
+        outcome: &mut Vec<io::Result<usize>>,
+    ) {
+        for parcels in parcels.chunks(ENTRIES as usize) {
+            let first = outcome.len();
+            for (index, parcel) in parcels.iter().enumerate() {
+                let bytes = &bytes[parcel.range.clone()];
+                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                let entry = match parcel.enrolled {
+                    true => opcode::Send::new(types::Fixed(parcel.conn), bytes.as_ptr(), length),
+                    false => opcode::Send::new(types::Fd(parcel.fd), bytes.as_ptr(), length),
+                };
+                self.push(&entry.flags(FLAGS).build(), index, bytes.len());
+                outcome.push(Ok(0));
+            }
+            self.submit(|index, _, sent| outcome[first + index] = sent);
+        }
     }
 
     fn enroll(&mut self, conn: u32, fd: RawFd) -> bool {
