@@ -2,6 +2,7 @@
 
 mod format;
 mod receiver;
+pub mod sdp;
 
 pub use format::{FormatError, PayloadFormat};
 pub use receiver::{Receiver, ReceiverEvent, ReceiverLimits, RtpError};
