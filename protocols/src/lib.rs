@@ -5,7 +5,7 @@
 //! Each module uses only what stands to its left:
 //!
 //! ```text
-//! bits, text → media → codec → container → rtp → amf → rtmp hls dash
+//! bits, text → media → codec → container → rtp → amf → rtmp rtsp hls dash
 //! ```
 //!
 //! # Invariants
@@ -31,5 +31,6 @@ pub mod hls;
 pub mod media;
 pub mod rtmp;
 pub mod rtp;
+pub mod rtsp;
 pub mod session;
 pub mod text;
