@@ -125,7 +125,7 @@ impl Run {
     /// Answers what the engine was asked, or refuses.
     fn decide(&mut self, choice: u8) {
         let Some(question) = self.question.take() else { return };
-        if choice % 4 == 0 {
+        if choice.is_multiple_of(4) {
             return self.command(Command::Reject(Refusal::Unsupported));
         }
         let command = match question {
@@ -207,7 +207,7 @@ pub fn sequence(data: &[u8]) {
                 run.feed();
             }
             2 => {
-                if let Some(at) = run.server.poll_timeout().filter(|_| rest[0] % 4 == 0) {
+                if let Some(at) = run.server.poll_timeout().filter(|_| rest[0].is_multiple_of(4)) {
                     run.now = at;
                     let result = run.server.handle_input(run.now, Input::Timeout);
                     run.settle(result.is_err());
@@ -215,7 +215,8 @@ pub fn sequence(data: &[u8]) {
             }
             3 => {
                 let data = Bytes::copy_from_slice(&rest);
-                let input = Input::Datagram { track: rest[0] % 3, rtcp: rest[1] % 2 == 0, data };
+                let input =
+                    Input::Datagram { track: rest[0] % 3, rtcp: rest[1].is_multiple_of(2), data };
                 let result = run.server.handle_input(run.now, input);
                 run.settle(result.is_err());
             }

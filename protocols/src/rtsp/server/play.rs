@@ -4,7 +4,6 @@
 use std::time::Instant;
 
 use crate::rtp::Channels;
-use crate::rtsp::CONTROL_PREFIX;
 use crate::rtsp::message::{Draft, Request};
 use crate::rtsp::status::Status;
 use crate::rtsp::transport::Delivery;
@@ -127,17 +126,9 @@ impl Server {
             .tracks
             .iter()
             .zip(starts)
-            .enumerate()
-            .filter_map(|(number, (track, start))| Some((number, track.as_ref()?, start?)))
-            .map(|(number, track, RtpStart { sequence, rtptime })| {
-                // A track set up by the URL of the whole is named like the others.
-                let url = match Target::parse(&track.url) {
-                    Some(whole) if whole.is_same_stream(&play.target) => {
-                        format!("{}{CONTROL_PREFIX}{number}", play.target.content_base())
-                    }
-                    _ => track.url.clone(),
-                };
-                format!("url={url};seq={sequence};rtptime={rtptime}")
+            .filter_map(|(track, start)| Some((track.as_ref()?, start?)))
+            .map(|(track, RtpStart { sequence, rtptime })| {
+                format!("url={};seq={sequence};rtptime={rtptime}", track.url)
             })
             .collect();
         self.answer_play(cseq, wants_scale, &info.join(","));

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use crate::rtsp::CONTROL_PREFIX;
 use crate::rtsp::message::{Draft, Request};
 use crate::rtsp::status::Status;
 use crate::rtsp::transport::{ALTERNATIVES_MAX, Delivery, Transport};
-use crate::rtsp::url::{Target, split_control, track_number};
+use crate::rtsp::url::{Target, resolve, split_control, track_number};
 use crate::session::{Command, Event};
 
 use super::play::{Play, PlayState, PlayTrack};
@@ -17,9 +18,7 @@ use super::{PendingRequest, Phase, Server};
 pub(super) struct Setup {
     /// Stream of the session; of a publication it is known.
     target: Target,
-    /// The URL as the client wrote it.
     url: String,
-    /// Of a play 0 video, 1 audio; of a publication the number of the medium.
     track: u8,
     video: bool,
     /// What can still be tried.
@@ -35,6 +34,16 @@ impl Setup {
             + self.url.capacity()
             + self.alternatives.capacity() * size_of::<Transport>()
     }
+}
+
+/// The track a client names.
+struct Found {
+    target: Target,
+    /// The URL of the track, as the client wrote it.
+    url: String,
+    /// Of a play 0 video, 1 audio; of a publication the number of the medium.
+    track: u8,
+    video: bool,
 }
 
 /// A refusal in words.
@@ -53,7 +62,7 @@ impl Server {
             Phase::Publish(_) => self.publish_track(&request.target),
             _ => self.play_track(&request.target),
         };
-        let (target, track, video) = match found {
+        let Found { target, url, track, video } = match found {
             Ok(found) => found,
             Err((status, detail)) => return self.answer(cseq, status, detail),
         };
@@ -64,13 +73,11 @@ impl Server {
             .filter(|transport| self.is_possible(transport, track))
             .take(ALTERNATIVES_MAX)
             .collect();
-        let url = request.target.clone();
         let setup = Setup { target, url, track, video, alternatives, asked: None };
         self.try_transports(cseq, Box::new(setup), "");
     }
 
-    /// Stream, number and kind of the track a player names.
-    fn play_track(&self, url: &str) -> Result<(Target, u8, bool), Refused> {
+    fn play_track(&self, url: &str) -> Result<Found, Refused> {
         let described = self.described.as_deref();
         let known = match &self.phase {
             Phase::Play(play) => Some(&play.target),
@@ -102,11 +109,14 @@ impl Server {
         if !kinds[usize::from(track)] {
             return Err((Status::NOT_FOUND, "the stream has no such track"));
         }
-        Ok((target, track, track == 0))
+        let url = match control {
+            Some(_) => url.to_owned(),
+            None => resolve(&target.content_base(), &format!("{CONTROL_PREFIX}{track}")),
+        };
+        Ok(Found { target, url, track, video: track == 0 })
     }
 
-    /// Stream, number and kind of the track a publisher names.
-    fn publish_track(&self, url: &str) -> Result<(Target, u8, bool), Refused> {
+    fn publish_track(&self, url: &str) -> Result<Found, Refused> {
         let Phase::Publish(publish) = &self.phase else {
             return Err((Status::INVALID_STATE, ""));
         };
@@ -122,8 +132,13 @@ impl Server {
         let Some((number, track)) = track else {
             return Err((Status::NOT_FOUND, "no such track was announced"));
         };
-        let number = u8::try_from(number).unwrap_or(u8::MAX);
-        Ok((publish.target.clone(), number, track.is_video()))
+        Ok(Found {
+            target: publish.target.clone(),
+            url: url.to_owned(),
+            // Media are far fewer than that.
+            track: u8::try_from(number).unwrap_or(u8::MAX),
+            video: track.is_video(),
+        })
     }
 
     /// The transport could serve this session; media go nowhere but to the peer.

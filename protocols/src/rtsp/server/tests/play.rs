@@ -123,6 +123,10 @@ fn urls_with_queries_in_every_place() {
         bench.ask("PLAY", "rtsp://h/live/x/", &session, "");
         let Event::PlayRequested(access) = bench.event() else { panic!("{track}") };
         assert_eq!((&*access.name, &*access.query), ("x", "token=a/b"), "the token is not lost");
+        let start = Some(RtpStart { sequence: 1, rtptime: 2 });
+        bench.engine(Command::AcceptPlay { video: start, audio: start });
+        let info = format!("url={track};seq=1;rtptime=2");
+        assert_eq!(bench.answer().fields.get("RTP-Info"), Some(info.as_str()));
     }
 }
 
