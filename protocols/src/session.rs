@@ -2,18 +2,21 @@
 //!
 //! Rules above the trait:
 //! 1. One input or command, then drain [`Session::poll_output`] to `None`, then the next.
-//! 2. After [`Event::PublishRequested`] or [`Event::PlayRequested`] the session stops consuming
-//!    input until [`Command::Accept`] or [`Command::Reject`]; the driver then feeds again what is
-//!    left in its buffer (an empty buffer too: the session may hold parsed messages back).
+//! 2. After an event whose name ends in `Requested` the session stops consuming input until the
+//!    command that answers it ([`Command::answers`]); the driver then feeds again what is left in
+//!    its buffer (an empty buffer too: the session may hold parsed messages back).
 //! 3. Constructors take `now`, a seed and limits.
 //! 4. An error ends the session; outputs still queued hold the wire reply and are sent first.
 
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::media::{Frame, Tracks};
-use std::sync::Arc;
+use crate::rtp::Channels;
 
 /// The state machine of one peer.
 pub trait Session {
@@ -45,6 +48,15 @@ pub enum Input<'a> {
     /// Bytes of the peer, in order. The session takes complete units from the front and leaves
     /// the rest; the driver appends to the same buffer.
     Stream(&'a mut BytesMut),
+    /// One datagram of the peer that came on a port bound for [`Event::DatagramRequested`].
+    Datagram {
+        /// Track, as in the request for the ports.
+        track: u8,
+        /// It came on the RTCP port.
+        rtcp: bool,
+        /// What it holds.
+        data: Bytes,
+    },
     /// The deadline of [`Session::poll_timeout`] has passed.
     Timeout,
 }
@@ -54,8 +66,70 @@ pub enum Input<'a> {
 pub enum Output {
     /// Bytes for the peer.
     Transmit(Bytes),
+    /// One datagram for the peer, from a port bound for [`Event::DatagramRequested`].
+    Datagram {
+        /// Track, as in the request for the ports.
+        track: u8,
+        /// From the RTCP port to the peer's.
+        rtcp: bool,
+        /// What it holds.
+        data: Bytes,
+    },
     /// Something the engine must know or decide.
     Event(Event),
+}
+
+/// Outputs in wire order. Bytes written one after the other leave as one [`Output::Transmit`].
+#[derive(Debug, Default)]
+pub struct OutputQueue {
+    queue: VecDeque<Output>,
+    /// Bytes behind everything in `queue`.
+    tail: Vec<u8>,
+}
+
+/// Outputs an [`OutputQueue`] keeps room for while it is empty.
+const QUEUE_KEPT: usize = 4;
+
+impl OutputQueue {
+    /// Where to append bytes for the peer.
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.tail
+    }
+
+    /// Queues an event behind everything queued so far.
+    pub fn event(&mut self, event: Event) {
+        self.push(Output::Event(event));
+    }
+
+    /// Queues any output behind everything queued so far.
+    pub fn push(&mut self, output: Output) {
+        self.flush_tail();
+        self.queue.push_back(output);
+    }
+
+    /// The next output in wire order. An emptied queue gives its memory back.
+    pub fn poll(&mut self) -> Option<Output> {
+        if self.queue.is_empty() {
+            self.flush_tail();
+        }
+        let output = self.queue.pop_front();
+        if output.is_none() && self.queue.capacity() > QUEUE_KEPT {
+            self.queue = VecDeque::new();
+        }
+        output
+    }
+
+    fn flush_tail(&mut self) {
+        if !self.tail.is_empty() {
+            let bytes = Bytes::from(std::mem::take(&mut self.tail));
+            self.queue.push_back(Output::Transmit(bytes));
+        }
+    }
+
+    /// Bytes held on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.queue.capacity() * size_of::<Output>() + self.tail.capacity()
+    }
 }
 
 /// Something the engine must know or decide.
@@ -65,13 +139,45 @@ pub enum Event {
     PublishRequested(AccessRequest),
     /// The peer wants to play; answer with Accept or Reject.
     PlayRequested(AccessRequest),
+    /// The peer wants to know what a stream consists of; answer with Describe or Reject.
+    DescribeRequested(AccessRequest),
+    /// The peer wants a track by datagrams; answer with DatagramPorts or Reject. The ports are kept
+    /// until `PublishEnded`, `PlayEnded` or the end of the session.
+    DatagramRequested {
+        /// Names the track in answers and datagrams.
+        track: u8,
+        /// Video (true) or audio (false).
+        video: bool,
+        /// RTP and RTCP port of the peer; 0 if it will name them in [`Event::DatagramConnected`].
+        client_ports: (u16, u16),
+        /// The peer will send (true) or receive (false) it.
+        publish: bool,
+    },
+    /// The peer wants to receive a track by multicast; answer with MulticastGroup or Reject.
+    MulticastRequested {
+        /// Names the track in the answer.
+        track: u8,
+        /// Video (true) or audio (false).
+        video: bool,
+    },
+    /// The peer has named its ports for a track whose ports were requested without.
+    DatagramConnected {
+        /// Track, as in the request.
+        track: u8,
+        /// RTP and RTCP port of the peer.
+        ports: (u16, u16),
+        /// Where it sends from, if not from the address of its connection.
+        source: Option<IpAddr>,
+    },
+    /// The peer sends us elsewhere, by URL; this session is over.
+    Redirected(String),
     /// The tracks of the published stream, first time or changed.
     Tracks(Arc<Tracks>),
     /// One frame of the published stream.
     Frame(Frame),
-    /// The peer ended its publication but may stay connected.
+    /// The peer ended its accepted publication but may stay connected.
     PublishEnded,
-    /// The peer ended its play but may stay connected.
+    /// The peer ended its play, or what it had set up for one, but may stay connected.
     PlayEnded,
     /// The peer paused (true) or resumed (false) its play.
     Paused(bool),
@@ -103,6 +209,45 @@ pub struct AccessRequest {
     pub message_stream_id: u32,
     /// The peer understands FourCC video and audio (Enhanced RTMP); legacy forms otherwise.
     pub enhanced: bool,
+    /// How the media of a play travels, where the protocol has a choice (RTSP).
+    pub transport: Option<RtpTransport>,
+    /// Kinds of track a play is to carry.
+    pub kinds: Kinds,
+}
+
+/// How the RTP of a play travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RtpTransport {
+    /// Within the connection of the session (RFC 2326 10.12).
+    Interleaved(Channels),
+    /// From the ports the engine gave to each track with [`Command::DatagramPorts`].
+    Datagram,
+    /// To the groups the engine gave to each track with [`Command::MulticastGroup`].
+    Multicast,
+}
+
+/// Which kinds of track a play is to carry; both unless the protocol lets players choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Kinds {
+    /// Video.
+    pub video: bool,
+    /// Audio.
+    pub audio: bool,
+}
+
+impl Default for Kinds {
+    fn default() -> Self {
+        Self { video: true, audio: true }
+    }
+}
+
+/// Where the RTP of a play begins (RFC 2326 12.33).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RtpStart {
+    /// Sequence number of the first packet.
+    pub sequence: u16,
+    /// RTP timestamp that stands for the start of the play.
+    pub rtptime: u32,
 }
 
 /// What the engine tells a session.
@@ -110,6 +255,36 @@ pub struct AccessRequest {
 pub enum Command {
     /// The pending publish or play may go ahead.
     Accept,
+    /// The pending play may go ahead (RTSP). Once the outputs of this command are drained the answer
+    /// is written: media may follow it.
+    AcceptPlay {
+        /// Where the video begins, if it is known and carried.
+        video: Option<RtpStart>,
+        /// Where the audio begins, if it is known and carried.
+        audio: Option<RtpStart>,
+    },
+    /// Answers [`Event::DescribeRequested`].
+    Describe(Arc<Tracks>),
+    /// Answers [`Event::DatagramRequested`]: the ports of this server.
+    DatagramPorts {
+        /// Track of the request.
+        track: u8,
+        /// RTP port.
+        rtp: u16,
+        /// RTCP port.
+        rtcp: u16,
+    },
+    /// Answers [`Event::MulticastRequested`]: where the track is sent.
+    MulticastGroup {
+        /// Track of the request.
+        track: u8,
+        /// Group.
+        address: IpAddr,
+        /// RTP and RTCP port.
+        ports: (u16, u16),
+        /// Time to live of the packets.
+        ttl: u8,
+    },
     /// The pending publish or play is refused.
     Reject(Refusal),
     /// The published stream has gone or come back (players only): tell the peer politely.
@@ -120,6 +295,21 @@ pub enum Command {
     Reconnect,
     /// Say goodbye with this reason; the driver closes after the outputs are sent.
     Close(Refusal),
+}
+
+impl Command {
+    /// The command decides on what a session waits for: it takes input again.
+    pub fn answers(&self) -> bool {
+        match self {
+            Self::Accept
+            | Self::AcceptPlay { .. }
+            | Self::Describe(_)
+            | Self::DatagramPorts { .. }
+            | Self::MulticastGroup { .. }
+            | Self::Reject(_) => true,
+            Self::PublisherGone | Self::PublisherBack | Self::Reconnect | Self::Close(_) => false,
+        }
+    }
 }
 
 /// Why the engine refuses or ends something; each protocol maps it to its own words.

@@ -41,8 +41,8 @@ impl LiveSession {
             name: request.name,
             query: request.query,
             agent: request.agent,
-            message_stream_id: 0,
             enhanced,
+            ..AccessRequest::default()
         };
         Self {
             kind: request.kind,
@@ -125,6 +125,8 @@ impl Session for LiveSession {
             self.output.push_back(Output::Event(Event::PlayRequested(*asked)));
         }
         match input {
+            // All of HTTP is within its connection.
+            Input::Datagram { .. } => {}
             Input::Timeout => {
                 if self.is_websocket() && self.playing {
                     self.transmit(&PING_FRAME[..]);
@@ -178,6 +180,11 @@ impl Session for LiveSession {
             }
             Command::Reject(refusal) | Command::Close(refusal) => Err(self.refuse(refusal)),
             Command::PublisherGone | Command::PublisherBack | Command::Reconnect => Ok(()),
+            // Answers to what this session never asks.
+            Command::AcceptPlay { .. }
+            | Command::Describe(_)
+            | Command::DatagramPorts { .. }
+            | Command::MulticastGroup { .. } => Ok(()),
         }
     }
 

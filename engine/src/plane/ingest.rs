@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use protocols::session::{Command, Event, Input, Output, Session, SessionError};
+use protocols::session::{Command, Event, Input, Output, Refusal, Session, SessionError};
 
 use super::LISTENER_BIT;
 use crate::conn::{CloseReason, Protocol, Role};
@@ -247,6 +247,8 @@ impl Shard {
                     }
                 }
                 Output::Event(event) => self.on_event(slot, event, now),
+                // No session that runs here was given ports.
+                Output::Datagram { track, .. } => tracing::debug!(track, "datagram dropped"),
             }
         }
         let Some(slot) = self.plane.slot(token) else { return };
@@ -274,6 +276,14 @@ impl Shard {
             Event::PlayEnded => self.detach(slot, now),
             Event::Paused(paused) => self.pause_viewer(slot, paused, now),
             Event::Receive { video, wanted } => self.select_tracks(slot, video, wanted, now),
+            // No protocol that is served asks for these.
+            Event::DescribeRequested(_)
+            | Event::DatagramRequested { .. }
+            | Event::MulticastRequested { .. } => {
+                let token = self.plane.token(slot);
+                self.command(token, Command::Reject(Refusal::Unsupported));
+            }
+            Event::DatagramConnected { .. } | Event::Redirected(_) => {}
         }
     }
 
@@ -281,7 +291,7 @@ impl Shard {
     pub(crate) fn run_commands(&mut self, now: Instant) {
         while let Some((token, command)) = self.plane.commands.pop_front() {
             self.guarded(token, now, |shard, slot| {
-                let resumes = matches!(command, Command::Accept | Command::Reject(_));
+                let resumes = command.answers();
                 shard.drive(slot, now, |session| session.handle_command(now, command));
                 if resumes && shard.plane.slot(token).is_some() {
                     // The session has held back what came meanwhile; feed again what is left.

@@ -23,7 +23,7 @@ impl Shard {
     }
 
     /// Queues a command for a session; it runs when no session is being driven.
-    pub(super) fn command(&mut self, token: Token, command: Command) {
+    pub(crate) fn command(&mut self, token: Token, command: Command) {
         self.plane.commands.push_back((token, command));
     }
 

@@ -97,6 +97,7 @@ impl Bench {
             match output {
                 Output::Transmit(bytes) => self.outbox.extend_from_slice(&bytes),
                 Output::Event(event) => self.events.push(event),
+                Output::Datagram { .. } => panic!("RTMP has no datagrams"),
             }
         }
         if self.handshaken {

@@ -368,7 +368,7 @@ impl Session for Client {
                 Ok(())
             }
             Input::Stream(buffer) => self.on_stream(now, buffer),
-            Input::Timeout => Ok(()),
+            Input::Timeout | Input::Datagram { .. } => Ok(()),
         };
         if result.is_err() {
             self.phase = Phase::Ended;

@@ -1,12 +1,11 @@
 //! What both ends of a connection share: the chunk layer in both directions, protocol control,
 //! acknowledgements, and the queue of outputs in wire order.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
-use crate::session::{ErrorClass, Event, Output, SessionError};
+use crate::session::{ErrorClass, Event, Output, OutputQueue, SessionError};
 
 use super::chunk::{CHUNK_SIZE_MAX, ChunkError, Limits, Reader, Writer};
 use super::command::Command;
@@ -17,8 +16,6 @@ use super::wire;
 
 /// Chunk size changes a peer may make in one second.
 const CHUNK_SIZE_CHANGES_MAX: u32 = 1000;
-/// Outputs the queue keeps room for while it is empty.
-const QUEUE_KEPT: usize = 4;
 
 /// A fixed-window event counter over time values.
 #[derive(Debug)]
@@ -49,9 +46,7 @@ impl Rate {
 pub(super) struct Link {
     reader: Reader,
     writer: Writer,
-    queue: VecDeque<Output>,
-    /// Bytes behind everything in `queue`.
-    tail: Vec<u8>,
+    outputs: OutputQueue,
     created: Instant,
     chunk_size_changes: Rate,
     /// What we announce when the peer sets our bandwidth.
@@ -66,8 +61,7 @@ impl Link {
         Self {
             reader: Reader::new(limits),
             writer: Writer::new(),
-            queue: VecDeque::new(),
-            tail: Vec::new(),
+            outputs: OutputQueue::default(),
             created: now,
             chunk_size_changes: Rate::new(now, Duration::from_secs(1)),
             window_ack_size,
@@ -176,7 +170,7 @@ impl Link {
 
     /// Queues any message.
     pub(super) fn send(&mut self, message: &Message) {
-        self.writer.write(message, &mut self.tail);
+        self.writer.write(message, self.outputs.bytes());
     }
 
     /// Queues a message whose payload is the concatenation of `parts`.
@@ -189,7 +183,7 @@ impl Link {
         parts: &[&[u8]],
     ) -> bool {
         wire::write_message(
-            &mut self.tail,
+            self.outputs.bytes(),
             self.writer.chunk_size(),
             repeat_extended,
             chunk_stream_id,
@@ -202,39 +196,22 @@ impl Link {
 
     /// Queues bytes of the handshake.
     pub(super) fn send_raw(&mut self, bytes: &[u8]) {
-        self.tail.extend_from_slice(bytes);
+        self.outputs.bytes().extend_from_slice(bytes);
     }
 
     /// Queues an event behind everything queued so far.
     pub(super) fn event(&mut self, event: Event) {
-        self.flush_tail();
-        self.queue.push_back(Output::Event(event));
+        self.outputs.event(event);
     }
 
-    /// The next output in wire order. An emptied queue gives its memory back.
+    /// The next output in wire order.
     pub(super) fn poll_output(&mut self) -> Option<Output> {
-        if self.queue.is_empty() {
-            self.flush_tail();
-        }
-        let output = self.queue.pop_front();
-        if output.is_none() && self.queue.capacity() > QUEUE_KEPT {
-            self.queue = VecDeque::new();
-        }
-        output
-    }
-
-    fn flush_tail(&mut self) {
-        if !self.tail.is_empty() {
-            let bytes = Bytes::from(std::mem::take(&mut self.tail));
-            self.queue.push_back(Output::Transmit(bytes));
-        }
+        self.outputs.poll()
     }
 
     /// Bytes held on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.reader.heap_bytes()
-            + self.queue.capacity() * size_of::<Output>()
-            + self.tail.capacity()
+        self.reader.heap_bytes() + self.outputs.heap_bytes()
     }
 }
 

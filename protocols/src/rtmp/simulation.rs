@@ -154,12 +154,14 @@ impl Connection {
                     self.decision_at = Some(later(now, random));
                 }
                 Output::Event(event) => self.from_server.push(event),
+                Output::Datagram { .. } => panic!("RTMP has no datagrams"),
             }
         }
         while let Some(output) = self.client.poll_output() {
             match output {
                 Output::Transmit(bytes) => self.up.send(later(now, random), bytes),
                 Output::Event(event) => self.from_client.push(event),
+                Output::Datagram { .. } => panic!("RTMP has no datagrams"),
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Where a peer wants to go: `tcUrl`, `app` and stream name taken apart into host, app, name and
 //! query. Nothing is decoded or judged here but its length; the engine makes keys of it.
 
+use crate::text::{query_parameter, split_authority, split_query, split_url};
+
 /// Longest host kept.
 const HOST_BYTES_MAX: usize = 255;
 /// Longest app path, stream name and query kept.
@@ -92,7 +94,8 @@ impl Target {
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>()
             .join("&");
-        let vhost = parameter(stream_query, "vhost").or_else(|| parameter(&self.query, "vhost"));
+        let vhost = query_parameter(stream_query, "vhost")
+            .or_else(|| query_parameter(&self.query, "vhost"));
         let host = match vhost {
             Some(vhost) => bounded("vhost", vhost, HOST_BYTES_MAX)?,
             None => self.host.clone(),
@@ -106,45 +109,6 @@ impl Target {
             .iter()
             .map(|part| part.capacity())
             .sum()
-    }
-}
-
-/// The value of the first non-empty parameter of that name.
-fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    query
-        .split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .find(|(key, value)| *key == name && !value.is_empty())
-        .map(|(_, value)| value)
-}
-
-/// Authority, path and query of `scheme://authority/path?query`; a bare path has no authority.
-fn split_url(url: &str) -> (&str, &str, &str) {
-    let Some((_, rest)) = url.split_once("://") else {
-        let (path, query) = split_query(url);
-        return ("", path, query);
-    };
-    let (before, query) = split_query(rest);
-    let (authority, path) = before.split_once('/').unwrap_or((before, ""));
-    (authority, path, query)
-}
-
-fn split_query(text: &str) -> (&str, &str) {
-    text.split_once('?').unwrap_or((text, ""))
-}
-
-/// Host and port of an authority; user information is cut off, IPv6 literals lose their brackets.
-fn split_authority(authority: &str) -> (&str, Option<u16>) {
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    if let Some((host, after)) =
-        authority.strip_prefix('[').and_then(|inside| inside.split_once(']'))
-    {
-        return (host, after.strip_prefix(':').and_then(|port| port.parse().ok()));
-    }
-    match authority.split_once(':') {
-        Some((host, port)) if !port.contains(':') => (host, port.parse().ok()),
-        // More than one colon and no brackets: a bare IPv6 address.
-        _ => (authority, None),
     }
 }
 

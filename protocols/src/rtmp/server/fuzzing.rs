@@ -145,7 +145,7 @@ impl Run {
                 Output::Event(Event::Frame(_) | Event::Tracks(_)) => {
                     assert!(self.accepted_publish, "media only of an accepted publication");
                 }
-                Output::Event(_) => {}
+                Output::Event(_) | Output::Datagram { .. } => {}
             }
         }
         assert!(self.server.poll_output().is_none());

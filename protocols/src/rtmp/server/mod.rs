@@ -406,6 +406,7 @@ impl Server {
                 agent: peer.agent.clone(),
                 message_stream_id,
                 enhanced: peer.enhanced,
+                ..AccessRequest::default()
             }),
             Err(error) => {
                 let text = Refusal::BadName.text();
@@ -439,6 +440,11 @@ impl Server {
         match command {
             EngineCommand::Accept => self.on_accept(now),
             EngineCommand::Reject(refusal) => return self.on_reject(refusal),
+            // Answers to what this session never asks.
+            EngineCommand::AcceptPlay { .. }
+            | EngineCommand::Describe(_)
+            | EngineCommand::DatagramPorts { .. }
+            | EngineCommand::MulticastGroup { .. } => {}
             EngineCommand::PublisherGone => self.on_publisher(false),
             EngineCommand::PublisherBack => self.on_publisher(true),
             EngineCommand::Reconnect => {
@@ -527,6 +533,8 @@ impl Session for Server {
                 self.on_stream(now, buffer)
             }
             Input::Timeout => self.on_timeout(now),
+            // All of RTMP is within its connection.
+            Input::Datagram { .. } => Ok(()),
         };
         self.settle(result)
     }

@@ -79,7 +79,7 @@ fn ffmpeg_publishes() {
         query: "k=v".to_owned(),
         agent: "FMLE/3.0 (compatible; Lavf61.7.100)".to_owned(),
         message_stream_id: 1,
-        enhanced: false,
+        ..AccessRequest::default()
     };
     assert!(matches!(&*bench.events, [Event::PublishRequested(got)] if *got == request));
     assert_eq!(bench.server.poll_timeout(), None);

@@ -1,0 +1,240 @@
+//! The server's end: who may come in, the nonces of one connection, and what to ask for.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use subtle::ConstantTimeEq as _;
+
+use super::super::Random;
+use super::digest::{Algorithm, Exchange};
+use super::{Parsed, quoted};
+
+/// How long a nonce is good.
+const NONCE_LIFETIME: Duration = Duration::from_secs(300);
+/// Wrong answers after which a connection is given up.
+const FAILURES_MAX: u32 = 6;
+
+/// What proves that somebody is who he says.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// The password itself.
+    Password(String),
+    /// `H(A1)` by MD5 for this server's realm, in hex: Basic and Digest with MD5 work.
+    Ha1Md5(String),
+    /// `H(A1)` by SHA-256 for this server's realm, in hex: Basic and Digest with SHA-256 work.
+    Ha1Sha256(String),
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Secret {
+    /// `None`: this secret says nothing under that hash.
+    fn ha1(&self, algorithm: Algorithm, user: &str, realm: &str) -> Option<String> {
+        match (self, algorithm) {
+            (Self::Password(password), _) => Some(algorithm.ha1(user, realm, password)),
+            (Self::Ha1Md5(ha1), Algorithm::Md5) | (Self::Ha1Sha256(ha1), Algorithm::Sha256) => {
+                Some(ha1.to_ascii_lowercase())
+            }
+            _ => None,
+        }
+    }
+
+    fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Ha1Sha256(_) => Algorithm::Sha256,
+            Self::Password(_) | Self::Ha1Md5(_) => Algorithm::Md5,
+        }
+    }
+}
+
+/// Who may come in; nobody configured: everybody.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Realm shown to users and hashed into `H(A1)`.
+    pub realm: String,
+    /// Names and secrets.
+    pub users: Vec<(String, Secret)>,
+}
+
+/// What came of a request's credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// They are good, or none are needed.
+    Allowed,
+    /// There are none, or wrong ones.
+    Denied,
+    /// They would be good with a fresh nonce.
+    Stale,
+    /// They are wrong once more than a connection may be.
+    GivenUp,
+}
+
+/// The authentication state of one connection. Nonces are its own: one of another connection, or one
+/// used before, is stale here.
+#[derive(Debug)]
+pub struct Guard {
+    nonce: String,
+    issued: Option<Instant>,
+    /// Highest nonce count seen with `nonce`.
+    count: u32,
+    failures: u32,
+}
+
+impl Guard {
+    /// Nothing was asked yet.
+    pub fn new() -> Self {
+        Self { nonce: String::new(), issued: None, count: 0, failures: 0 }
+    }
+
+    /// Judges `Authorization`. `same_resource` says whether the `uri` of the header means the target.
+    pub fn check(
+        &mut self,
+        now: Instant,
+        access: &Access,
+        method: &str,
+        header: Option<&str>,
+        same_resource: impl Fn(&str) -> bool,
+    ) -> Verdict {
+        if access.users.is_empty() {
+            return Verdict::Allowed;
+        }
+        let Some(header) = header else { return Verdict::Denied };
+        let parsed = Parsed::parse(header);
+        let verdict = match parsed.scheme.as_str() {
+            "basic" => basic(access, parsed.rest),
+            "digest" => self.digest(now, access, method, &parsed, same_resource),
+            _ => Verdict::Denied,
+        };
+        if verdict == Verdict::Denied {
+            self.failures += 1;
+            if self.failures >= FAILURES_MAX {
+                return Verdict::GivenUp;
+            }
+        }
+        verdict
+    }
+
+    fn digest(
+        &mut self,
+        now: Instant,
+        access: &Access,
+        method: &str,
+        parsed: &Parsed<'_>,
+        same_resource: impl Fn(&str) -> bool,
+    ) -> Verdict {
+        let get = |name| parsed.get(name).unwrap_or_default();
+        let Some(algorithm) = Algorithm::parse(parsed.get("algorithm").unwrap_or("MD5")) else {
+            return Verdict::Denied;
+        };
+        let count = match parsed.get("qop") {
+            Some("auth") => match u32::from_str_radix(get("nc"), 16) {
+                Ok(count) => Some(count),
+                Err(_) => return Verdict::Denied,
+            },
+            Some(_) => return Verdict::Denied,
+            None => None,
+        };
+        let uri = get("uri");
+        if get("realm") != access.realm || !same_resource(uri) {
+            return Verdict::Denied;
+        }
+        let nonce = get("nonce");
+        let auth = count.map(|_| (get("nc"), get("cnonce")));
+        let exchange = Exchange { algorithm, nonce, auth, method, uri };
+        let given = get("response").to_ascii_lowercase();
+        // All users are compared, so that time does not tell which names exist.
+        let good = access.users.iter().fold(false, |good, (user, secret)| {
+            let expected = secret.ha1(algorithm, user, &access.realm);
+            let expected = expected.map(|ha1| exchange.response(&ha1)).unwrap_or_default();
+            let same = !expected.is_empty() && same_bytes(&expected, &given);
+            good | (same & same_bytes(user, get("username")))
+        });
+        if good { self.freshness(now, nonce, count) } else { Verdict::Denied }
+    }
+
+    /// A right answer: to the nonce of now, and for the first time?
+    fn freshness(&mut self, now: Instant, nonce: &str, count: Option<u32>) -> Verdict {
+        let alive = self
+            .issued
+            .is_some_and(|issued| now.saturating_duration_since(issued) < NONCE_LIFETIME);
+        if !alive || !same_bytes(nonce, &self.nonce) {
+            return Verdict::Stale;
+        }
+        match count {
+            Some(count) if count <= self.count => return Verdict::Stale,
+            Some(count) => self.count = count,
+            None => {}
+        }
+        Verdict::Allowed
+    }
+
+    /// The values of `WWW-Authenticate` that ask again, best first: many clients take the last of
+    /// those they know, some the first, and most know MD5 alone.
+    pub(in super::super) fn challenges(
+        &mut self,
+        now: Instant,
+        random: &mut Random,
+        realm: &str,
+        stale: bool,
+    ) -> Vec<String> {
+        let alive = self
+            .issued
+            .is_some_and(|issued| now.saturating_duration_since(issued) < NONCE_LIFETIME);
+        if !alive || stale {
+            self.nonce = format!("{:032x}", random.next());
+            self.issued = Some(now);
+            self.count = 0;
+        }
+        let realm = quoted(realm);
+        let digest = |algorithm: Algorithm| {
+            let mut value = format!("Digest realm={realm}, nonce=\"{}\"", self.nonce);
+            // Old clients stumble over a qop or an algorithm they need not know of.
+            if algorithm != Algorithm::Md5 {
+                value += &format!(", qop=\"auth\", algorithm={}", algorithm.name());
+            }
+            if stale {
+                value += ", stale=true";
+            }
+            value
+        };
+        vec![digest(Algorithm::Sha256), digest(Algorithm::Md5), format!("Basic realm={realm}")]
+    }
+
+    /// Bytes held on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        self.nonce.capacity()
+    }
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn basic(access: &Access, encoded: &str) -> Verdict {
+    let decoded = STANDARD.decode(encoded).unwrap_or_default();
+    let decoded = String::from_utf8(decoded).unwrap_or_default();
+    let Some((name, password)) = decoded.split_once(':') else { return Verdict::Denied };
+    let good = access.users.iter().fold(false, |good, (user, secret)| {
+        let algorithm = secret.algorithm();
+        let expected = secret.ha1(algorithm, user, &access.realm).unwrap_or_default();
+        let given = algorithm.ha1(name, &access.realm, password);
+        good | (same_bytes(user, name) & same_bytes(&expected, &given))
+    });
+    if good { Verdict::Allowed } else { Verdict::Denied }
+}
+
+fn same_bytes(a: &str, b: &str) -> bool {
+    a.as_bytes().ct_eq(b.as_bytes()).into()
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

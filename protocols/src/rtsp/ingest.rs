@@ -1,0 +1,145 @@
+//! Media of a publisher or of a pulled stream: which packet belongs to which track, and what comes
+//! of it.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::rtp::{PayloadFormat, Receiver, ReceiverEvent, ReceiverLimits};
+use crate::session::{Event, Output, OutputQueue};
+
+use super::message::write_interleaved;
+use super::transport::Delivery;
+
+/// One track that was set up.
+#[derive(Debug, Clone)]
+pub(super) struct IngestTrack {
+    /// Number of the track between session and engine.
+    pub(super) track: u8,
+    /// `None`: neither video nor audio; its packets are dropped.
+    pub(super) format: Option<PayloadFormat>,
+    /// How it travels.
+    pub(super) delivery: Delivery,
+}
+
+/// Receives the tracks of one stream.
+#[derive(Debug)]
+pub(super) struct Ingest {
+    receiver: Receiver,
+    /// Tracks the receiver knows, in its order.
+    tracks: Vec<IngestTrack>,
+}
+
+impl Ingest {
+    pub(super) fn new(
+        now: Instant,
+        seed: u64,
+        limits: ReceiverLimits,
+        tracks: impl IntoIterator<Item = IngestTrack>,
+    ) -> Self {
+        let tracks: Vec<_> = tracks.into_iter().filter(|track| track.format.is_some()).collect();
+        let formats = tracks.iter().filter_map(|track| track.format.clone()).collect();
+        Self { receiver: Receiver::new(now, seed, limits, formats), tracks }
+    }
+
+    /// One interleaved packet; packets of channels nobody set up are dropped. True: it was one of
+    /// RTP.
+    pub(super) fn handle_interleaved(
+        &mut self,
+        now: Instant,
+        channel: u8,
+        data: Bytes,
+        outputs: &mut OutputQueue,
+    ) -> bool {
+        let found =
+            self.tracks.iter().enumerate().find_map(|(index, track)| match track.delivery {
+                Delivery::Interleaved(Some((rtp, _))) if rtp == channel => Some((index, false)),
+                Delivery::Interleaved(Some((_, rtcp))) if rtcp == channel => Some((index, true)),
+                _ => None,
+            });
+        let Some((index, rtcp)) = found else {
+            tracing::trace!(channel, "packet of an unknown channel dropped");
+            return false;
+        };
+        self.handle(now, index, rtcp, data, outputs);
+        !rtcp
+    }
+
+    /// One datagram, as [`Ingest::handle_interleaved`].
+    pub(super) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        track: u8,
+        rtcp: bool,
+        data: Bytes,
+        outputs: &mut OutputQueue,
+    ) -> bool {
+        let found = self.tracks.iter().position(|known| {
+            known.track == track && matches!(known.delivery, Delivery::Datagram { .. })
+        });
+        let Some(index) = found else {
+            tracing::trace!(track, "datagram of an unknown track dropped");
+            return false;
+        };
+        self.handle(now, index, rtcp, data, outputs);
+        !rtcp
+    }
+
+    fn handle(
+        &mut self,
+        now: Instant,
+        index: usize,
+        rtcp: bool,
+        data: Bytes,
+        outputs: &mut OutputQueue,
+    ) {
+        let result = if rtcp {
+            self.receiver.handle_rtcp(now, index, &data)
+        } else {
+            self.receiver.handle_rtp(now, index, data)
+        };
+        if let Err(error) = result {
+            tracing::trace!(index, rtcp, %error, "packet dropped");
+        }
+        self.drain(outputs);
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant, outputs: &mut OutputQueue) {
+        self.receiver.handle_timeout(now);
+        self.drain(outputs);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.receiver.poll_timeout()
+    }
+
+    fn drain(&mut self, outputs: &mut OutputQueue) {
+        while let Some(event) = self.receiver.poll_event() {
+            match event {
+                ReceiverEvent::Tracks(tracks) => outputs.event(Event::Tracks(tracks)),
+                ReceiverEvent::Frame(frame) => outputs.event(Event::Frame(frame)),
+                // The session ends with TEARDOWN or the connection.
+                ReceiverEvent::Ended(track) => tracing::debug!(track, "track said goodbye"),
+            }
+        }
+        while let Some((index, data)) = self.receiver.poll_rtcp() {
+            let Some(track) = self.tracks.get(index) else { continue };
+            match track.delivery {
+                Delivery::Interleaved(Some((_, channel))) => {
+                    if !write_interleaved(channel, &data, outputs.bytes()) {
+                        tracing::debug!(bytes = data.len(), "report too long for a frame");
+                    }
+                }
+                Delivery::Datagram { .. } => {
+                    outputs.push(Output::Datagram { track: track.track, rtcp: true, data });
+                }
+                Delivery::Interleaved(None) | Delivery::Multicast { .. } => {}
+            }
+        }
+    }
+
+    /// Bytes held on the heap.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.receiver.memory_bytes() + self.tracks.capacity() * size_of::<IngestTrack>()
+    }
+}

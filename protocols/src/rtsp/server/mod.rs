@@ -1,0 +1,605 @@
+//! The server end of one RTSP connection: requests, states, publish in, permission to play out.
+//!
+//! Media of a play is not written here: the engine puts shared packets, framed, between this
+//! session's outputs once the answer to `PLAY` is out, or sends them from ports of its own.
+
+mod describe;
+pub mod fuzzing;
+mod options;
+mod play;
+mod publish;
+mod setup;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use crate::session::{
+    AccessRequest, Command, ErrorClass, Event, Input, Output, OutputQueue, Refusal, Session,
+    SessionError,
+};
+
+use super::Random;
+use super::auth::server::{Guard, Verdict};
+use super::message::{Draft, Method, Request, Version};
+use super::reader::{Item, Reader};
+use super::status::Status;
+use super::url::{Target, split_control};
+
+pub use options::{Addresses, ServerOptions};
+
+use describe::Described;
+use play::{Play, PlayState};
+use publish::Publish;
+use setup::Setup;
+
+/// What this server does (RFC 2326 10).
+const PUBLIC: &str = "OPTIONS, DESCRIBE, ANNOUNCE, SETUP, PLAY, PAUSE, RECORD, TEARDOWN, \
+                      GET_PARAMETER, SET_PARAMETER";
+/// Longest `User-Agent` kept.
+const AGENT_BYTES_MAX: usize = 128;
+
+/// The state machine of one RTSP client.
+///
+/// Commands that come in the wrong phase do nothing. [`Command::Reject`] of a publish, play or
+/// description ends the session with an error of class `Refused`, of a transport it does not;
+/// [`Command::Close`] ends it without an error.
+#[derive(Debug)]
+pub struct Server {
+    options: Arc<ServerOptions>,
+    addresses: Addresses,
+    reader: Reader,
+    outputs: OutputQueue,
+    random: Random,
+    guard: Guard,
+    phase: Phase,
+    /// What the engine decides on; input rests.
+    pending: Option<Pending>,
+    /// The stream last described on this connection.
+    described: Option<Box<Described>>,
+    agent: String,
+    /// When the peer is given up.
+    deadline: Option<Instant>,
+}
+
+/// What the connection is for (RFC 2326 A.2).
+#[derive(Debug)]
+enum Phase {
+    /// Nothing is set up: the Init state.
+    Idle,
+    Play(Box<Play>),
+    Publish(Box<Publish>),
+    Ended,
+}
+
+/// A request the engine has not decided on.
+#[derive(Debug)]
+struct Pending {
+    cseq: u32,
+    request: PendingRequest,
+}
+
+#[derive(Debug)]
+enum PendingRequest {
+    Describe(Target),
+    Announce(Box<Publish>),
+    Setup(Box<Setup>),
+    Play { wants_scale: bool },
+}
+
+impl Server {
+    /// The server end of a fresh connection.
+    pub fn new(now: Instant, seed: u64, options: Arc<ServerOptions>, addresses: Addresses) -> Self {
+        Self {
+            addresses,
+            reader: Reader::new(options.limits),
+            outputs: OutputQueue::default(),
+            random: Random::new(seed),
+            guard: Guard::new(),
+            phase: Phase::Idle,
+            pending: None,
+            described: None,
+            agent: String::new(),
+            deadline: now.checked_add(options.setup_timeout),
+            options,
+        }
+    }
+
+    /// The peer publishes, and may.
+    pub fn is_publishing(&self) -> bool {
+        matches!(self.phase, Phase::Publish(_))
+    }
+
+    /// The peer plays, and may; perhaps it pauses.
+    pub fn is_playing(&self) -> bool {
+        matches!(&self.phase, Phase::Play(play) if play.state != PlayState::Ready)
+    }
+
+    /// What the peer calls itself; empty if it does not say.
+    pub fn agent(&self) -> &str {
+        &self.agent
+    }
+
+    fn takes_input(&self) -> bool {
+        self.pending.is_none() && !matches!(self.phase, Phase::Ended)
+    }
+
+    fn on_stream(&mut self, now: Instant, buffer: &mut BytesMut) -> Result<(), SessionError> {
+        while self.takes_input() {
+            match self.reader.next_item(buffer) {
+                Ok(Some(Item::Request(request))) => self.on_request(now, &request)?,
+                Ok(Some(Item::Interleaved { channel, data })) => {
+                    if let Phase::Publish(publish) = &mut self.phase {
+                        publish.handle_interleaved(now, channel, data, &mut self.outputs);
+                    }
+                    self.rearm(now);
+                }
+                // This server asks nothing.
+                Ok(Some(Item::Response(response))) => {
+                    tracing::trace!(status = response.status.0, "response ignored");
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    let draft = Draft::response(error.status, error.detail, error.cseq);
+                    self.send(draft);
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_request(&mut self, now: Instant, request: &Request) -> Result<(), SessionError> {
+        if request.version == Version::Http {
+            return Err(self.refuse_http());
+        }
+        let Some(cseq) = request.fields.cseq() else {
+            let detail = "CSeq is missing or not a number";
+            self.send(Draft::response(Status::BAD_REQUEST, detail, None));
+            return Ok(());
+        };
+        tracing::debug!(method = ?request.method, target = ?request.target, cseq, "request");
+        if request.version != Version::Rtsp10 {
+            self.answer(cseq, Status::VERSION_NOT_SUPPORTED, "");
+            return Ok(());
+        }
+        let Some(method) = Method::parse(&request.method) else {
+            let draft = Draft::response(Status::NOT_IMPLEMENTED, "", Some(cseq));
+            self.send(draft.with("Public", PUBLIC));
+            return Ok(());
+        };
+        if let Some(agent) = request.fields.get("User-Agent") {
+            self.agent = cut(agent, AGENT_BYTES_MAX);
+        }
+        if !self.supports_required(request, cseq) || !self.admit(now, method, request, cseq)? {
+            return Ok(());
+        }
+        self.rearm(now);
+        match method {
+            Method::Options => {
+                self.send(Draft::response(Status::OK, "", Some(cseq)).with("Public", PUBLIC));
+            }
+            Method::Describe => self.on_describe(request, cseq),
+            Method::Announce => self.on_announce(request, cseq),
+            Method::Setup => self.on_setup(request, cseq),
+            Method::Play => self.on_play(now, request, cseq),
+            Method::Pause => self.on_pause(now, request, cseq),
+            Method::Record => self.on_record(now, request, cseq),
+            Method::Teardown => self.on_teardown(now, request, cseq),
+            Method::GetParameter | Method::SetParameter => self.on_parameter(request, cseq),
+            Method::Redirect => {
+                let draft = Draft::response(Status::METHOD_NOT_ALLOWED, "", Some(cseq));
+                self.send(draft.with("Allow", PUBLIC));
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_http(&mut self) -> SessionError {
+        let elsewhere = match self.options.http_port {
+            Some(port) => format!("Pages and HTTP streams are on port {port}."),
+            None => "HTTP is switched off on this server.".to_owned(),
+        };
+        let reply = format!(
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
+             This port speaks RTSP. {elsewhere}\n"
+        );
+        self.outputs.bytes().extend_from_slice(reply.as_bytes());
+        SessionError::new(ErrorClass::PeerMisbehaved, "looks_like_http", "HTTP on the RTSP port")
+    }
+
+    /// `Require` (12.32): there are no extensions here. False: answered.
+    fn supports_required(&mut self, request: &Request, cseq: u32) -> bool {
+        let fields = &request.fields;
+        let required: Vec<_> = fields.all("Require").chain(fields.all("Proxy-Require")).collect();
+        if required.is_empty() {
+            return true;
+        }
+        let draft = Draft::response(Status::OPTION_NOT_SUPPORTED, "", Some(cseq));
+        self.send(draft.with("Unsupported", &required.join(", ")));
+        false
+    }
+
+    /// The request may be acted on: credentials, session and state. False: answered.
+    fn admit(
+        &mut self,
+        now: Instant,
+        method: Method,
+        request: &Request,
+        cseq: u32,
+    ) -> Result<bool, SessionError> {
+        let opens = matches!(
+            method,
+            Method::Describe | Method::Announce | Method::Setup | Method::Play | Method::Record
+        );
+        // What else there is works on a session of this connection, which began with one of these.
+        if opens && !self.authenticate(now, method, request, cseq)? {
+            return Ok(false);
+        }
+        let current = match &self.phase {
+            Phase::Play(play) => Some(play.id.as_str()),
+            Phase::Publish(publish) => publish.id.as_deref(),
+            Phase::Idle | Phase::Ended => None,
+        };
+        let given = request.fields.session_id();
+        let needs =
+            matches!(method, Method::Play | Method::Pause | Method::Record | Method::Teardown);
+        let refusal = if given.is_some() && given != current {
+            Some((Status::SESSION_NOT_FOUND, "no such session on this connection"))
+        } else if !self.allows(method) {
+            Some((Status::INVALID_STATE, ""))
+        } else if needs && given.is_none() && current.is_some() {
+            Some((Status::SESSION_NOT_FOUND, "Session is missing"))
+        } else {
+            None
+        };
+        if let Some((status, detail)) = refusal {
+            self.answer(cseq, status, detail);
+        }
+        Ok(refusal.is_none())
+    }
+
+    /// The state table (A.2).
+    fn allows(&self, method: Method) -> bool {
+        match (method, &self.phase) {
+            (_, Phase::Ended) => false,
+            (Method::Options | Method::GetParameter | Method::SetParameter, _)
+            | (Method::Redirect, _) => true,
+            (Method::Describe, phase) => !matches!(phase, Phase::Publish(_)),
+            (Method::Announce, phase) => matches!(phase, Phase::Idle),
+            (Method::Setup, Phase::Idle) => true,
+            (Method::Setup, Phase::Play(play)) => play.state != PlayState::Playing,
+            (Method::Setup, Phase::Publish(publish)) => !publish.has_recorded(),
+            (Method::Play, phase) => matches!(phase, Phase::Play(_)),
+            (Method::Pause, Phase::Publish(publish)) => publish.has_recorded(),
+            (Method::Pause, phase) => matches!(phase, Phase::Play(_)),
+            (Method::Record, Phase::Publish(publish)) => publish.id.is_some(),
+            (Method::Record, _) => false,
+            (Method::Teardown, phase) => matches!(phase, Phase::Play(_) | Phase::Publish(_)),
+        }
+    }
+
+    fn authenticate(
+        &mut self,
+        now: Instant,
+        method: Method,
+        request: &Request,
+        cseq: u32,
+    ) -> Result<bool, SessionError> {
+        let asked = without_control(&request.target);
+        // Some clients put the URL of the presentation there for all its tracks.
+        let same = |uri: &str| match (&asked, without_control(uri)) {
+            (Some(asked), Some(named)) => asked.is_same_stream(&named),
+            _ => false,
+        };
+        let header = request.fields.get("Authorization");
+        let access = &self.options.access;
+        let verdict = self.guard.check(now, access, method.name(), header, same);
+        if verdict == Verdict::Allowed {
+            return Ok(true);
+        }
+        let stale = verdict == Verdict::Stale;
+        let realm = &self.options.access.realm;
+        let mut draft = Draft::response(Status::UNAUTHORIZED, "", Some(cseq));
+        for challenge in self.guard.challenges(now, &mut self.random, realm, stale) {
+            draft.push("WWW-Authenticate", &challenge);
+        }
+        self.send(draft);
+        if verdict == Verdict::GivenUp {
+            return Err(Refusal::Unauthorised.error());
+        }
+        Ok(false)
+    }
+
+    /// `GET_PARAMETER` and `SET_PARAMETER` (10.8, 10.9): empty ones ask whether anybody is there.
+    fn on_parameter(&mut self, request: &Request, cseq: u32) {
+        if request.body.trim_ascii().is_empty() {
+            let draft = self.with_session(Draft::response(Status::OK, "", Some(cseq)));
+            self.send(draft);
+        } else {
+            self.answer(cseq, Status::PARAMETER_UNKNOWN, "this server has no parameters");
+        }
+    }
+
+    /// `TEARDOWN` (10.7) of the whole session.
+    fn on_teardown(&mut self, now: Instant, request: &Request, cseq: u32) {
+        if !self.is_aggregate(request, cseq) {
+            return;
+        }
+        self.end_session();
+        self.deadline = now.checked_add(self.options.setup_timeout);
+        self.answer(cseq, Status::OK, "");
+    }
+
+    fn end_session(&mut self) {
+        match std::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Play(_) => self.outputs.event(Event::PlayEnded),
+            Phase::Publish(_) => self.outputs.event(Event::PublishEnded),
+            Phase::Idle | Phase::Ended => {}
+        }
+    }
+
+    /// The request is about the whole presentation of the session, or about its only track. False:
+    /// answered.
+    fn is_aggregate(&mut self, request: &Request, cseq: u32) -> bool {
+        let (target, tracks) = match &self.phase {
+            Phase::Play(play) => (&play.target, play.tracks.iter().flatten().count()),
+            Phase::Publish(publish) => (&publish.target, publish.tracks.len()),
+            Phase::Idle | Phase::Ended => return true,
+        };
+        let refusal = match self.locate(&request.target, target) {
+            Some(None) => None,
+            Some(Some(_)) if tracks == 1 => None,
+            Some(Some(_)) => Some((Status::ONLY_AGGREGATE, "")),
+            None => Some((Status::NOT_FOUND, "not the stream of this session")),
+        };
+        if let Some((status, detail)) = refusal {
+            self.answer(cseq, status, detail);
+        }
+        refusal.is_none()
+    }
+
+    /// Where a URL lies in a presentation: `Some(None)` the whole, `Some(control)` a part of it,
+    /// `None` elsewhere.
+    fn locate(&self, url: &str, known: &Target) -> Option<Option<String>> {
+        let is_control = |last: &str| match &self.phase {
+            Phase::Publish(publish) => publish.is_control(last),
+            _ => super::url::track_number(last).is_some(),
+        };
+        let whole = Target::parse(url)?;
+        let after_query = whole.query.rsplit_once('/').is_some_and(|(_, last)| is_control(last));
+        if whole.is_same_stream(known) && !after_query {
+            return Some(None);
+        }
+        let (base, control) = split_control(url, is_control);
+        let base = Target::parse(&base)?;
+        (control.is_some() && base.is_same_stream(known)).then_some(control)
+    }
+
+    /// The stream a URL names, if it can be one here; else what to answer.
+    fn acceptable(&self, url: &str) -> Result<Target, (Status, &'static str)> {
+        let Some(target) = Target::parse(url) else {
+            return Err((Status::URI_TOO_LONG, "no stream has such a name"));
+        };
+        if !self.options.live_apps.contains(&target.app) {
+            return Err((Status::NOT_FOUND, Refusal::UnknownApp.text()));
+        }
+        if target.name.is_empty() {
+            return Err((Status::NOT_FOUND, "the URL names no stream"));
+        }
+        Ok(target)
+    }
+
+    fn access_request(&self, target: &Target) -> AccessRequest {
+        AccessRequest {
+            host: target.host.clone(),
+            port: target.port,
+            app: target.app.clone(),
+            name: target.name.clone(),
+            query: target.query.clone(),
+            agent: self.agent.clone(),
+            ..AccessRequest::default()
+        }
+    }
+
+    fn wait(&mut self, cseq: u32, request: PendingRequest, event: Event) {
+        self.pending = Some(Pending { cseq, request });
+        self.outputs.event(event);
+    }
+
+    fn answer(&mut self, cseq: u32, status: Status, detail: &str) {
+        self.send(Draft::response(status, detail, Some(cseq)));
+    }
+
+    fn send(&mut self, draft: Draft) {
+        draft.with("Server", &self.options.name).write(self.outputs.bytes());
+    }
+
+    /// `Session` with its time-out (12.37), where there is one.
+    fn with_session(&self, draft: Draft) -> Draft {
+        let id = match &self.phase {
+            Phase::Play(play) => Some(&play.id),
+            Phase::Publish(publish) => publish.id.as_ref(),
+            Phase::Idle | Phase::Ended => None,
+        };
+        match id {
+            Some(id) => {
+                let seconds = self.options.session_timeout.as_secs();
+                draft.with("Session", &format!("{id};timeout={seconds}"))
+            }
+            None => draft,
+        }
+    }
+
+    /// The peer was heard: a session lives on.
+    fn rearm(&mut self, now: Instant) {
+        self.deadline = match &self.phase {
+            // A session must come about in its time, whatever else is asked.
+            Phase::Idle => self.deadline,
+            Phase::Publish(publish) if !publish.has_recorded() => self.deadline,
+            Phase::Play(play) if play.needs_no_sign() => None,
+            Phase::Play(_) | Phase::Publish(_) => now.checked_add(self.options.session_timeout),
+            Phase::Ended => None,
+        };
+    }
+
+    fn on_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
+        if let Phase::Publish(publish) = &mut self.phase {
+            publish.handle_timeout(now, &mut self.outputs);
+        }
+        if self.pending.is_some() || self.deadline.is_none_or(|deadline| now < deadline) {
+            return Ok(());
+        }
+        let (reason, waited) = match &self.phase {
+            Phase::Idle => ("handshake_timeout", self.options.setup_timeout),
+            Phase::Publish(publish) if !publish.has_recorded() => {
+                ("handshake_timeout", self.options.setup_timeout)
+            }
+            _ => ("session_timeout", self.options.session_timeout),
+        };
+        let detail = format!("silent for {} ms", waited.as_millis());
+        Err(SessionError::new(ErrorClass::TimedOut, reason, detail))
+    }
+
+    fn on_command(&mut self, now: Instant, command: Command) -> Result<(), SessionError> {
+        if let Command::Close(refusal) = command {
+            if let Some(Pending { cseq, .. }) = self.pending.take() {
+                self.answer(cseq, refusal.into(), refusal.text());
+            }
+            self.end();
+            return Ok(());
+        }
+        let Some(Pending { cseq, request }) = self.pending.take() else { return Ok(()) };
+        match (command, request) {
+            (Command::Describe(tracks), PendingRequest::Describe(target)) => {
+                self.describe(cseq, target, &tracks);
+            }
+            (Command::Accept, PendingRequest::Announce(publish)) => {
+                self.phase = Phase::Publish(publish);
+                self.answer(cseq, Status::OK, "");
+            }
+            (Command::Accept, PendingRequest::Play { wants_scale }) => {
+                self.accept_play(cseq, wants_scale, [None, None]);
+            }
+            (Command::AcceptPlay { video, audio }, PendingRequest::Play { wants_scale }) => {
+                self.accept_play(cseq, wants_scale, [video, audio]);
+            }
+            (Command::Reject(refusal), PendingRequest::Setup(setup)) => {
+                self.try_transports(cseq, setup, refusal.text());
+            }
+            (Command::Reject(refusal), request) => {
+                let unsupported = refusal == Refusal::Unsupported;
+                let status = match request {
+                    PendingRequest::Announce(_) if unsupported => Status::UNSUPPORTED_MEDIA,
+                    _ => refusal.into(),
+                };
+                self.answer(cseq, status, refusal.text());
+                return Err(refusal.error());
+            }
+            (command, PendingRequest::Setup(setup)) => self.on_ports(cseq, setup, command),
+            // Not an answer to this: it still waits.
+            (_, request) => {
+                self.pending = Some(Pending { cseq, request });
+                return Ok(());
+            }
+        }
+        if self.pending.is_none() {
+            self.deadline = now.checked_add(self.options.setup_timeout);
+            self.rearm(now);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.phase = Phase::Ended;
+        self.pending = None;
+        self.deadline = None;
+    }
+
+    /// Ends the session if the result says so.
+    fn settle(&mut self, result: Result<(), SessionError>) -> Result<(), SessionError> {
+        if result.is_err() {
+            self.end();
+        }
+        result
+    }
+}
+
+impl Session for Server {
+    fn handle_input(&mut self, now: Instant, input: Input<'_>) -> Result<(), SessionError> {
+        let result = match input {
+            Input::Stream(buffer) if matches!(self.phase, Phase::Ended) => {
+                buffer.clear();
+                Ok(())
+            }
+            Input::Stream(buffer) => self.on_stream(now, buffer),
+            Input::Datagram { track, rtcp, data } => {
+                if let Phase::Publish(publish) = &mut self.phase {
+                    publish.handle_datagram(now, track, rtcp, data, &mut self.outputs);
+                }
+                self.rearm(now);
+                Ok(())
+            }
+            Input::Timeout => self.on_timeout(now),
+        };
+        self.settle(result)
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command) -> Result<(), SessionError> {
+        let result = self.on_command(now, command);
+        self.settle(result)
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.poll()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let deadline = self.deadline.filter(|_| self.pending.is_none());
+        let receiver = match &self.phase {
+            Phase::Publish(publish) => publish.poll_timeout(),
+            _ => None,
+        };
+        [deadline, receiver].into_iter().flatten().min()
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let phase = match &self.phase {
+            Phase::Play(play) => play.heap_bytes(),
+            Phase::Publish(publish) => publish.heap_bytes(),
+            Phase::Idle | Phase::Ended => 0,
+        };
+        let pending = self.pending.as_ref().map_or(0, |pending| match &pending.request {
+            PendingRequest::Describe(target) => target.heap_bytes(),
+            PendingRequest::Announce(publish) => publish.heap_bytes(),
+            PendingRequest::Setup(setup) => setup.heap_bytes(),
+            PendingRequest::Play { .. } => 0,
+        });
+        let described = self.described.as_ref().map_or(0, |described| described.heap_bytes());
+        size_of::<Self>()
+            + self.reader.heap_bytes()
+            + self.outputs.heap_bytes()
+            + self.guard.heap_bytes()
+            + self.agent.capacity()
+            + phase
+            + pending
+            + described
+    }
+}
+
+/// The stream of a URL, whichever of its tracks it names.
+fn without_control(url: &str) -> Option<Target> {
+    Target::parse(&split_control(url, |last| last.contains('=')).0)
+}
+
+/// The text's longest beginning of at most that many bytes.
+fn cut(text: &str, bytes: usize) -> String {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
