@@ -45,7 +45,8 @@ pub(crate) fn virtual_epoch() -> std::time::Instant {
 /// Every target of the crate: [`TARGETS`] and those of the protocols.
 pub fn all() -> impl Iterator<Item = (&'static str, Target)> {
     let containers = ts::fuzzing::TARGETS.iter().chain(crate::container::fmp4::fuzzing::TARGETS);
-    TARGETS.iter().chain(containers).chain(crate::rtmp::fuzzing::TARGETS).copied()
+    let protocols = crate::rtp::fuzzing::TARGETS.iter().chain(crate::rtmp::fuzzing::TARGETS);
+    TARGETS.iter().chain(containers).chain(protocols).copied()
 }
 
 /// AMF: decode, and what decodes must survive encoding.
@@ -274,6 +275,7 @@ mod tests {
             seeds.push(file[moov - 4..].to_vec());
         }
         seeds.push(b"\x7f\x02\x04\xc8_HLS_msn=127&_HLS_part=2&_HLS_skip=YES&token=a".to_vec());
+        seeds.extend(crate::rtp::fuzzing::seeds());
         seeds.push(b"\x12\x10".to_vec());
         seeds.push(b"\x11\x0a\x1b\x05Cl\x03a\x04\x01\x03b\x01\x01".to_vec());
         seeds.push(b"\xff\xf1\x50\x80\x01\x3f\xfc\x01\x02".to_vec());

@@ -5,7 +5,7 @@
 //! Each module uses only what stands to its left:
 //!
 //! ```text
-//! bits, text → media → codec → container → amf → rtmp hls dash
+//! bits, text → media → codec → container → amf, rtp → rtmp hls dash
 //! ```
 //!
 //! # Invariants
@@ -30,5 +30,6 @@ pub mod fuzzing;
 pub mod hls;
 pub mod media;
 pub mod rtmp;
+pub mod rtp;
 pub mod session;
 pub mod text;
