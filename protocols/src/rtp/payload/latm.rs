@@ -1,0 +1,107 @@
+//! AAC in LATM: RFC 6416 6 and RFC 3016, the configuration in the description or in band.
+
+use bytes::Bytes;
+
+use super::sound::{Fragments, Frames, SoundFormat};
+use super::{Packet, PayloadError, aac};
+use crate::codec;
+use crate::codec::latm::{LatmError, Reader};
+use crate::rtp::format::PayloadFormat;
+
+/// Reads packets.
+#[derive(Debug)]
+pub(super) struct LatmSound {
+    format: PayloadFormat,
+    /// Elements say themselves whether a configuration is in them.
+    config_in_band: bool,
+    reader: Reader,
+    fragments: Fragments,
+}
+
+impl LatmSound {
+    pub(super) fn new(format: &PayloadFormat) -> Self {
+        let mut reader = Reader::default();
+        if let Some(config) = format.hex_config() {
+            // An element that is a configuration and nothing more: its payloads are missing, which
+            // is an error that leaves the configuration read.
+            let element = behind_bit(false, &config);
+            if let Err(error) = reader.read(&element, &mut Vec::new()) {
+                tracing::trace!(%error, "LATM configuration without payloads");
+            }
+        }
+        let config_in_band = format.parameter("cpresent") != Some("0");
+        Self { format: format.clone(), config_in_band, reader, fragments: Fragments::default() }
+    }
+
+    fn on_element(
+        &mut self,
+        timestamp: i64,
+        element: &[u8],
+        out: &mut Frames<'_>,
+    ) -> Result<(), PayloadError> {
+        let mut access_units = Vec::new();
+        let read = if self.config_in_band {
+            self.reader.read(element, &mut access_units)
+        } else {
+            // As if it said that the configuration is the same.
+            self.reader.read(&behind_bit(true, element), &mut access_units)
+        };
+        read.map_err(|error| match error {
+            LatmError::Truncated => PayloadError::Truncated,
+            LatmError::NoConfig | LatmError::Unsupported => PayloadError::Unsupported,
+        })?;
+        let config = self.reader.config().cloned().unwrap_or_default();
+        let parsed = codec::aac::parse_config(&config).map_err(|_| PayloadError::Unsupported)?;
+        out.set_track(aac::track(config, parsed));
+        let ticks = aac::ticks(Some(parsed), &self.format);
+        let mut timestamp = timestamp;
+        for access_unit in access_units {
+            out.push(timestamp, access_unit);
+            timestamp = timestamp.saturating_add(ticks);
+        }
+        Ok(())
+    }
+}
+
+/// The configuration in the description can be used.
+pub(in crate::rtp) fn is_configured(format: &PayloadFormat) -> bool {
+    let reader = LatmSound::new(format).reader;
+    reader.config().is_some_and(|config| codec::aac::parse_config(config).is_ok())
+}
+
+/// `bytes` after one bit, filled up with zeros.
+fn behind_bit(bit: bool, bytes: &[u8]) -> Vec<u8> {
+    let mut carry = u8::from(bit) << 7;
+    let mut shifted = Vec::with_capacity(bytes.len() + 1);
+    for byte in bytes {
+        shifted.push(carry | byte >> 1);
+        carry = byte << 7;
+    }
+    shifted.push(carry);
+    shifted
+}
+
+impl SoundFormat for LatmSound {
+    fn push(&mut self, packet: &Packet, out: &mut Frames<'_>) -> Result<(), PayloadError> {
+        if packet.marker && self.fragments.is_empty() && packet.payload.len() <= out.bytes_max {
+            return self.on_element(packet.timestamp, &packet.payload, out);
+        }
+        if !self.fragments.is_empty() && self.fragments.timestamp() != packet.timestamp {
+            return Err(PayloadError::Fragment);
+        }
+        self.fragments.push(packet.timestamp, &packet.payload, out.bytes_max)?;
+        if !packet.marker {
+            return Ok(());
+        }
+        let element: Bytes = self.fragments.take();
+        self.on_element(packet.timestamp, &element, out)
+    }
+
+    fn abandon(&mut self) -> bool {
+        self.fragments.clear()
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.fragments.memory_bytes()
+    }
+}
