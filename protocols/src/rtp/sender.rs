@@ -11,7 +11,7 @@ use rtcp::sender_report::SenderReport;
 use super::format::PayloadFormat;
 use super::interleaved::MAGIC;
 use super::packets::{PacketWriter, Source};
-use super::payload::{aac, av1, g711, h264, h265, mp3, opus, vp8, vp9};
+use super::payload::{aac, av1, g711, mp3, nal_pictures, opus, vp8, vp9};
 use super::rtcp::write_sender_report;
 use super::{NtpTime, Random};
 use crate::codec;
@@ -254,8 +254,9 @@ fn write_payloads(
     let mut writer = PacketWriter::new(&mut track.source, out, timestamp, packet_bytes);
     let sets = if kind == FrameKind::Keyframe { &sets[..] } else { &[] };
     match codec {
-        Codec::H264 => h264::write(payload, *length_size, sets, &mut writer),
-        Codec::H265 => h265::write(payload, *length_size, sets, &mut writer),
+        Codec::H264 | Codec::H265 => {
+            nal_pictures::write(codec, payload, *length_size, sets, &mut writer);
+        }
         Codec::Av1 => av1::write(payload, kind == FrameKind::Keyframe, &mut writer),
         Codec::Vp8 => vp8::write(payload, kind, &mut writer),
         Codec::Vp9 => vp9::write(payload, kind, &mut writer),

@@ -105,3 +105,62 @@ impl SoundFormat for LatmSound {
         self.fragments.memory_bytes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtp::payload::{Depacketizer, Found};
+
+    fn run(fmtp: &str, packets: &[(i64, bool, bool, &[u8])]) -> (Vec<(i64, Vec<u8>)>, u64, u64) {
+        let format = PayloadFormat::from_sdp(97, "MP4A-LATM", 48_000, 1, fmtp).unwrap();
+        let mut depacketizer = Depacketizer::new(&format, 64).unwrap();
+        let mut found = Vec::new();
+        for (timestamp, marker, gap, payload) in packets {
+            let (timestamp, marker, gap) = (*timestamp, *marker, *gap);
+            let payload = Bytes::copy_from_slice(payload);
+            depacketizer.push(&Packet { timestamp, marker, gap, payload }, &mut found);
+        }
+        let frame = |found| match found {
+            Found::Frame { timestamp, payload, .. } => Some((timestamp, payload.to_vec())),
+            _ => None,
+        };
+        let frames = found.into_iter().filter_map(frame).collect();
+        (frames, depacketizer.malformed(), depacketizer.discarded())
+    }
+
+    const OUT_OF_BAND: &str = "cpresent=0;config=400023103fc0";
+
+    #[test]
+    fn the_configuration_is_in_either_place() {
+        let (frames, malformed, _) = run(OUT_OF_BAND, &[(7, true, false, &[2, 8, 9])]);
+        assert_eq!((frames, malformed), (vec![(7, vec![8, 9])], 0));
+        // The same in band: one bit that says so, then the configuration.
+        let config = [0x40, 0x00, 0x23, 0x10, 0x3f, 0xc0];
+        let element = behind_bit(false, &[&config[..], &[0x80, 0x40]].concat());
+        // The configuration ends in the middle of a byte; what follows does too.
+        let same = behind_bit(true, &[1, 5]);
+        let (frames, _, _) = run(
+            "",
+            &[(0, true, false, &same), (1, true, false, &element), (2, true, false, &same)],
+        );
+        assert_eq!(frames.last(), Some(&(2, vec![5])));
+    }
+
+    #[test]
+    fn elements_may_be_spread_and_must_not_be_endless() {
+        let spread =
+            [(7, false, false, &[4, 1][..]), (7, false, false, &[2]), (7, true, false, &[3, 4])];
+        assert_eq!(run(OUT_OF_BAND, &spread), (vec![(7, vec![1, 2, 3, 4])], 0, 0));
+        let gap =
+            [(7, false, false, &[4, 1][..]), (7, true, true, &[3, 4]), (8, true, false, &[1, 6])];
+        let (frames, malformed, discarded) = run(OUT_OF_BAND, &gap);
+        assert_eq!((frames, malformed, discarded), (vec![(8, vec![6])], 1, 1));
+        let endless = [
+            (7, false, false, &[9; 60][..]),
+            (7, false, false, &[9; 60]),
+            (9, true, false, &[1, 6]),
+        ];
+        let (frames, malformed, discarded) = run(OUT_OF_BAND, &endless);
+        assert_eq!((frames, malformed, discarded), (vec![(9, vec![6])], 1, 1));
+    }
+}
