@@ -4,9 +4,16 @@ use bytes::Bytes;
 
 use super::sound::{Fragments, Frames, SoundFormat};
 use super::{Packet, PayloadError, aac};
+use crate::bits::BitReader;
 use crate::codec;
 use crate::codec::latm::{LatmError, Reader};
 use crate::rtp::format::PayloadFormat;
+
+/// `syncExtensionType` (ISO/IEC 14496-3 1.6.2.1), and from where to where its first bit is looked
+/// for: 15 bits stand in front of the `AudioSpecificConfig`, which has at least 16 itself.
+const EXTENSION: u32 = 0x2b7;
+const EXTENSION_BITS_MIN: usize = 15 + 16;
+const EXTENSION_BITS_MAX: usize = 15 + 64;
 
 /// Reads packets.
 #[derive(Debug)]
@@ -20,14 +27,11 @@ pub(super) struct LatmSound {
 
 impl LatmSound {
     pub(super) fn new(format: &PayloadFormat) -> Self {
-        let mut reader = Reader::default();
-        if let Some(config) = format.hex_config() {
-            // An element that is a configuration and nothing more: its payloads are missing, which
-            // is an error that leaves the configuration read.
-            let element = behind_bit(false, &config);
-            if let Err(error) = reader.read(&element, &mut Vec::new()) {
-                tracing::trace!(%error, "LATM configuration without payloads");
-            }
+        let config = format.hex_config().unwrap_or_default();
+        let mut reader = configured(&config);
+        if reader.config().is_none() {
+            reader =
+                without_extension(&config).map(|config| configured(&config)).unwrap_or_default();
         }
         let config_in_band = format.parameter("cpresent") != Some("0");
         Self { format: format.clone(), config_in_band, reader, fragments: Fragments::default() }
@@ -61,6 +65,36 @@ impl LatmSound {
         }
         Ok(())
     }
+}
+
+/// A reader that knows a configuration, if it can be used.
+fn configured(config: &[u8]) -> Reader {
+    let mut reader = Reader::default();
+    // An element that is a configuration and nothing more: its payloads are missing, which is an
+    // error that leaves the configuration read.
+    if let Err(error) = reader.read(&behind_bit(false, config), &mut Vec::new()) {
+        tracing::trace!(%error, "LATM configuration without payloads");
+    }
+    reader
+}
+
+/// A configuration without the backward compatible extension of its `AudioSpecificConfig`, which has
+/// no place there as its length is not told (GStreamer writes it nevertheless), and without what
+/// follows: variable length and no other data are put there. `None` when there is none.
+fn without_extension(config: &[u8]) -> Option<Vec<u8>> {
+    let behind = |at: usize| {
+        let mut reader = BitReader::new(config);
+        reader.skip(at)?;
+        reader.bits(11)
+    };
+    let end = (EXTENSION_BITS_MIN..EXTENSION_BITS_MAX).find(|at| behind(*at) == Some(EXTENSION))?;
+    let mut kept = config.get(..end.div_ceil(8))?.to_vec();
+    if let Some(last) = kept.last_mut() {
+        // `frameLengthType` 0, the rest zeros, which says nothing.
+        *last &= 0xffu8 << ((8 - end % 8) % 8);
+    }
+    kept.extend_from_slice(&[0; 2]);
+    Some(kept)
 }
 
 /// The configuration in the description can be used.
