@@ -57,15 +57,18 @@ impl DecodeOrder {
         self.flush(out);
         self.pending.clear();
         self.grown = false;
-        match reordering {
-            Reordering::Pictures(depth) => self.depth = usize::from(depth).min(DEPTH_MAX),
-            Reordering::Unknown => self.look_ahead = Some(VecDeque::new()),
+        self.look_ahead = (reordering == Reordering::Unknown).then(VecDeque::new);
+        if let Reordering::Pictures(depth) = reordering {
+            self.depth = usize::from(depth).min(DEPTH_MAX);
         }
     }
 
     /// Pictures are missing before the next one, or time starts anew.
     pub(super) fn restart(&mut self, out: &mut Vec<Frame>) {
+        let looking = self.look_ahead.is_some();
         self.flush(out);
+        // Too few were seen to believe them.
+        self.look_ahead = looking.then(VecDeque::new);
         self.pending.clear();
         self.grown = false;
     }
@@ -113,10 +116,12 @@ impl DecodeOrder {
         let missing = (self.depth + 1).saturating_sub(self.pending.len());
         let mut dts =
             if missing == 0 { self.pending.remove(0) } else { self.lead_in(missing, pts) };
+        let earliest = dts;
         if let Some(last) = self.last {
             if dts <= last {
                 dts = last.offset_nanos(LEAST_STEP_NANOS);
-                if missing == 0 {
+                // Two pictures of the same time, as fields may be, are no reordering.
+                if missing == 0 && last - earliest >= *PICTURE_NANOS_RANGE.start() {
                     self.depth = (self.depth + 1).min(DEPTH_MAX);
                     self.grown = true;
                 }
@@ -215,6 +220,25 @@ mod tests {
         assert_eq!(out.len(), 5);
         order.push(frame(200), &mut out);
         assert_eq!((out.len(), out[5].composition_offset, order.moved), (6, 0, 0));
+    }
+
+    #[test]
+    fn what_was_cut_short_is_not_believed() {
+        let (mut order, mut out) = (DecodeOrder::new(), Vec::new());
+        order.set(Reordering::Unknown, &mut out);
+        order.push(frame(0), &mut out);
+        order.restart(&mut out);
+        assert_eq!(out.len(), 1);
+        let dts = decode(&mut order, &[1000, 1120, 1040, 1080, 1240, 1160, 1200]);
+        assert_eq!(dts, [960, 1000, 1040, 1080, 1120, 1160, 1200]);
+    }
+
+    #[test]
+    fn pictures_of_one_time_are_not_taken_for_reordered() {
+        let mut order = DecodeOrder::new();
+        order.set(Reordering::Pictures(0), &mut Vec::new());
+        assert_eq!(decode(&mut order, &[0, 0, 40, 40, 80, 80]), [0, 0, 40, 40, 80, 80]);
+        assert_eq!(decode(&mut order, &[120]), [120]);
     }
 
     #[test]

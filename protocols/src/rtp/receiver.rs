@@ -26,8 +26,9 @@ use crate::media::{Frame, FrameKind, Timestamp, Tracks};
 
 /// Where the timeline begins.
 const START: Timestamp = Timestamp::from_millis(1000);
-/// Reports that would move a track by more than this are not believed.
-const CORRECTION_NANOS_MAX: i64 = 10_000_000_000;
+/// Reports that would move a track by more than this are not believed. Less than what a track's
+/// clock takes for a jump.
+const CORRECTION_NANOS_MAX: i64 = 8_000_000_000;
 /// Below this tracks are in step; beyond the second a correction is made at once.
 const CORRECTION_NANOS_MIN: i64 = 10_000_000;
 const AT_ONCE_NANOS: i64 = 500_000_000;
@@ -253,7 +254,7 @@ impl Receiver {
         if incoming.ready.is_empty() {
             return;
         }
-        let packets = std::mem::take(&mut incoming.ready);
+        let mut packets = std::mem::take(&mut incoming.ready);
         let mut found = Vec::new();
         if let Some(depacketizer) = &mut incoming.depacketizer {
             packets.iter().for_each(|packet| depacketizer.push(packet, &mut found));
@@ -261,6 +262,9 @@ impl Receiver {
                 self.feedback.on_picture_loss();
             }
         }
+        // The room is kept for the next packet.
+        packets.clear();
+        incoming.ready = packets;
         self.on_found(now, track, found);
     }
 

@@ -11,7 +11,7 @@ use rtcp::sender_report::SenderReport;
 use super::format::PayloadFormat;
 use super::interleaved::MAGIC;
 use super::packets::{PacketWriter, Source};
-use super::payload::{aac, av1, g711, h264, h265, mp3, opus, vp8, vp9};
+use super::payload::{aac, av1, g711, mp3, nal_pictures, opus, vp8, vp9};
 use super::rtcp::write_sender_report;
 use super::{NtpTime, Random};
 use crate::codec;
@@ -254,8 +254,9 @@ fn write_payloads(
     let mut writer = PacketWriter::new(&mut track.source, out, timestamp, packet_bytes);
     let sets = if kind == FrameKind::Keyframe { &sets[..] } else { &[] };
     match codec {
-        Codec::H264 => h264::write(payload, *length_size, sets, &mut writer),
-        Codec::H265 => h265::write(payload, *length_size, sets, &mut writer),
+        Codec::H264 | Codec::H265 => {
+            nal_pictures::write(codec, payload, *length_size, sets, &mut writer);
+        }
         Codec::Av1 => av1::write(payload, kind == FrameKind::Keyframe, &mut writer),
         Codec::Vp8 => vp8::write(payload, kind, &mut writer),
         Codec::Vp9 => vp9::write(payload, kind, &mut writer),
@@ -268,4 +269,104 @@ fn write_payloads(
     // Of the other formats the marker would say that silence was before (RFC 3551 4.1).
     let marker = kind.is_video() || codec == Codec::Aac;
     writer.finish(marker)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::RangeInclusive;
+
+    use super::*;
+    use crate::rtp::interleaved::packets;
+
+    const CHANNELS: Channels = Channels { video: 4, audio: 6 };
+
+    fn tracks() -> Tracks {
+        let config = Bytes::from_static(&[0x12, 0x10]);
+        let info = AudioInfo { sample_rate: 44_100, channels: 2, sample_bits: 16 };
+        let audio = Some(Track { codec: Codec::Aac, config, info });
+        let video = Track { codec: Codec::Vp8, config: Bytes::new(), info: VideoInfo::default() };
+        Tracks { video: Some(video), audio, ..Tracks::default() }
+    }
+
+    fn frame(kind: FrameKind, ms: i64) -> Frame {
+        let dts = Timestamp::from_millis(ms);
+        Frame { kind, dts, composition_offset: 0, payload: Bytes::from_static(&[7; 300]) }
+    }
+
+    /// Channels of the packets of a frame.
+    fn channels(sender: &mut Sender, kind: FrameKind, ms: i64) -> Vec<u8> {
+        let mut out = Vec::new();
+        sender.write_frame(&frame(kind, ms), &mut out);
+        packets(&out).map(|(channel, _)| channel).collect()
+    }
+
+    #[test]
+    fn reports_stand_where_one_may_start() {
+        let mut sender = Sender::new(1, NtpTime::default(), &tracks(), CHANNELS, 1400);
+        use FrameKind::{Audio, Inter, Keyframe};
+        let expected: [(FrameKind, RangeInclusive<i64>, &[u8]); 10] = [
+            (Keyframe, 0..=0, &[5, 4]),
+            (Audio, 10..=10, &[7, 6]),
+            (Audio, 30..=30, &[6]),
+            (Inter, 40..=40, &[4]),
+            // A second after the first report, not before.
+            (Keyframe, 960..=960, &[4]),
+            (Keyframe, 1000..=1000, &[5, 4]),
+            (Audio, 1010..=1010, &[7, 6]),
+            (Inter, 5960..=5960, &[4]),
+            (Inter, 6000..=6000, &[5, 4]),
+            (Audio, 6010..=6010, &[7, 6]),
+        ];
+        for (kind, ms, found) in expected {
+            assert_eq!(channels(&mut sender, kind, *ms.start()), found, "{ms:?}");
+        }
+    }
+
+    #[test]
+    fn reports_place_both_tracks_on_one_clock() {
+        let zero = NtpTime::from_bits(0x1234_0000_0000_0000);
+        let mut sender = Sender::new(9, zero, &tracks(), CHANNELS, 1400);
+        let mut at_zero = [0u32; 2];
+        for (kind, ms, rate) in
+            [(FrameKind::Keyframe, 2000, 90_000), (FrameKind::Audio, 3000, 44_100)]
+        {
+            let mut out = Vec::new();
+            assert!(sender.write_frame(&frame(kind, ms), &mut out));
+            let (_, report) = packets(&out).next().unwrap();
+            let word = |at: usize| u32::from_be_bytes(report[at..at + 4].try_into().unwrap());
+            let video = kind.is_video();
+            assert_eq!((word(4), word(8)), (sender.ssrc(video), 0x1234_0000 + (ms / 1000) as u32));
+            assert_eq!((word(16), word(20), word(24)), (sender.next(video).1, 0, 0));
+            at_zero[usize::from(video)] = word(16).wrapping_sub((ms / 1000 * rate) as u32);
+        }
+        assert_eq!(at_zero, [sender.audio.timestamp_at_zero, sender.video.timestamp_at_zero]);
+        // The next reports count what was sent: one packet with a descriptor, one with AU headers.
+        for (kind, bytes) in [(FrameKind::Keyframe, 301), (FrameKind::Audio, 304)] {
+            let mut out = Vec::new();
+            assert!(sender.write_frame(&frame(kind, 9000), &mut out));
+            let (_, report) = packets(&out).next().unwrap();
+            assert_eq!(report[20..28], [[0, 0, 0, 1], u32::to_be_bytes(bytes)].concat());
+        }
+    }
+
+    #[test]
+    fn tracks_change_and_the_source_goes_on() {
+        let mut sender = Sender::new(1, NtpTime::default(), &tracks(), CHANNELS, 1400);
+        let begin = sender.next(false);
+        assert_eq!(channels(&mut sender, FrameKind::Audio, 0).len(), 2);
+        let info = AudioInfo { sample_rate: 8000, channels: 1, sample_bits: 16 };
+        let speex = Track { codec: Codec::Speex, config: Bytes::new(), info };
+        sender.set_tracks(&Tracks { audio: Some(speex.clone()), ..Tracks::default() });
+        assert_eq!(sender.formats().count(), 0);
+        assert!(channels(&mut sender, FrameKind::Audio, 20).is_empty());
+        assert!(channels(&mut sender, FrameKind::Keyframe, 20).is_empty());
+        let pcm = Track { codec: Codec::G711A, ..speex };
+        sender.set_tracks(&Tracks { audio: Some(pcm), ..Tracks::default() });
+        let mut out = Vec::new();
+        assert!(sender.write_frame(&frame(FrameKind::Audio, 40), &mut out));
+        let (channel, packet) = packets(&out).next().unwrap();
+        assert_eq!((channel, packet[1] & 0x7f), (6, 8));
+        assert_eq!(sender.next(false).0, begin.0.wrapping_add(2));
+        assert!(!sender.write_frame(&frame(FrameKind::Data, 40), &mut out));
+    }
 }

@@ -127,3 +127,75 @@ pub(in crate::rtp) fn write(access_unit: &[u8], writer: &mut PacketWriter<'_>) {
         writer.packet(&[&[0, 16, high, low], part]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtp::payload::{Depacketizer, Found};
+
+    fn depacketizer(fields: &str) -> Depacketizer {
+        let fmtp = format!("config=1190;{fields}");
+        let format = PayloadFormat::from_sdp(97, "mpeg4-generic", 48_000, 2, &fmtp).unwrap();
+        Depacketizer::new(&format, 1 << 12).unwrap()
+    }
+
+    /// Time and bytes of each frame.
+    fn push(depacketizer: &mut Depacketizer, gap: bool, payload: &[u8]) -> Vec<(i64, Vec<u8>)> {
+        let payload = Bytes::copy_from_slice(payload);
+        let mut found = Vec::new();
+        depacketizer.push(&Packet { timestamp: 500, marker: true, gap, payload }, &mut found);
+        let frame = |found| match found {
+            Found::Frame { timestamp, payload, .. } => Some((timestamp, payload.to_vec())),
+            _ => None,
+        };
+        found.into_iter().filter_map(frame).collect()
+    }
+
+    const HIGH_RATE: &str = "sizelength=13;indexlength=3;indexdeltalength=3";
+
+    #[test]
+    fn access_units_that_share_a_packet_follow_each_other() {
+        let mut high = depacketizer(HIGH_RATE);
+        let packet = [0, 32, 0, 2 << 3, 0, 1 << 3, 7, 8, 9];
+        assert_eq!(push(&mut high, false, &packet), [(500, vec![7, 8]), (1524, vec![9])]);
+        let mut low = depacketizer("sizelength=6;indexlength=2;indexdeltalength=2");
+        assert_eq!(push(&mut low, false, &[0, 8, 2 << 2, 7, 8]), [(500, vec![7, 8])]);
+        let mut stated =
+            depacketizer("sizelength=13;indexlength=3;indexdeltalength=3;constantduration=960");
+        assert_eq!(push(&mut stated, false, &packet)[1].0, 1460);
+    }
+
+    #[test]
+    fn fragments_are_put_together_or_dropped() {
+        let mut high = depacketizer(HIGH_RATE);
+        let fragment = |bytes: &[u8]| [&[0, 16, 0, 4 << 3], bytes].concat();
+        assert_eq!(push(&mut high, false, &fragment(&[1, 2])), []);
+        assert_eq!(push(&mut high, false, &fragment(&[3, 4])), [(500, vec![1, 2, 3, 4])]);
+        assert_eq!(push(&mut high, false, &fragment(&[1, 2])), []);
+        assert_eq!(push(&mut high, true, &fragment(&[1, 2, 3, 4])), [(500, vec![1, 2, 3, 4])]);
+        assert_eq!(push(&mut high, false, &fragment(&[1, 2, 3])), []);
+        assert_eq!(push(&mut high, false, &fragment(&[1, 2, 3])), []);
+        assert_eq!((high.discarded(), high.malformed()), (2, 1));
+    }
+
+    #[test]
+    fn headers_that_do_not_add_up_are_refused() {
+        let mut high = depacketizer(HIGH_RATE);
+        // Nothing, headers cut short, a header cut short, two units of which one is cut, interleaved.
+        let wrong: [&[u8]; 6] = [
+            &[],
+            &[0],
+            &[0, 32, 0, 8],
+            &[0, 8, 0, 1],
+            &[0, 32, 0, 1 << 3, 0, 9 << 3, 1, 2],
+            &[0, 32, 0, 1 << 3, 0, 1 << 3 | 2, 1, 2],
+        ];
+        for (at, payload) in wrong.into_iter().enumerate() {
+            let out = push(&mut high, false, payload);
+            assert!(out.len() <= 1, "{at}");
+            assert_eq!(high.malformed(), at as u64 + 1);
+        }
+        assert_eq!(push(&mut high, false, &[0, 16, 0xff, 0xf8, 1]), []);
+        assert_eq!(high.malformed(), 7);
+    }
+}

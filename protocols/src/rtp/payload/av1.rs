@@ -241,3 +241,44 @@ pub(in crate::rtp) fn write(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(pictures: &mut Av1Pictures, payload: &[u8]) -> Result<Vec<u8>, PayloadError> {
+        let mut picture = Vec::new();
+        pictures.push(payload, &mut picture, 256).map(|()| picture)
+    }
+
+    #[test]
+    fn elements_of_every_kind_of_packet() {
+        // Three elements, the last one without a length: delimiter, metadata, frame.
+        let packet = [0x30, 1, 0x10, 2, 0x28, 9, 0x30, 0x10, 7];
+        let mut pictures = Av1Pictures::default();
+        assert_eq!(push(&mut pictures, &packet), Ok(vec![0x2a, 1, 9, 0x32, 2, 0x10, 7]));
+        assert_eq!(pictures.keyframe, Some(true));
+        // All with a length; one whose own size is there already.
+        let packet = [0x00, 2, 0x28, 9, 3, 0x2a, 1, 8];
+        let read = push(&mut Av1Pictures::default(), &packet);
+        assert_eq!(read, Ok(vec![0x2a, 1, 9, 0x2a, 1, 8]));
+    }
+
+    #[test]
+    fn fragments_follow_each_other() {
+        let mut pictures = Av1Pictures::default();
+        assert_eq!(push(&mut pictures, &[0x50, 0x30, 0x10]), Ok(Vec::new()));
+        assert_eq!(push(&mut pictures, &[0xd0, 7]), Ok(Vec::new()));
+        assert_eq!(push(&mut pictures, &[0x90, 8]), Ok(vec![0x32, 3, 0x10, 7, 8]));
+        let refused = |packets: &[&[u8]]| {
+            let mut pictures = Av1Pictures::default();
+            packets.iter().map(|payload| push(&mut pictures, payload)).last().unwrap().unwrap_err()
+        };
+        assert_eq!(refused(&[&[0x90, 8]]), PayloadError::Fragment);
+        assert_eq!(refused(&[&[0x50, 0x30], &[0x10, 0x30]]), PayloadError::Fragment);
+        assert_eq!(refused(&[&[0x00, 9, 0x30]]), PayloadError::Truncated);
+        assert_eq!(refused(&[&[]]), PayloadError::Truncated);
+        assert_eq!(refused(&[&[0x10, 0x34, 0x08, 1]]), PayloadError::Unsupported);
+        assert_eq!(refused(&[&[0x50, 0x30], &[0xd0; 300]]), PayloadError::TooLong);
+    }
+}

@@ -1,9 +1,9 @@
 //! H.264: RFC 6184 in packetization modes 0 and 1.
 
+use bytes::Bytes;
+
 use super::PayloadError;
 use super::nal_pictures::Structure;
-use crate::codec::h264;
-use crate::codec::nal::{self, UnitRole};
 use crate::rtp::packets::PacketWriter;
 
 const STAP_A: u8 = 24;
@@ -25,39 +25,14 @@ pub(super) fn structure(payload: &[u8]) -> Result<Structure<'_>, PayloadError> {
     }
 }
 
-/// Writes the packets of an access unit; `sets` stand in front of it.
-pub(in crate::rtp) fn write(
-    access_unit: &[u8],
-    length_size: u8,
-    sets: &[impl AsRef<[u8]>],
-    writer: &mut PacketWriter<'_>,
-) {
-    write_sets(sets, writer);
-    for unit in nal::units(access_unit, length_size).map_while(Result::ok) {
-        if !matches!(h264::unit_role(unit), UnitRole::Delimiter | UnitRole::Filler) {
-            write_unit(unit, writer);
-        }
-    }
+/// The header of a packet of several NAL units: as important as the most important (5.7.1).
+pub(super) fn aggregate_header(units: &[Bytes]) -> [u8; 1] {
+    let importance = units.iter().filter_map(|unit| unit.first()).map(|byte| byte & 0x60).max();
+    [importance.unwrap_or(0) | STAP_A]
 }
 
-/// Parameter sets in one packet if they fit (5.7.1).
-fn write_sets(sets: &[impl AsRef<[u8]>], writer: &mut PacketWriter<'_>) {
-    let sets = sets.iter().map(AsRef::as_ref);
-    let bytes: usize = 1 + sets.clone().map(|set| 2 + set.len()).sum::<usize>();
-    if sets.len() < 2 || bytes > writer.payload_max() {
-        sets.for_each(|set| write_unit(set, writer));
-        return;
-    }
-    let importance = sets.clone().filter_map(<[u8]>::first).map(|byte| byte & 0x60).max();
-    writer.open();
-    writer.append(&[importance.unwrap_or(0) | STAP_A]);
-    for set in sets {
-        writer.append(&u16::try_from(set.len()).unwrap_or(0).to_be_bytes());
-        writer.append(set);
-    }
-}
-
-fn write_unit(unit: &[u8], writer: &mut PacketWriter<'_>) {
+/// Writes a NAL unit, in fragments where it is too large for a packet (5.6, 5.8).
+pub(super) fn write_unit(unit: &[u8], writer: &mut PacketWriter<'_>) {
     if unit.len() <= writer.payload_max() {
         writer.packet(&[unit]);
         return;

@@ -2,8 +2,6 @@
 
 use super::PayloadError;
 use super::nal_pictures::Structure;
-use crate::codec::h265;
-use crate::codec::nal::{self, UnitRole};
 use crate::rtp::packets::PacketWriter;
 
 const AGGREGATION: u8 = 48;
@@ -27,37 +25,11 @@ pub(super) fn structure(payload: &[u8]) -> Result<Structure<'_>, PayloadError> {
     }
 }
 
-/// Writes the packets of an access unit; `sets` stand in front of it.
-pub(in crate::rtp) fn write(
-    access_unit: &[u8],
-    length_size: u8,
-    sets: &[impl AsRef<[u8]>],
-    writer: &mut PacketWriter<'_>,
-) {
-    write_sets(sets, writer);
-    for unit in nal::units(access_unit, length_size).map_while(Result::ok) {
-        if !matches!(h265::unit_role(unit), UnitRole::Delimiter | UnitRole::Filler) {
-            write_unit(unit, writer);
-        }
-    }
-}
+/// The header of a packet of parameter sets (4.4.2), whose layer and temporal identifier are 0.
+pub(super) const AGGREGATE_HEADER: [u8; HEADER_BYTES] = [AGGREGATION << 1, 1];
 
-/// Parameter sets in one packet if they fit (4.4.2). Their layer and temporal identifier are 0.
-fn write_sets(sets: &[impl AsRef<[u8]>], writer: &mut PacketWriter<'_>) {
-    let bytes: usize = HEADER_BYTES + sets.iter().map(|set| 2 + set.as_ref().len()).sum::<usize>();
-    if sets.len() < 2 || bytes > writer.payload_max() {
-        sets.iter().for_each(|set| write_unit(set.as_ref(), writer));
-        return;
-    }
-    writer.open();
-    writer.append(&[AGGREGATION << 1, 1]);
-    for set in sets.iter().map(AsRef::as_ref) {
-        writer.append(&u16::try_from(set.len()).unwrap_or(0).to_be_bytes());
-        writer.append(set);
-    }
-}
-
-fn write_unit(unit: &[u8], writer: &mut PacketWriter<'_>) {
+/// Writes a NAL unit, in fragments where it is too large for a packet (4.4.1, 4.4.3).
+pub(super) fn write_unit(unit: &[u8], writer: &mut PacketWriter<'_>) {
     if unit.len() <= writer.payload_max() {
         writer.packet(&[unit]);
         return;

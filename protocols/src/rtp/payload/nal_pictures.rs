@@ -6,10 +6,11 @@ use bytes::Bytes;
 use super::pictures::{Closed, PictureFormat};
 use super::{PayloadError, h264, h265};
 use crate::bits::ByteReader;
-use crate::codec::nal::UnitRole;
+use crate::codec::nal::{UnitRole, units};
 use crate::codec::{self, Reordering};
 use crate::media::{Codec, FrameKind, Track, VideoInfo};
 use crate::rtp::format::PayloadFormat;
+use crate::rtp::packets::PacketWriter;
 
 /// Largest parameter set kept, and how many.
 const SET_BYTES_MAX: usize = 4096;
@@ -328,6 +329,48 @@ impl PictureFormat for NalPictures {
     }
 }
 
+/// Writes the packets of an access unit; `sets`, in one packet if they fit, stand in front of it.
+pub(in crate::rtp) fn write(
+    codec: Codec,
+    access_unit: &[u8],
+    length_size: u8,
+    sets: &[Bytes],
+    writer: &mut PacketWriter<'_>,
+) {
+    let h264 = codec == Codec::H264;
+    let write_unit = if h264 { h264::write_unit } else { h265::write_unit };
+    let role = if h264 { codec::h264::unit_role } else { codec::h265::unit_role };
+    if h264 {
+        write_sets(&h264::aggregate_header(sets), write_unit, sets, writer);
+    } else {
+        write_sets(&h265::AGGREGATE_HEADER, write_unit, sets, writer);
+    }
+    for unit in units(access_unit, length_size).map_while(Result::ok) {
+        if !matches!(role(unit), UnitRole::Delimiter | UnitRole::Filler) {
+            write_unit(unit, writer);
+        }
+    }
+}
+
+fn write_sets(
+    header: &[u8],
+    write_unit: fn(&[u8], &mut PacketWriter<'_>),
+    sets: &[Bytes],
+    writer: &mut PacketWriter<'_>,
+) {
+    let bytes = header.len() + sets.iter().map(|set| 2 + set.len()).sum::<usize>();
+    if sets.len() < 2 || bytes > writer.payload_max() {
+        sets.iter().for_each(|set| write_unit(set, writer));
+        return;
+    }
+    writer.packet(&[header]);
+    for set in sets {
+        // What fits a packet has a length of 16 bits.
+        writer.append(&u16::try_from(set.len()).unwrap_or(0).to_be_bytes());
+        writer.append(set);
+    }
+}
+
 /// Appends parts if the picture stays within `bytes_max`.
 fn append(parts: &[&[u8]], picture: &mut Vec<u8>, bytes_max: usize) -> Result<(), PayloadError> {
     let bytes: usize = parts.iter().map(|part| part.len()).sum();
@@ -345,5 +388,196 @@ fn set_length(begin: usize, picture: &mut [u8]) {
     let prefix = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
     if let Some(at) = picture.get_mut(begin..begin + PREFIX_BYTES) {
         at.copy_from_slice(&prefix);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtp::payload::{Depacketizer, Found, Packet};
+
+    const SPS: &[u8] = &[
+        0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00,
+        0x01, 0x00, 0x00, 0x03, 0x00, 0x32, 0x0f, 0x16, 0x2e, 0x48,
+    ];
+    const PPS: &[u8] = &[0x68, 0xcb, 0x83, 0xcb, 0x20];
+    /// First slices: of an IDR picture, of one that others refer to, of one that none does.
+    const IDR: &[u8] = &[0x65, 0x88, 1];
+    const INTER: &[u8] = &[0x41, 0x9a, 2];
+    const DISPOSABLE: &[u8] = &[0x01, 0x9a, 3];
+    /// The second slice of an IDR picture.
+    const MORE: &[u8] = &[0x65, 0x08, 4];
+
+    /// A depacketizer and the packets it gets, each as timestamp, marker and payload; an empty
+    /// payload is a lost packet.
+    struct Run {
+        depacketizer: Depacketizer,
+        gap: bool,
+        tracks: usize,
+    }
+
+    impl Run {
+        fn new(bytes_max: usize) -> Self {
+            let format = PayloadFormat::from_sdp(96, "H264", 90_000, 0, "").unwrap();
+            let depacketizer = Depacketizer::new(&format, bytes_max).unwrap();
+            Self { depacketizer, gap: false, tracks: 0 }
+        }
+
+        /// Payloads of the pictures that come out.
+        fn push(&mut self, packets: &[(i64, bool, &[u8])]) -> Vec<Vec<u8>> {
+            let mut found = Vec::new();
+            for (timestamp, marker, payload) in packets {
+                if payload.is_empty() {
+                    self.gap = true;
+                    continue;
+                }
+                let (gap, payload) =
+                    (std::mem::take(&mut self.gap), Bytes::copy_from_slice(payload));
+                let packet = Packet { timestamp: *timestamp, marker: *marker, gap, payload };
+                self.depacketizer.push(&packet, &mut found);
+            }
+            let tracks = found.iter().filter(|found| matches!(found, Found::VideoTrack(..)));
+            self.tracks += tracks.count();
+            let frame = |found| match found {
+                Found::Frame { payload, .. } => Some(payload.to_vec()),
+                _ => None,
+            };
+            found.into_iter().filter_map(frame).collect()
+        }
+
+        /// A configured depacketizer after its first keyframe.
+        fn started() -> Self {
+            let mut run = Self::new(1 << 16);
+            let first = run.push(&[(0, false, SPS), (0, false, PPS), (0, true, IDR)]);
+            assert_eq!((first, run.tracks), (vec![prefixed(&[IDR])], 1));
+            run
+        }
+    }
+
+    fn prefixed(units: &[&[u8]]) -> Vec<u8> {
+        let one = |unit: &&[u8]| [&(unit.len() as u32).to_be_bytes()[..], unit].concat();
+        units.iter().flat_map(one).collect()
+    }
+
+    /// A fragment of a unit with this header; bit 7 of `flags` starts it, bit 6 ends it.
+    fn fragment(header: u8, flags: u8, body: &[u8]) -> Vec<u8> {
+        [&[header & 0xe0 | 28, flags | header & 0x1f], body].concat()
+    }
+
+    #[test]
+    fn fragments_that_do_not_fit_break_one_picture_only() {
+        let mut run = Run::started();
+        let (start, end) = (fragment(0x41, 0x80, &[0x9a, 1]), fragment(0x41, 0x40, &[2]));
+        assert_eq!(
+            run.push(&[(1, false, &start), (1, true, &end)]),
+            [prefixed(&[&[0x41, 0x9a, 1, 2]])]
+        );
+        // An end, a header alone, a start and a start, a unit inside of a fragmented one.
+        let header = fragment(0x41, 0, &[]);
+        let wrong: [&[(i64, bool, &[u8])]; 5] = [
+            &[(2, true, &end)],
+            &[(2, true, &header)],
+            &[(2, false, &start), (2, true, &start)],
+            &[(2, false, &start), (2, true, INTER)],
+            &[(2, false, &start), (2, false, &[]), (2, true, &end)],
+        ];
+        for packets in wrong {
+            assert_eq!(run.push(packets), Vec::<Vec<u8>>::new());
+            assert_eq!(run.push(&[(3, true, INTER)]), Vec::<Vec<u8>>::new());
+            assert_eq!(run.push(&[(4, true, IDR)]), [prefixed(&[IDR])]);
+        }
+        assert!(run.push(&[(5, false, &start), (6, true, IDR)]).len() == 1);
+        // Each wrong picture and the one after it.
+        assert_eq!(run.depacketizer.discarded(), 11);
+    }
+
+    #[test]
+    fn what_never_ends_is_bounded() {
+        let mut run = Run::new(10_000);
+        let (start, middle) = (fragment(0x65, 0x80, &[0x88; 900]), fragment(0x65, 0, &[7; 900]));
+        for _ in 0..1000 {
+            run.push(&[(0, false, &start)]);
+        }
+        for _ in 0..1000 {
+            run.push(&[(1, false, &start), (1, false, &middle), (1, false, &middle)]);
+        }
+        for set in 0..1000u16 {
+            let [high, low] = set.to_be_bytes();
+            run.push(&[(2, false, &[0x67, 0x42, high, low])]);
+        }
+        assert!(run.depacketizer.memory_bytes() < 32_000, "{}", run.depacketizer.memory_bytes());
+        assert_eq!(run.push(&[(3, false, SPS), (3, false, PPS), (3, true, IDR)]).len(), 1);
+    }
+
+    #[test]
+    fn aggregates_are_taken_apart() {
+        let mut run = Run::started();
+        let aggregate = |units: &[&[u8]]| {
+            let one = |unit: &&[u8]| [&(unit.len() as u16).to_be_bytes()[..], unit].concat();
+            [&[0x78][..], &units.iter().flat_map(one).collect::<Vec<u8>>()].concat()
+        };
+        let whole = aggregate(&[&[0x09, 0xf0], SPS, PPS, IDR, MORE]);
+        assert_eq!(run.push(&[(1, true, &whole)]), [prefixed(&[IDR, MORE])]);
+        assert_eq!(run.push(&[(2, true, &whole[..whole.len() - 1])]).len(), 0);
+        assert_eq!(run.push(&[(3, true, &[0x79, 0, 0]), (3, true, &[0x7a, 1])]).len(), 0);
+        assert_eq!(run.depacketizer.malformed(), 3);
+        assert_eq!(run.tracks, 1);
+    }
+
+    #[test]
+    fn the_loss_of_what_nobody_refers_to_costs_no_more() {
+        let mut run = Run::started();
+        let (start, end) = (fragment(0x01, 0x80, &[0x9a, 1]), fragment(0x01, 0x40, &[2]));
+        let lost = run.push(&[(1, false, &start), (1, false, &[]), (1, true, &end)]);
+        assert_eq!((lost.len(), run.depacketizer.wants_keyframe()), (0, false));
+        assert_eq!(run.push(&[(2, true, DISPOSABLE), (3, true, INTER)]).len(), 2);
+        // Nobody knows what is lost between two pictures.
+        assert_eq!(run.push(&[(4, true, &[]), (5, true, INTER), (6, true, DISPOSABLE)]).len(), 0);
+        assert!(run.depacketizer.wants_keyframe());
+        // What is shown before the keyframe may refer to what is lost; the rest does not.
+        let again = run.push(&[(10, true, IDR), (8, true, DISPOSABLE), (12, true, INTER)]);
+        assert_eq!((again.len(), run.depacketizer.wants_keyframe()), (2, false));
+    }
+
+    #[test]
+    fn a_keyframe_without_its_beginning_is_none() {
+        let mut run = Run::started();
+        assert_eq!(run.push(&[(1, false, &[]), (1, true, MORE)]).len(), 0);
+        // This one came with its parameter sets before: they, or others, are missing.
+        assert_eq!(run.push(&[(2, false, &[]), (2, true, IDR)]).len(), 0);
+        assert_eq!(run.push(&[(3, false, SPS), (3, false, PPS), (3, true, IDR)]).len(), 1);
+    }
+
+    #[test]
+    fn markers_inside_of_pictures_are_learned() {
+        let mut run = Run::started();
+        // The first time a part is out before it shows; nothing that refers to it follows.
+        assert_eq!(run.push(&[(1, true, IDR), (1, true, MORE), (2, true, INTER)]).len(), 1);
+        let rest = run.push(&[(3, true, IDR), (3, true, MORE), (4, true, INTER), (5, true, INTER)]);
+        assert_eq!(rest, [prefixed(&[IDR, MORE]), prefixed(&[INTER])]);
+    }
+
+    #[test]
+    fn parameter_sets_change_with_a_keyframe() {
+        let mut run = Run::started();
+        // In packets that end in markers, with a time of their own, and again the same.
+        let same = [(1, true, SPS), (1, true, PPS), (2, true, IDR)];
+        assert_eq!((run.push(&same), run.tracks), (vec![prefixed(&[IDR])], 1));
+        let other = &[0x68, 0xcb, 0x83, 0xcb, 0x21][..];
+        // In front of another picture they stay in band until the next keyframe.
+        let within = run.push(&[(3, false, other), (3, true, INTER)]);
+        assert_eq!((within, run.tracks), (vec![prefixed(&[other, INTER])], 1));
+        let changed = run.push(&[(4, false, SPS), (4, false, other), (4, true, IDR)]);
+        assert_eq!((changed, run.tracks), (vec![prefixed(&[IDR])], 2));
+        // One of two is enough, the other stays.
+        let changed = run.push(&[(5, false, PPS), (5, true, IDR)]);
+        assert_eq!((changed, run.tracks), (vec![prefixed(&[IDR])], 3));
+    }
+
+    #[test]
+    fn nothing_comes_out_before_parameter_sets() {
+        let mut run = Run::new(1 << 16);
+        assert_eq!(run.push(&[(1, true, IDR), (2, true, INTER)]).len(), 0);
+        assert!(run.depacketizer.wants_keyframe());
     }
 }

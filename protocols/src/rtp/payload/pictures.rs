@@ -113,14 +113,14 @@ impl Pictures {
             self.close(out);
         }
         if self.open.is_none() {
-            if self.ended == Some(timestamp) && self.format.continues(&packet.payload) {
-                // The picture passed on was a part only. That cannot be undone, but not be
-                // repeated either.
-                self.ignores_markers = true;
+            // A picture that was passed on was a part only. That cannot be undone, but the rest is no
+            // picture either, and it happens once.
+            self.broken = self.ended == Some(timestamp) && self.format.continues(&packet.payload);
+            self.ignores_markers |= self.broken;
+            if self.broken {
                 self.wait();
             }
             self.open = Some(timestamp);
-            self.broken = false;
             self.after_gap |= packet.gap;
         }
         let room = self.bytes_max;

@@ -116,3 +116,40 @@ pub(in crate::rtp) fn write(frame: &[u8], kind: FrameKind, writer: &mut PacketWr
         writer.packet(&[&[if at == 0 { START } else { 0 } | reference], part]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_of_every_size() {
+        let body = |payload: &[u8]| descriptor(payload).map(|(_, body)| body.to_vec());
+        assert_eq!(body(&[0x10, 5]), Some(vec![5]));
+        assert_eq!(body(&[0x90, 0x80, 0x11, 5]), Some(vec![5]));
+        assert_eq!(body(&[0x90, 0xf0, 0x81, 0x11, 0x22, 0x33, 5]), Some(vec![5]));
+        assert_eq!(body(&[0x90, 0xc0, 0x81, 0x11]), None);
+        assert_eq!(body(&[]), None);
+    }
+
+    #[test]
+    fn a_frame_begins_with_its_first_partition() {
+        let mut pictures = Vp8Pictures::default();
+        let mut picture = Vec::new();
+        let push = |pictures: &mut Vp8Pictures, picture: &mut _, payload: &[u8]| {
+            pictures.push(payload, picture, 100)
+        };
+        assert_eq!(push(&mut pictures, &mut picture, &[0x00, 1]), Err(PayloadError::Fragment));
+        assert_eq!(push(&mut pictures, &mut picture, &[0x11, 1]), Err(PayloadError::Fragment));
+        let head = [0x10, 0x00, 0, 0, 0x9d, 0x01, 0x2a, 0xa0, 0x00, 0x5a, 0x40];
+        assert_eq!(push(&mut pictures, &mut picture, &head), Ok(()));
+        let closed = pictures.close(&mut picture).unwrap();
+        assert_eq!((closed.kind, closed.has_beginning), (FrameKind::Keyframe, true));
+        let info = closed.track.unwrap().0.info;
+        assert_eq!((info.width, info.height), (160, 90));
+        picture.clear();
+        assert_eq!(push(&mut pictures, &mut picture, &[0x30, 1]), Ok(()));
+        assert!(pictures.abandon());
+        picture.clear();
+        assert_eq!(push(&mut pictures, &mut picture, &[0x10; 200]), Err(PayloadError::TooLong));
+    }
+}

@@ -194,3 +194,23 @@ pub(in crate::rtp) fn write(frame: &[u8], kind: FrameKind, writer: &mut PacketWr
         writer.packet(&[&[inter | start | if at == last { END } else { 0 }], part]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_of_every_size() {
+        let body = |payload: &[u8]| descriptor(payload).map(|(_, body)| body.to_vec());
+        assert_eq!(body(&[0x0c, 5]), Ok(vec![5]));
+        assert_eq!(body(&[0xac, 0x81, 0x11, 0x20, 0x07, 5]), Ok(vec![5]));
+        // Flexible, two references, scalability structure with sizes and two pictures.
+        let full = [0xfe, 0x11, 0x00, 0x03, 0x04, 0x18, 0, 160, 0, 90, 2, 0x04, 1, 0x08, 1, 2, 5];
+        assert_eq!(body(&full), Ok(vec![5]));
+        for end in 0..full.len() - 1 {
+            assert_eq!(body(&full[..end]), Err(PayloadError::Truncated), "{end}");
+        }
+        assert_eq!(body(&[0x2c, 0x02, 0, 5]), Err(PayloadError::Unsupported));
+        assert_eq!(body(&[0x5c, 1, 1, 1, 0, 5]), Err(PayloadError::Unsupported));
+    }
+}

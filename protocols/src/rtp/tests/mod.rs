@@ -3,7 +3,9 @@
 //! `testdata/*.rtp` are datagrams that ffmpeg 5.1 (H.264, VP8, VP9) and 9.0 (H.265, AV1) sent with
 //! `-re -i FILE -map 0:v -c copy -f rtp URL -map 0:a -c copy -f rtp URL`, each behind a byte (twice
 //! the track, plus 1 for RTCP), the arrival in milliseconds (32 bits) and the length (16 bits);
-//! `*.sdp` is the description it wrote, `*.packets` what ffprobe says of FILE.
+//! `*.sdp` is the description it wrote, `*.packets` what ffprobe says of FILE. `gst_*` is GStreamer
+//! 1.22 through `rtpbin`: parameter sets in band only (`rtph264pay config-interval=-1
+//! aggregate-mode=zero-latency`), `rtpmp4apay` with packets of 100 bytes, a BYE at the end.
 
 mod lossy;
 mod round_trip;
@@ -34,25 +36,32 @@ pub(super) struct Capture {
     packets: &'static str,
     /// Frames of sound that the sender still held back when it ended.
     unsent: usize,
+    /// Bytes of delimiters and, in keyframes, parameter sets that the container keeps in pictures.
+    in_band: (usize, usize),
+    /// Frames of sound at the end that a late sender report moves.
+    moved: usize,
 }
 
 macro_rules! capture {
-    ($name:literal, $unsent:literal) => {
+    ($name:literal, $unsent:literal, $in_band:expr, $moved:literal) => {
         Capture {
             sdp: include_str!(concat!("../testdata/", $name, ".sdp")),
             datagrams: include_bytes!(concat!("../testdata/", $name, ".rtp")),
             packets: include_str!(concat!("../testdata/", $name, ".packets")),
             unsent: $unsent,
+            in_band: $in_band,
+            moved: $moved,
         }
     };
 }
 
-pub(super) const CAPTURES: [Capture; 5] = [
-    capture!("h264_aac", 4),
-    capture!("h265_opus", 0),
-    capture!("vp8_mp3", 4),
-    capture!("vp9_pcma", 0),
-    capture!("av1_latm", 0),
+pub(super) const CAPTURES: [Capture; 6] = [
+    capture!("h264_aac", 4, (0, 0), 0),
+    capture!("h265_opus", 0, (0, 0), 0),
+    capture!("vp8_mp3", 4, (0, 0), 0),
+    capture!("vp9_pcma", 0, (0, 0), 0),
+    capture!("av1_latm", 0, (0, 0), 0),
+    capture!("gst_h264_aac", 0, (6, 41), 2),
 ];
 
 impl Capture {
