@@ -45,8 +45,9 @@ pub(crate) fn virtual_epoch() -> std::time::Instant {
 /// Every target of the crate: [`TARGETS`] and those of the protocols.
 pub fn all() -> impl Iterator<Item = (&'static str, Target)> {
     let containers = ts::fuzzing::TARGETS.iter().chain(crate::container::fmp4::fuzzing::TARGETS);
-    let sessions = crate::rtmp::fuzzing::TARGETS.iter().chain(crate::rtsp::fuzzing::TARGETS);
-    TARGETS.iter().chain(containers).chain(sessions).copied()
+    let (rtp, rtmp) = (crate::rtp::fuzzing::TARGETS, crate::rtmp::fuzzing::TARGETS);
+    let protocols = rtp.iter().chain(rtmp).chain(crate::rtsp::fuzzing::TARGETS);
+    TARGETS.iter().chain(containers).chain(protocols).copied()
 }
 
 /// AMF: decode, and what decodes must survive encoding.
@@ -276,6 +277,7 @@ mod tests {
         }
         seeds.push(b"\x7f\x02\x04\xc8_HLS_msn=127&_HLS_part=2&_HLS_skip=YES&token=a".to_vec());
         seeds.extend(crate::rtsp::fuzzing::SEEDS.iter().map(|seed| seed.to_vec()));
+        seeds.extend(crate::rtp::fuzzing::seeds());
         seeds.push(b"\x12\x10".to_vec());
         seeds.push(b"\x11\x0a\x1b\x05Cl\x03a\x04\x01\x03b\x01\x01".to_vec());
         seeds.push(b"\xff\xf1\x50\x80\x01\x3f\xfc\x01\x02".to_vec());

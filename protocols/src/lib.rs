@@ -5,7 +5,7 @@
 //! Each module uses only what stands to its left:
 //!
 //! ```text
-//! bits, text → media → codec → container → rtp → amf → rtmp rtsp hls dash
+//! bits, text → media → codec → container → amf, rtp → rtmp rtsp hls dash
 //! ```
 //!
 //! # Invariants

@@ -216,7 +216,7 @@ pub struct AccessRequest {
 }
 
 /// How the RTP of a play travels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RtpTransport {
     /// Within the connection of the session (RFC 2326 10.12).
     Interleaved(Channels),

@@ -69,7 +69,7 @@ fn sequence_header(mut obus: &[u8]) -> Option<&[u8]> {
 }
 
 /// A little-endian base 128 number of at most 4 bytes, and its size in bytes (4.10.5).
-fn leb128(bytes: &[u8]) -> Option<(usize, usize)> {
+pub(crate) fn leb128(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut value = 0;
     for (index, byte) in bytes.iter().take(4).enumerate() {
         value |= usize::from(byte & 0x7f) << (7 * index);

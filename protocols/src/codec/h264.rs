@@ -1,10 +1,10 @@
 //! H.264: decoder configuration record, sequence parameter set, NAL unit classes.
 
-use h264_reader::nal::sps::{FrameMbsFlags, SeqParameterSet};
+use h264_reader::nal::sps::{FrameMbsFlags, PicOrderCntType, SeqParameterSet};
 use h264_reader::rbsp;
 
 use super::nal::{BadLength, UnitRole, units};
-use super::{ConfigError, EDGE_PIXELS_MAX, believable};
+use super::{ConfigError, EDGE_PIXELS_MAX, Reordering, believable};
 use crate::bits::{ByteReader, unescape};
 use crate::media::VideoInfo;
 
@@ -19,6 +19,8 @@ const IDR_SLICE: u8 = 5;
 const SEI: u8 = 6;
 const SPS: u8 = 7;
 const RECOVERY_POINT: usize = 6;
+/// `profile_idc` of the baseline profile.
+const BASELINE: u8 = 66;
 
 /// What an `AVCDecoderConfigurationRecord` says.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -124,6 +126,22 @@ pub fn sps_info(sps: &[u8]) -> Option<VideoInfo> {
 /// for a parameter set that cannot be read.
 pub fn may_have_fields(sps: &[u8]) -> bool {
     read_sps(sps).is_some_and(|sps| sps.frame_mbs_flags != FrameMbsFlags::Frames)
+}
+
+/// What a sequence parameter set tells of reordering (`max_num_reorder_frames`, E.2.1). Without
+/// that field it is nothing for the baseline profile, for pictures that are shown as they are
+/// decoded (`pic_order_cnt_type` 2), and where only one picture can be referred to.
+pub fn reordering(sps: &[u8]) -> Reordering {
+    let Some(sps) = read_sps(sps) else { return Reordering::Unknown };
+    let in_order = u8::from(sps.profile_idc) == BASELINE
+        || matches!(sps.pic_order_cnt, PicOrderCntType::TypeTwo)
+        || sps.max_num_ref_frames < 2;
+    let restrictions = sps.vui_parameters.and_then(|vui| vui.bitstream_restrictions);
+    match restrictions.map(|restrictions| u8::try_from(restrictions.max_num_reorder_frames)) {
+        Some(Ok(pictures)) => Reordering::Pictures(pictures),
+        None if in_order => Reordering::Pictures(0),
+        _ => Reordering::Unknown,
+    }
 }
 
 fn read_sps(sps: &[u8]) -> Option<SeqParameterSet> {
@@ -245,6 +263,19 @@ mod tests {
         assert_eq!(parse_config(&[0; 16]), Err(ConfigError::Version(0)));
         assert_eq!(parse_config(&[1, 1, 1, 1, 0xff, 0xe0, 0]), Err(ConfigError::Forbidden));
         assert_eq!(build_config(&[], &[]), None);
+    }
+
+    #[test]
+    fn reordering_is_told_or_not() {
+        assert_eq!(reordering(SPS_640), Reordering::Pictures(0));
+        // Main profile of an encoder that reorders two pictures, and without the field.
+        let main = [
+            0x67, 0x64, 0x00, 0x1e, 0xac, 0xd9, 0x40, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00,
+            0x03, 0x00, 0x01, 0x00, 0x00, 0x03, 0x00, 0x32, 0x0f, 0x16, 0x2d, 0x96,
+        ];
+        assert_eq!(reordering(&main), Reordering::Pictures(2));
+        assert_eq!(reordering(&main[..12]), Reordering::Unknown);
+        assert_eq!(reordering(&[]), Reordering::Unknown);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! H.265: decoder configuration record, start of the sequence parameter set, NAL unit classes.
 
 use super::nal::{BadLength, UnitRole, units};
-use super::{ConfigError, believable};
+use super::{ConfigError, Reordering, believable};
 use crate::bits::{BitReader, ByteReader, unescape};
 use crate::media::VideoInfo;
 
@@ -126,7 +126,13 @@ pub fn sps_info(sps: &[u8]) -> Option<(VideoInfo, u8)> {
     read_sps(sps).map(|fields| (fields.info, fields.temporal_layers))
 }
 
-/// What of a sequence parameter set goes into a configuration record.
+/// What a sequence parameter set tells of reordering (`sps_max_num_reorder_pics` of all sub-layers,
+/// 7.4.3.2.1).
+pub fn reordering(sps: &[u8]) -> Reordering {
+    read_sps(sps).map_or(Reordering::Unknown, |fields| fields.reordering)
+}
+
+/// What is read of a sequence parameter set.
 struct Sps {
     info: VideoInfo,
     profile_tier_level: [u8; PROFILE_TIER_LEVEL_BYTES],
@@ -134,6 +140,7 @@ struct Sps {
     temporal_nesting: bool,
     /// `chroma_format_idc` and the bit depths minus 8; `None` when cut short before or forbidden.
     samples: Option<(u8, u8, u8)>,
+    reordering: Reordering,
 }
 
 fn read_sps(sps: &[u8]) -> Option<Sps> {
@@ -171,13 +178,31 @@ fn read_sps(sps: &[u8]) -> Option<Sps> {
         (Ok(format @ 0..=3), Some(luma), Some(chroma)) => Some((format, luma, chroma)),
         _ => None,
     };
+    let reordering = sub_layer_reordering(&mut reader, sub_layers_minus1)
+        .and_then(|pictures| u8::try_from(pictures).ok())
+        .map_or(Reordering::Unknown, Reordering::Pictures);
     Some(Sps {
         info: VideoInfo { width, height, frame_rate: 0.0 },
         profile_tier_level,
         temporal_layers: u8::try_from(sub_layers_minus1 + 1).ok()?,
         temporal_nesting,
         samples,
+        reordering,
     })
+}
+
+/// `sps_max_num_reorder_pics` of the highest sub-layer, behind the bit depths.
+fn sub_layer_reordering(reader: &mut BitReader<'_>, sub_layers_minus1: u32) -> Option<u32> {
+    // `log2_max_pic_order_cnt_lsb_minus4`.
+    reader.unsigned_golomb()?;
+    let of_each = reader.flag()?;
+    let mut pictures = 0;
+    for _ in 0..=if of_each { sub_layers_minus1 } else { 0 } {
+        reader.unsigned_golomb()?;
+        pictures = reader.unsigned_golomb()?;
+        reader.unsigned_golomb()?;
+    }
+    Some(pictures)
 }
 
 /// Clause 7.3.3.
@@ -280,6 +305,8 @@ mod tests {
         for end in 0..record.len() {
             assert!(parse_config(&record[..end]).is_err(), "{end}");
         }
+        assert_eq!(reordering(SPS_160), Reordering::Pictures(2));
+        assert_eq!(reordering(&SPS_160[..24]), Reordering::Unknown);
         assert_eq!(build_config(&[], &[], &[PPS_160]), None);
         assert_eq!(build_config(&[], &[&SPS_160[..20]], &[]), None);
     }

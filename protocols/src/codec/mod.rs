@@ -33,6 +33,15 @@ pub mod vp;
 /// Largest picture edge believed; anything else counts as unknown.
 pub const EDGE_PIXELS_MAX: u32 = 16_384;
 
+/// How many pictures a decoder may hold back to show them in order, as parameter sets tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reordering {
+    /// At most so many.
+    Pictures(u8),
+    /// They do not tell.
+    Unknown,
+}
+
 /// Why a configuration record cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::media::{Frame, Tracks};
 
+pub(crate) mod announce;
 pub mod flv;
 pub mod fmp4;
 pub mod ts;

@@ -112,9 +112,9 @@ pub fn write(
     let name = if presentation.name.is_empty() { "-" } else { presentation.name };
     let mut session = Session::new(origin, name);
     // The address of the media is that of the connection, or in the answer to SETUP (RFC 2326 C.1.7).
-    let unspecified: IpAddr = match presentation.address {
-        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    let unspecified = match presentation.address {
+        IpAddr::V4(_) => IpAddr::from([0_u8; 4]),
+        IpAddr::V6(_) => IpAddr::from([0_u16; 8]),
     };
     session.set_connection(Connection::from_ip_addr(unspecified));
     session.add_time(Time::new(0, 0));

@@ -109,6 +109,12 @@ impl Ingest {
         self.drain(outputs);
     }
 
+    /// The media are over: gives out what waits for more.
+    pub(super) fn finish(&mut self, now: Instant, outputs: &mut OutputQueue) {
+        self.receiver.finish(now);
+        self.drain(outputs);
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.receiver.poll_timeout()
     }

@@ -1,6 +1,6 @@
 //! Fuzz bodies of the server: any bytes, and sequences of requests and engine commands.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,7 +56,7 @@ impl Run {
     fn new() -> Self {
         let options = ServerOptions { limits: LIMITS, ..ServerOptions::default() };
         let now = crate::fuzzing::virtual_epoch();
-        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let peer = IpAddr::from([127, 0, 0, 1]);
         let addresses = Addresses { local: peer, peer };
         Self {
             server: Server::new(now, 1, Arc::new(options), addresses),
@@ -139,7 +139,7 @@ impl Run {
             }
             Event::MulticastRequested { track, .. } => Command::MulticastGroup {
                 track,
-                address: IpAddr::V4(Ipv4Addr::new(239, 1, 1, 1)),
+                address: IpAddr::from([239, 1, 1, 1]),
                 ports: (5000, 5001),
                 ttl: 1,
             },

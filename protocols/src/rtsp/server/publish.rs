@@ -103,6 +103,13 @@ impl Publish {
         }
     }
 
+    /// The publication is over.
+    pub(super) fn finish(&mut self, now: Instant, outputs: &mut OutputQueue) {
+        if let Some(ingest) = &mut self.ingest {
+            ingest.finish(now, outputs);
+        }
+    }
+
     pub(super) fn handle_timeout(&mut self, now: Instant, outputs: &mut OutputQueue) {
         if let Some(ingest) = &mut self.ingest {
             ingest.handle_timeout(now, outputs);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use crate::rtsp::CONTROL_PREFIX;
 use crate::rtsp::message::{Draft, Request};
@@ -50,13 +51,13 @@ struct Found {
 type Refused = (Status, &'static str);
 
 impl Server {
-    pub(super) fn on_setup(&mut self, request: &Request, cseq: u32) {
+    pub(super) fn on_setup(&mut self, now: Instant, request: &Request, cseq: u32) {
         if let Phase::Play(play) = &self.phase
             && play.state == PlayState::Paused
             && request.fields.session_id().is_none()
         {
             // A client that begins anew, with another transport, on the connection of its old play.
-            self.end_session();
+            self.end_session(now);
         }
         let found = match &self.phase {
             Phase::Publish(_) => self.publish_track(&request.target),

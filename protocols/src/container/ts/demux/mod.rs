@@ -1,6 +1,5 @@
 //! From transport packets to neutral tracks and frames.
 
-mod announce;
 mod audio;
 mod elementary;
 mod sync;
@@ -8,7 +7,6 @@ mod video;
 
 use std::collections::VecDeque;
 
-use self::announce::Announcer;
 use self::audio::AudioReader;
 use self::elementary::{Continuity, Elementary, Verdict};
 use self::sync::PacketSync;
@@ -19,6 +17,7 @@ use super::packet::{self, PACKET_BYTES, Packet};
 use super::psi::{self, SectionReader};
 use super::stream_type::{Format, format};
 use crate::container::Item;
+use crate::container::announce::Announcer;
 use crate::media::{Codec, Timestamp};
 
 /// A fitting bound on PES packets: more than a keyframe of 8K video takes.

@@ -1,9 +1,9 @@
-//! When the tracks are announced: once all that the PMT lists are known, or have been waited for.
+//! When the tracks are announced: once all that are expected are known, or have been waited for.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::container::Item;
+use super::Item;
 use crate::media::{AudioInfo, Frame, Track, Tracks, VideoInfo};
 
 /// Frames are held back this long for a track that has not shown its configuration, so that the
@@ -15,7 +15,7 @@ const HOLD_BYTES_MAX: usize = 8 << 20;
 
 /// The last step of a demuxer: frames go through here, tracks before them.
 #[derive(Debug, Default)]
-pub(super) struct Announcer {
+pub(crate) struct Announcer {
     expects_video: bool,
     expects_audio: bool,
     tracks: Tracks,
@@ -26,8 +26,8 @@ pub(super) struct Announcer {
 }
 
 impl Announcer {
-    /// What the PMT lists, and which of it is not the stream that was there before.
-    pub(super) fn expect(&mut self, video: (bool, bool), audio: (bool, bool)) {
+    /// What the description of the stream lists, and which of it is not the stream that was there before.
+    pub(crate) fn expect(&mut self, video: (bool, bool), audio: (bool, bool)) {
         let (video_new, audio_new);
         ((self.expects_video, video_new), (self.expects_audio, audio_new)) = (video, audio);
         if video_new {
@@ -39,7 +39,7 @@ impl Announcer {
     }
 
     /// The video track as it is from the next frame on.
-    pub(super) fn set_video(&mut self, track: Track<VideoInfo>, out: &mut VecDeque<Item>) {
+    pub(crate) fn set_video(&mut self, track: Track<VideoInfo>, out: &mut VecDeque<Item>) {
         if self.tracks.video.is_some() {
             self.release(out);
         }
@@ -48,7 +48,7 @@ impl Announcer {
     }
 
     /// The audio track as it is from the next frame on.
-    pub(super) fn set_audio(&mut self, track: Track<AudioInfo>, out: &mut VecDeque<Item>) {
+    pub(crate) fn set_audio(&mut self, track: Track<AudioInfo>, out: &mut VecDeque<Item>) {
         if self.tracks.audio.is_some() {
             self.release(out);
         }
@@ -57,7 +57,7 @@ impl Announcer {
     }
 
     /// Passes a frame of a known track on, or holds it back.
-    pub(super) fn frame(&mut self, frame: Frame, out: &mut VecDeque<Item>) {
+    pub(crate) fn frame(&mut self, frame: Frame, out: &mut VecDeque<Item>) {
         let incomplete = self.expects_video && self.tracks.video.is_none()
             || self.expects_audio && self.tracks.audio.is_none();
         if self.announced.is_none() && incomplete {
@@ -78,13 +78,18 @@ impl Announcer {
     }
 
     /// Passes on what is held back.
-    pub(super) fn release(&mut self, out: &mut VecDeque<Item>) {
+    pub(crate) fn release(&mut self, out: &mut VecDeque<Item>) {
         if self.held.is_empty() {
             return;
         }
         self.announce(out);
         self.held_bytes = 0;
         out.extend(self.held.drain(..).map(Item::Frame));
+    }
+
+    /// Bytes held back.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     fn announce(&mut self, out: &mut VecDeque<Item>) {
