@@ -139,6 +139,13 @@ fn announce(server: &Server, config: &config::Config) {
              play   ffplay rtmp://127.0.0.1:{port}/{live}/stream\n"
         );
     }
+    if let Some(port) = ports.rtsp {
+        text += &format!(
+            "push   ffmpeg -re -stream_loop -1 -i FILE.mp4 -c copy -f rtsp -rtsp_transport tcp \
+             rtsp://127.0.0.1:{port}/{live}/stream\n\
+             play   ffplay rtsp://127.0.0.1:{port}/{live}/stream\n"
+        );
+    }
     if let Some(port) = ports.http {
         text += &format!("play   ffplay http://127.0.0.1:{port}/{live}/stream.flv\n");
         text += &format!("watch  http://127.0.0.1:{port}/\n");

@@ -265,7 +265,7 @@ fn secret_seed(shard: usize) -> Result<u64, StartError> {
 }
 
 fn load_tls(config: &Config) -> Result<Option<Arc<TlsContext>>, StartError> {
-    if !config.rtmp.ssl && !config.http.ssl {
+    if !config.rtmp.ssl && !config.rtsp.ssl && !config.http.ssl {
         return Ok(None);
     }
     match TlsContext::load(&config.ssl, &config.base_dir) {
@@ -283,10 +283,13 @@ struct Bound {
 
 fn bind_all(config: &Config, shards: usize, bound: &mut Bound) -> Result<(), StartError> {
     bound.per_shard = (0..shards).map(|_| Vec::new()).collect();
-    let (rtmp, http) = (&config.rtmp, &config.http);
+    let Config { rtmp, rtsp, http, .. } = config;
     if rtmp.enable {
         let port = bind("rtmp", rtmp.ip, rtmp.port, Service::Rtmp, bound)?;
         bound.ports.rtmp = Some(port);
+    }
+    if rtsp.enable {
+        bound.ports.rtsp = Some(bind("rtsp", rtsp.ip, rtsp.port, Service::Rtsp, bound)?);
     }
     if http.enable {
         bound.ports.http = Some(bind("http", http.ip, http.port, Service::Http, bound)?);
@@ -352,6 +355,7 @@ mod tests {
         let text = format!(
             "<config><engine><cores>{shards}</cores></engine>\
              <rtmp><ip>127.0.0.1</ip><port>0</port><ssl>false</ssl></rtmp>\
+             <rtsp><ip>127.0.0.1</ip><port>0</port><ssl>false</ssl></rtsp>\
              <http><ip>127.0.0.1</ip><port>0</port><ssl>false</ssl></http></config>"
         );
         let config = load_str("test", &text, std::path::Path::new(".")).unwrap();
@@ -373,7 +377,7 @@ mod tests {
     #[test]
     fn stops_when_asked() {
         let server = start(3);
-        assert_eq!(server.addresses().len(), 2);
+        assert_eq!(server.addresses().len(), 3);
         assert_eq!(server.stop(clock::now() + Duration::from_secs(5)), Ended::Stopped);
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::{ConfigError, Problem};
 use super::model::{
     Config, Cores, EgressMode, Engine, HostPort, Http, Limits, Listed, MergeWindow, Nat, Record,
-    Rtmp, SecondPublisher, Sock, Ssl,
+    Rtmp, Rtsp, SecondPublisher, Secret, Sock, Ssl,
 };
 use super::options::Value;
 use super::read::Values;
@@ -34,8 +34,11 @@ pub(super) fn build(file: &str, values: &Values, base_dir: &Path) -> Result<Conf
             rtmp: values.host_port("nat/rtmp"),
             http: values.host_port("nat/http"),
             https: values.host_port("nat/https"),
+            rtsp: values.host_port("nat/rtsp"),
+            rtp: values.ip("nat/rtp"),
         },
         rtmp: rtmp(values),
+        rtsp: rtsp(values),
         http: http(values, base_dir),
         record: record(values, base_dir),
         limits: limits(values),
@@ -90,6 +93,24 @@ fn rtmp(values: &Values) -> Rtmp {
         publisher_grace: values.time("rtmp/publisher_grace"),
         handshake_timeout: values.time("rtmp/handshake_timeout"),
         type3_extended_timestamp: values.bool("rtmp/hdr3exttime"),
+    }
+}
+
+fn rtsp(values: &Values) -> Rtsp {
+    let user = |text: &str| {
+        let (name, password) = text.split_once(':').unwrap_or((text, ""));
+        (name.to_owned(), Secret(password.to_owned()))
+    };
+    Rtsp {
+        enable: values.bool("rtsp/enable"),
+        ip: values.ip("rtsp/ip"),
+        port: values.int("rtsp/port") as u16,
+        ssl: values.bool("rtsp/ssl"),
+        play: values.bool("rtmp/hasrtsp"),
+        idle: values.time("rtsp/maxidle"),
+        users: values.texts("rtsp/user").map(user).collect(),
+        ports: (values.int("rtp@min") as u16, values.int("rtp@max") as u16),
+        packet_bytes: values.size("rtmp/rtp@size"),
     }
 }
 
@@ -164,12 +185,10 @@ fn limits(values: &Values) -> Limits {
 
 fn vhosts(values: &Values) -> Vec<String> {
     let mut hosts = Vec::new();
-    for value in values.all("vhosts/vhost") {
-        if let Value::Text(host) = value {
-            let host = host.to_ascii_lowercase();
-            if !hosts.contains(&host) {
-                hosts.push(host);
-            }
+    for host in values.texts("vhosts/vhost") {
+        let host = host.to_ascii_lowercase();
+        if !hosts.contains(&host) {
+            hosts.push(host);
         }
     }
     hosts
@@ -177,7 +196,7 @@ fn vhosts(values: &Values) -> Vec<String> {
 
 /// Values that exclude each other: the path to name and the sentence.
 fn check(config: &Config) -> Result<(), (&'static str, String)> {
-    let Config { rtmp, http, ssl, engine, .. } = config;
+    let Config { rtmp, rtsp, http, ssl, engine, .. } = config;
     if ssl.server_cert.is_some() != ssl.server_key.is_some() {
         let (set, missing) = match ssl.server_cert {
             Some(_) => ("ssl/servercert", "ssl/serverkey"),
@@ -195,6 +214,7 @@ fn check(config: &Config) -> Result<(), (&'static str, String)> {
     }
     let listeners = [
         ("rtmp/port", rtmp.enable, rtmp.ip, rtmp.port),
+        ("rtsp/port", rtsp.enable, rtsp.ip, rtsp.port),
         ("http/port", http.enable, http.ip, http.port),
         ("http/sport", http.enable && http.ssl, http.ip, http.tls_port),
     ];
@@ -206,6 +226,12 @@ fn check(config: &Config) -> Result<(), (&'static str, String)> {
                 return Err((path, text));
             }
         }
+    }
+    if rtsp.ports.0 >= rtsp.ports.1 {
+        return Err(("rtp@min", format!("is not below rtp@max, {}", rtsp.ports.1)));
+    }
+    if rtsp.users.iter().any(|(name, password)| name.is_empty() || password.0.is_empty()) {
+        return Err(("rtsp/user", "is not NAME:PASSWORD".to_owned()));
     }
     if engine.stream_log_bytes > engine.shard_log_bytes {
         let text = "is larger than engine/shard_log_mb; one stream may not exceed its shard";
@@ -238,6 +264,14 @@ impl Values {
     fn text(&self, path: &'static str) -> String {
         let Value::Text(text) = self.get(path) else { wrong_type(path) };
         text
+    }
+
+    /// Of an option that may stand several times.
+    fn texts(&self, path: &'static str) -> impl Iterator<Item = &str> {
+        self.all(path).filter_map(|value| match value {
+            Value::Text(text) if !text.is_empty() => Some(text.as_str()),
+            _ => None,
+        })
     }
 
     fn list(&self, path: &'static str) -> Vec<String> {

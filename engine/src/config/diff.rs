@@ -9,9 +9,9 @@ pub fn diff_reloadable(old: &Config, new: &Config) -> Vec<&'static str> {
 }
 
 /// Every option that needs a restart, and whether it differs.
-fn changes(old: &Config, new: &Config) -> [(&'static str, bool); 18] {
+fn changes(old: &Config, new: &Config) -> [(&'static str, bool); 24] {
     let (engine, other) = (&old.engine, &new.engine);
-    let (rtmp, http) = (&old.rtmp, &old.http);
+    let (rtmp, rtsp, http) = (&old.rtmp, &old.rtsp, &old.http);
     [
         ("engine/cores", engine.cores != other.cores),
         ("engine/egress", engine.egress != other.egress),
@@ -25,6 +25,12 @@ fn changes(old: &Config, new: &Config) -> [(&'static str, bool); 18] {
         ("rtmp/ip", rtmp.ip != new.rtmp.ip),
         ("rtmp/port", rtmp.port != new.rtmp.port),
         ("rtmp/ssl", rtmp.ssl != new.rtmp.ssl),
+        ("rtsp/enable", rtsp.enable != new.rtsp.enable),
+        ("rtsp/ip", rtsp.ip != new.rtsp.ip),
+        ("rtsp/port", rtsp.port != new.rtsp.port),
+        ("rtsp/ssl", rtsp.ssl != new.rtsp.ssl),
+        ("rtp@min", rtsp.ports.0 != new.rtsp.ports.0),
+        ("rtp@max", rtsp.ports.1 != new.rtsp.ports.1),
         ("http/enable", http.enable != new.http.enable),
         ("http/ip", http.ip != new.http.ip),
         ("http/port", http.port != new.http.port),

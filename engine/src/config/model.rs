@@ -28,6 +28,8 @@ pub struct Config {
     pub nat: Nat,
     /// RTMP service.
     pub rtmp: Rtmp,
+    /// RTSP service.
+    pub rtsp: Rtsp,
     /// HTTP service.
     pub http: Http,
     /// Recordings.
@@ -133,6 +135,10 @@ pub struct Nat {
     pub http: Option<HostPort>,
     /// For HTTPS URLs.
     pub https: Option<HostPort>,
+    /// For RTSP URLs.
+    pub rtsp: Option<HostPort>,
+    /// For UDP media.
+    pub rtp: Option<IpAddr>,
 }
 
 /// A host with an optional port.
@@ -142,6 +148,39 @@ pub struct HostPort {
     pub host: String,
     /// Port if given.
     pub port: Option<u16>,
+}
+
+/// `rtsp/*` and `rtp`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rtsp {
+    /// Listen at all.
+    pub enable: bool,
+    /// Bind address; `None` = all, IPv6 and IPv4.
+    pub ip: Option<IpAddr>,
+    /// Port; 0 picks a free one.
+    pub port: u16,
+    /// Accept TLS on the same port (first byte decides).
+    pub ssl: bool,
+    /// Streams may be played.
+    pub play: bool,
+    /// A session that says nothing for so long ends; zero = never.
+    pub idle: Duration,
+    /// Name and password of who may come in; empty = everybody.
+    pub users: Vec<(String, Secret)>,
+    /// Lowest and highest UDP port of RTP and RTCP.
+    pub ports: (u16, u16),
+    /// Largest RTP packet in bytes.
+    pub packet_bytes: usize,
+}
+
+/// A text that no log or debug output shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// `rtmp/*`.

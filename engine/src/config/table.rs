@@ -6,7 +6,6 @@ use Kind::{
     Opaque, Path, Patterns, Port, Seconds, Text, Window,
 };
 
-const RTSP: &str = "RTSP";
 const SRT: &str = "SRT";
 const WEBRTC: &str = "WebRTC";
 const FORWARDING: &str = "forwarding";
@@ -29,13 +28,13 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("ssl", "Certificates. Without a pair, a self-signed one is made at the first start."),
     ("nat", "Public addresses behind NAT, used only where an address is advertised."),
     ("rtmp", "RTMP and RTMPS."),
+    ("rtsp", "RTSP and RTSPS."),
+    ("rtp", "UDP ports of RTP."),
     ("http", "HTTP and HTTPS: pages, API, HTTP-FLV and WS-FLV; recordings."),
     ("limits", "Limits; a peer beyond one is refused or closed, the others are not disturbed."),
     ("authurl", "Authorisation server."),
-    ("rtp", "UDP ports."),
     ("rtc", "WebRTC codecs."),
     ("webrtc", "Attached WebRTC nodes."),
-    ("rtsp", "RTSP."),
     ("srt", "SRT."),
     ("cluster", "Cluster centre."),
     ("natmap", "Older form of nat."),
@@ -47,7 +46,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
 
 /// Every option there is.
 pub fn table() -> impl Iterator<Item = &'static Opt> {
-    [ENGINE, HOST, RTMP, HTTP, RECORD, LIMITS, LEGACY, ABSENT].into_iter().flatten()
+    [ENGINE, HOST, RTMP, RTSP, HTTP, RECORD, LIMITS, LEGACY, ABSENT].into_iter().flatten()
 }
 
 const fn opt(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Opt {
@@ -202,6 +201,47 @@ const HOST: &[Opt] = &[
     opt("nat/rtmp", HostPort, "", "Public host:port of RTMP."),
     opt("nat/http", HostPort, "", "Public host:port of HTTP."),
     opt("nat/https", HostPort, "", "Public host:port of HTTPS."),
+    opt("nat/rtsp", HostPort, "", "Public host:port of RTSP."),
+    opt("nat/rtp", Ip, "", "Public address of UDP media; its ports must be mapped one to one."),
+];
+
+const RTSP: &[Opt] = &[
+    opt("rtsp/enable", Bool, "true", "Listen for RTSP.").restart(),
+    opt("rtsp/ip", Ip, "", "Bind address; empty = all, IPv6 and IPv4.").restart(),
+    opt("rtsp/port", Port, "8554", "Port; 0 picks a free one.").restart(),
+    opt(
+        "rtsp/ssl",
+        Bool,
+        "true",
+        "RTSPS on the same port beside RTSP; the first byte tells them apart.",
+    )
+    .restart(),
+    opt(
+        "rtsp/maxidle",
+        Seconds(0, 86_400),
+        "60",
+        "A session from which nothing comes for so long, neither requests nor RTCP, ends; players \
+         are told so. 0 = never.",
+    ),
+    opt(
+        "rtsp/user",
+        Text,
+        "",
+        "NAME:PASSWORD that may publish and play by RTSP (Digest and Basic); several elements, \
+         several users; none = everybody.",
+    )
+    .many(),
+    opt("rtmp/hasrtsp", Bool, "true", "Offer streams over RTSP.").aliases(&["rtsp/play"]),
+    opt("rtp@min", Port, "30000", "Lowest UDP port of RTP and RTCP; each shard takes a pair.")
+        .restart(),
+    opt("rtp@max", Port, "60000", "Highest UDP port of RTP and RTCP.").restart(),
+    opt(
+        "rtmp/rtp@size",
+        Int(256, 65_000),
+        "1400",
+        "Largest RTP packet made; with its headers it should fit the network's MTU.",
+    )
+    .unit("bytes"),
 ];
 
 const RTMP: &[Opt] = &[
@@ -472,32 +512,21 @@ const ABSENT: &[Opt] = &[
     absent(FORWARDING, "vhosts/url@name", Text, "", "Forward rule of an older file.").many(),
     opt("vhosts/url/forward", Text, "", "Forward rule of an older file.").many().refuse(NO_RULES),
     absent(FORWARDING, "vhosts/url/forward@rewrite", Text, "", "Its target.").many(),
-    absent(RTSP, "nat/rtsp", HostPort, "", "Public host:port of RTSP."),
     absent(SRT, "nat/srt", HostPort, "", "Public host:port of SRT."),
-    absent(WEBRTC, "nat/rtp", Host, "", "Public host of UDP media."),
     absent(NAT_PAIRS, "natmap", Host, "", "One public address."),
     absent(NAT_PAIRS, "hostmap@inner", Text, "", "Inner address.").many(),
     absent(NAT_PAIRS, "hostmap@outer", Text, "", "Outer address.").many(),
-    absent(WEBRTC, "rtp@min", Port, "30000", "Lowest UDP port."),
-    absent(WEBRTC, "rtp@max", Port, "60000", "Highest UDP port."),
-    absent(WEBRTC, "rtp@que", MANY, "20000", "Receive queue."),
-    absent(RTSP, "rtmp/hasrtsp", Bool, "false", "Offer streams over RTSP."),
     absent(SRT, "rtmp/hassrt", Bool, "false", "Offer streams over SRT."),
     absent(WEBRTC, "rtmp/haswebrtc", Bool, "false", "Offer streams over WebRTC."),
-    absent(RTSP, "rtmp/rtp@h265", Int(0, 127), "98", "RTP payload type of H.265."),
-    absent(RTSP, "rtmp/rtp@h264", Int(0, 127), "96", "RTP payload type of H.264."),
-    absent(RTSP, "rtmp/rtp@aac", Int(0, 127), "97", "RTP payload type of AAC."),
-    absent(RTSP, "rtmp/rtp@size", Int(0, 1460), "1460", "RTP packet size."),
+    legacy("rtp@que", MANY, "20000"),
+    legacy("rtsp/hasrtmp", Bool, "true"),
+    legacy("rtmp/rtp@h265", Int(0, 127), "98"),
+    legacy("rtmp/rtp@h264", Int(0, 127), "96"),
+    legacy("rtmp/rtp@aac", Int(0, 127), "97"),
     absent(WEBRTC, "rtc/codec@audio", Text, "opus", "Audio codec."),
     absent(WEBRTC, "rtc/codec@video", Text, "vp9", "Video codec."),
     absent(WEBRTC, "webrtc/host@rtmp", Text, "", "RTMP address of a node.").many(),
     absent(WEBRTC, "webrtc/host@http", Text, "", "HTTP address of a node.").many(),
-    absent(RTSP, "rtsp/enable", Bool, "false", "Listen for RTSP."),
-    absent(RTSP, "rtsp/ip", Ip, "", "Bind address."),
-    absent(RTSP, "rtsp/port", Port, "8554", "Port."),
-    absent(RTSP, "rtsp/ssl", Bool, "false", "RTSPS on the port."),
-    absent(RTSP, "rtsp/maxidle", MANY, "12", "Idle time, s."),
-    absent(RTSP, "rtsp/hasrtmp", Bool, "true", "Offer RTSP streams over RTMP."),
     absent(SRT, "srt/enable", Bool, "false", "Listen for SRT."),
     absent(SRT, "srt/ip", Ip, "", "Bind address."),
     absent(SRT, "srt/port", Port, "9000", "Port."),

@@ -49,7 +49,7 @@ fn a_file_of_the_reference_is_accepted_with_a_warning_per_missing_feature() {
     assert!(!config.rtmp.gop_enable && !config.rtmp.ssl && !config.http.ssl);
     assert!(config.http.hls && config.http.dash);
     assert_eq!(config.sock.send_buffer_kib, 4096, "cut");
-    let features = ["RTSP", "SRT", "WebRTC", "SIP"];
+    let features = ["SRT", "WebRTC", "SIP"];
     for feature in features {
         let named = |warning: &&String| warning.contains(&format!(": {feature}"));
         assert_eq!(config.warnings.iter().filter(named).count(), 1, "{:#?}", config.warnings);

@@ -17,7 +17,7 @@ use protocols::session::Session;
 use crate::http::server::MediaKind;
 use crate::http::websocket;
 use crate::net::tls::TlsCodec;
-use crate::plane::Pace;
+use crate::plane::{Flows, Pace};
 use crate::ring::{ShardId, Token};
 use crate::stream::{Format, Timeline};
 
@@ -44,6 +44,8 @@ impl fmt::Display for ConnId {
 pub enum Protocol {
     /// RTMP or RTMPS.
     Rtmp,
+    /// RTSP or RTSPS.
+    Rtsp,
     /// HTTP until a request says what it is about.
     Http,
     /// A live stream as an endless HTTP body or in WebSocket messages.
@@ -56,6 +58,7 @@ impl Protocol {
     pub fn name(self) -> &'static str {
         match self {
             Self::Rtmp => "rtmp",
+            Self::Rtsp => "rtsp",
             Self::Http => "http",
             Self::Live(kind) => kind.name(),
         }
@@ -86,8 +89,8 @@ pub enum Role {
         mirror: usize,
         /// Since when.
         since: Instant,
-        /// What it will be sent.
-        format: Format,
+        /// What for.
+        wants: Wants,
     },
     /// Watches.
     Viewer {
@@ -98,6 +101,15 @@ pub enum Role {
         /// The viewer in that.
         index: usize,
     },
+}
+
+/// What a connection waits for at a mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wants {
+    /// To be sent the stream in this format.
+    Play(Format),
+    /// To be told what the stream consists of.
+    Description,
 }
 
 /// The publisher's end on its own shard.
@@ -167,6 +179,8 @@ pub struct Conn {
     pub blocked_since: Option<Instant>,
     /// When the viewer was last moved to a keyframe, and how often within a minute.
     pub jumps: Jumps,
+    /// Tracks that travel by datagrams.
+    pub flows: Option<Box<Flows>>,
     /// The connection has been greeted in the log.
     pub announced: bool,
 }
@@ -214,6 +228,7 @@ impl Conn {
             closing: None,
             blocked_since: None,
             jumps: Jumps::default(),
+            flows: None,
             announced: false,
         }
     }

@@ -50,7 +50,7 @@ pub struct StreamInfo {
     pub publisher_host: String,
     /// Port the publisher addressed, if it named one.
     pub publisher_port: Option<u16>,
-    /// How the stream comes in: `rtmp`.
+    /// How the stream comes in: `rtmp`, `rtsp`.
     pub from: &'static str,
     /// Time since the stream began.
     pub uptime: Duration,
@@ -73,6 +73,8 @@ pub struct StatusInfo {
     pub start_unix_s: i64,
     /// RTMP and RTMPS.
     pub rtmp: ServiceState,
+    /// RTSP and RTSPS.
+    pub rtsp: ServiceState,
     /// HTTP.
     pub http: ServiceState,
     /// HTTPS.
@@ -116,9 +118,9 @@ pub(crate) async fn live(backend: &dyn Backend, query: &str, at: &Addressed) -> 
         None => respond::json(StatusCode::OK, &detail(stream, at, &config, &status)),
         Some("count") => {
             let of = |label| stream.viewers.of(label);
-            let (rtmp, flv, ws) = (of("rtmp"), of("http-flv"), of("ws-flv"));
-            let mut lines = format!("rtmp:{rtmp}\nflv:{flv}\nws:{ws}");
-            let known = ["rtmp", "http-flv", "ws-flv"];
+            let (rtmp, flv, rtsp, ws) = (of("rtmp"), of("http-flv"), of("rtsp"), of("ws-flv"));
+            let mut lines = format!("rtmp:{rtmp}\nflv:{flv}\nrtsp:{rtsp}\nws:{ws}");
+            let known = ["rtmp", "http-flv", "rtsp", "ws-flv"];
             for (label, count) in stream.viewers.iter().filter(|(label, _)| !known.contains(label))
             {
                 lines.push_str(&format!("\n{label}:{count}"));
@@ -186,6 +188,7 @@ fn detail(stream: &StreamInfo, at: &Addressed, config: &Config, status: &StatusI
 fn viewers(viewers: &Viewers) -> Value {
     let mut map = json!({
         "rtmp": viewers.of("rtmp"),
+        "rtsp": viewers.of("rtsp"),
         "flv": viewers.of("http-flv"),
         "ws": viewers.of("ws-flv"),
     });
@@ -203,10 +206,11 @@ pub(crate) fn status(backend: &dyn Backend) -> Reply {
     let start = jiff::Timestamp::from_second(status.start_unix_s).map_or(String::new(), |t| {
         t.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
     });
-    let rtmp = status.rtmp;
+    let with_tls = |service: ServiceState| json!({ "port": service.port, "run": service.running, "ssl": service.ssl });
     let value = json!({
         "start_time": start,
-        "rtmp": { "port": rtmp.port, "run": rtmp.running, "ssl": rtmp.ssl },
+        "rtmp": with_tls(status.rtmp),
+        "rtsp": with_tls(status.rtsp),
         "http": { "port": status.http.port, "run": status.http.running },
         "https": { "port": status.https.port, "run": status.https.running },
     });

@@ -109,7 +109,7 @@ impl MediaKind {
     #[must_use]
     pub fn name(self) -> &'static str {
         match (self.container, self.websocket) {
-            (Container::Rtmp { .. }, _) => "rtmp",
+            (container @ (Container::Rtmp { .. } | Container::Rtp { .. }), _) => container.name(),
             (Container::Flv, false) => "http-flv",
             (Container::Flv, true) => "ws-flv",
             (Container::Ts, false) => "http-ts",
@@ -123,7 +123,7 @@ impl MediaKind {
     #[must_use]
     pub fn content_type(self) -> &'static str {
         match self.container {
-            Container::Rtmp { .. } | Container::Flv => "video/x-flv",
+            Container::Rtmp { .. } | Container::Rtp { .. } | Container::Flv => "video/x-flv",
             Container::Ts => "video/mp2t",
             Container::Fmp4 => "video/mp4",
         }

@@ -69,7 +69,8 @@ impl Backend for Fake {
     fn status(&self) -> StatusInfo {
         let service = ServiceState { port: self.1, running: true, ssl: false };
         let rtmp = ServiceState { port: 1935, ..service };
-        StatusInfo { start_unix_s: 0, rtmp, http: service, https: service }
+        let rtsp = ServiceState { port: 8554, ..service };
+        StatusInfo { start_unix_s: 0, rtmp, rtsp, http: service, https: service }
     }
 }
 
@@ -225,7 +226,7 @@ fn pages_and_api_over_plain_tls_and_http2() {
         let ws = format!("{}/live/b%20c.flv", base.replacen("http", "ws", 1));
         assert!(one.contains(&ws) && one.contains("\"duration\":\"PT2S\""), "{one}");
         let count = get("/api/live?name=a&cmd=count", &[]).unwrap();
-        assert!(count.starts_with("rtmp:1\nflv:2\nws:3\n"), "{count}");
+        assert!(count.starts_with("rtmp:1\nflv:2\nrtsp:0\nws:3\n"), "{count}");
         let vhost = get("/api/live?vhost=V.example&name=x", &[]).unwrap();
         assert!(vhost.contains("rtmp://v.example:1935/live/x"), "{vhost}");
         assert!(get("/api/live?name=none", &[]).unwrap().ends_with("|404"));

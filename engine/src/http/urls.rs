@@ -96,6 +96,10 @@ pub(crate) fn stream_urls(
         let place = authority(stream, host, Some(status.rtmp.port), config.nat.rtmp.as_ref(), 0);
         urls.push(("rtmp", format!("rtmp://{place}/{path}")));
     }
+    if config.rtsp.enable && config.rtsp.play {
+        let place = authority(stream, host, Some(status.rtsp.port), config.nat.rtsp.as_ref(), 554);
+        urls.push(("rtsp", format!("rtsp://{place}/{path}")));
+    }
     if config.http.enable {
         // The caller has just come in through this host and port; no port means the usual one.
         let listener = if at.secure { status.https.port } else { status.http.port };

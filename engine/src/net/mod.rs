@@ -3,6 +3,7 @@
 
 pub mod preflight;
 pub mod sys;
+pub mod sys_datagram;
 pub mod sys_epoll;
 pub mod sys_file;
 pub mod sys_serve;

@@ -24,17 +24,20 @@ pub enum DropReason {
     LogEvicted,
     /// Pictures nobody depends on, left out for a viewer that lags.
     Disposable,
+    /// The socket did not take a message of datagrams.
+    DatagramRefused,
 }
 
 impl DropReason {
     /// All of them, in order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::BeforeKeyframe,
         Self::RingFull,
         Self::Late,
         Self::LagSkip,
         Self::LogEvicted,
         Self::Disposable,
+        Self::DatagramRefused,
     ];
 
     /// Metric label.
@@ -47,6 +50,7 @@ impl DropReason {
             Self::LagSkip => "lag_skip",
             Self::LogEvicted => "log_evicted",
             Self::Disposable => "disposable",
+            Self::DatagramRefused => "datagram_refused",
         }
     }
 }

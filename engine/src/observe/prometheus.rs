@@ -49,8 +49,8 @@ impl Text {
 }
 
 /// Labels of viewers, so that each is there at 0 too.
-const VIEWER_PROTOCOLS: [&str; 7] =
-    ["rtmp", "http-flv", "ws-flv", "http-ts", "ws-ts", "http-mp4", "ws-mp4"];
+const VIEWER_PROTOCOLS: [&str; 8] =
+    ["rtmp", "rtsp", "http-flv", "ws-flv", "http-ts", "ws-ts", "http-mp4", "ws-mp4"];
 
 /// What the process as a whole adds to the reports.
 #[derive(Debug, Clone, Copy)]

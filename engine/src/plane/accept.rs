@@ -27,6 +27,8 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 pub enum Service {
     /// RTMP; RTMPS by the first byte.
     Rtmp,
+    /// RTSP; RTSPS by the first byte.
+    Rtsp,
     /// HTTP; HTTPS by the first byte.
     Http,
 }
@@ -37,6 +39,7 @@ impl Service {
     pub fn protocol(self) -> Protocol {
         match self {
             Self::Rtmp => Protocol::Rtmp,
+            Self::Rtsp => Protocol::Rtsp,
             Self::Http => Protocol::Http,
         }
     }
@@ -177,12 +180,20 @@ impl Shard {
             UNACKNOWLEDGED_MAX,
         );
         let id = self.plane.next_id();
+        let local = sys_socket::local_addr(fd.as_fd()).map_or(peer.ip(), |local| local.ip());
         let mut conn = Conn::new(id, fd, peer, service.protocol(), now);
         match service {
             Service::Rtmp => {
                 let seed = self.next_seed();
                 conn.session = Some(service::rtmp::session(&self.rtmp_options, seed, now));
                 conn.timeout = Some(now + self.config.rtmp.handshake_timeout);
+            }
+            Service::Rtsp => {
+                let seed = self.next_seed();
+                let options = &self.rtsp_options;
+                let session = service::rtsp::session(options, seed, local, peer, now);
+                conn.timeout = session.poll_timeout();
+                conn.session = Some(session);
             }
             Service::Http => conn.timeout = Some(now + self.config.http.head_timeout),
         }

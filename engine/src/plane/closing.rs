@@ -80,6 +80,7 @@ impl Shard {
             Role::Claiming { .. } | Role::Publisher(_) => self.unpublish(slot, now),
             Role::Waiting { .. } | Role::Viewer { .. } => self.detach(slot, now),
         }
+        self.drop_flows(slot);
     }
 
     /// Ends a connection another shard names.

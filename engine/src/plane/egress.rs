@@ -170,18 +170,21 @@ impl Shard {
     /// Serves one slot of a wire, or a part of it.
     fn serve_slot(
         &mut self,
-        mirror: usize,
+        mirror_index: usize,
         wire_index: usize,
         most: usize,
         now: Instant,
     ) -> Served {
         let window = self.plane.window.current();
-        let Some(mirror) = self.mirrors.get_mut(mirror) else { return Served::Everybody };
+        let Some(mirror) = self.mirrors.get_mut(mirror_index) else {
+            return Served::Everybody;
+        };
         let own = mirror.merge_ms;
         let Some(wire) = mirror.wires.get_mut(wire_index) else { return Served::Everybody };
         if wire.sweep.due().is_some_and(|at| at > now) {
             return Served::UntilDue;
         }
+        let datagrams = wire.format.is_datagrams();
         let own = wire.format.merge_ms.or(own);
         let window = own.map_or(window, |millis| Duration::from_millis(millis.into()));
         let Some(range) = wire.sweep.next(wire.viewers.len(), window, most, now) else {
@@ -189,6 +192,12 @@ impl Shard {
             return Served::Everybody;
         };
         let oldest = wire.viewers.get(range.start).and_then(|v| wire.ingested_at(v.offset));
+        if datagrams {
+            let bytes = self.send_trains(mirror_index, wire_index, range.clone(), now);
+            self.counters.flushes += 1;
+            self.note_delay(oldest);
+            return Served::Some { viewers: range.len(), bytes };
+        }
         // The viewers move while the bytes stay: taken out, so that both can be borrowed.
         let mut viewers = std::mem::take(&mut wire.viewers);
         let mut batch = Batch::default();
@@ -208,11 +217,15 @@ impl Shard {
         for (slot, kind) in batch.failed {
             self.close(slot as usize, CloseReason::Socket(kind), now);
         }
-        if let Some(at) = oldest {
+        self.note_delay(oldest);
+        Served::Some { viewers: range.len(), bytes: batch.bytes + long_way }
+    }
+
+    fn note_delay(&mut self, ingested: Option<Instant>) {
+        if let Some(at) = ingested {
             let delay = crate::clock::now().saturating_duration_since(at);
             self.counters.note_ingest_to_socket(delay);
         }
-        Served::Some { viewers: range.len(), bytes: batch.bytes + long_way }
     }
 
     /// When the next slot is due; `now` at the earliest.
@@ -224,12 +237,24 @@ impl Shard {
 
     /// Sends what is due to one connection, by the long way.
     pub(crate) fn pump(&mut self, slot: usize, now: Instant) {
+        let Some(conn) = self.plane.conns.get(slot) else { return };
+        let datagrams = match conn.role {
+            Role::Viewer { mirror, wire, index }
+                if self.mirrors[mirror].wires[wire].format.is_datagrams() =>
+            {
+                self.send_trains(mirror, wire, index..index + 1, now);
+                true
+            }
+            _ => false,
+        };
         let Some(conn) = self.plane.conns.get_mut(slot) else { return };
         let before = conn.bytes_out;
         if conn.wire_out.capacity() == 0 {
             conn.wire_out = std::mem::take(&mut self.plane.spare);
         }
-        let outcome = if let Role::Viewer { mirror, wire, index } = conn.role {
+        let outcome = if let Role::Viewer { mirror, wire, index } = conn.role
+            && !datagrams
+        {
             let wire = &mut self.mirrors[mirror].wires[wire];
             let mut offset = wire.viewers[index].offset;
             let limit = conn.reach(wire, now);

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use protocols::session::{Command, Event, Input, Output, Refusal, Session, SessionError};
 
 use super::LISTENER_BIT;
+use super::datagram::DATAGRAM_BIT;
 use crate::conn::{CloseReason, Protocol, Role};
 use crate::net::sys_epoll::Ready;
 use crate::net::sys_socket;
@@ -37,6 +38,10 @@ impl Shard {
         if ready.token & LISTENER_BIT != 0 {
             let index = usize::try_from(ready.token & !LISTENER_BIT).unwrap_or(usize::MAX);
             self.accept_ready(index, now);
+            return;
+        }
+        if ready.token & DATAGRAM_BIT != 0 {
+            self.receive_datagrams(ready.token & 1 == 1, now);
             return;
         }
         #[expect(clippy::cast_possible_truncation, reason = "the token is two 32-bit halves")]
@@ -153,7 +158,13 @@ impl Shard {
         let conn = &mut self.plane.conns[slot];
         let first = conn.bytes_in == buffer.len() as u64;
         if first && conn.tls.is_none() && buffer.first() == Some(&TLS_HANDSHAKE) {
-            match self.tls.as_ref().map(|tls| tls.accept(Purpose::Rtmp)) {
+            let on = match conn.protocol {
+                Protocol::Rtmp => self.config.rtmp.ssl,
+                Protocol::Rtsp => self.config.rtsp.ssl,
+                Protocol::Http | Protocol::Live(_) => self.config.http.ssl,
+            };
+            let tls = self.tls.as_ref().filter(|_| on);
+            match tls.map(|tls| tls.accept(Purpose::Rtmp)) {
                 Some(Ok(codec)) => conn.tls = Some(Box::new(codec)),
                 Some(Err(error)) => {
                     self.close(slot, CloseReason::Tls(error.to_string()), now);
@@ -246,9 +257,10 @@ impl Shard {
                         conn.out.extend_from_slice(&bytes);
                     }
                 }
+                Output::Datagram { track, rtcp, data } => {
+                    self.send_datagram(slot, track, rtcp, &data);
+                }
                 Output::Event(event) => self.on_event(slot, event, now),
-                // No session that runs here was given ports.
-                Output::Datagram { track, .. } => tracing::debug!(track, "datagram dropped"),
             }
         }
         let Some(slot) = self.plane.slot(token) else { return };
@@ -272,18 +284,29 @@ impl Shard {
             Event::PlayRequested(request) => self.request_play(slot, &request, now),
             Event::Tracks(tracks) => self.publish_tracks(slot, tracks, now),
             Event::Frame(frame) => self.publish_frame(slot, frame, now),
-            Event::PublishEnded => self.unpublish(slot, now),
-            Event::PlayEnded => self.detach(slot, now),
-            Event::Paused(paused) => self.pause_viewer(slot, paused, now),
-            Event::Receive { video, wanted } => self.select_tracks(slot, video, wanted, now),
-            // No protocol that is served asks for these.
-            Event::DescribeRequested(_)
-            | Event::DatagramRequested { .. }
-            | Event::MulticastRequested { .. } => {
+            Event::DescribeRequested(request) => self.request_description(slot, &request, now),
+            Event::DatagramRequested { track, video, client_ports, publish: _ } => {
+                self.request_datagrams(slot, track, video, client_ports);
+            }
+            Event::DatagramConnected { track, ports, source } => {
+                self.connect_awaited(slot, track, ports, source);
+            }
+            Event::MulticastRequested { .. } => {
                 let token = self.plane.token(slot);
                 self.command(token, Command::Reject(Refusal::Unsupported));
             }
-            Event::DatagramConnected { .. } | Event::Redirected(_) => {}
+            // Sessions of this side are never sent elsewhere.
+            Event::Redirected(_) => {}
+            Event::PublishEnded => {
+                self.unpublish(slot, now);
+                self.drop_flows(slot);
+            }
+            Event::PlayEnded => {
+                self.detach(slot, now);
+                self.drop_flows(slot);
+            }
+            Event::Paused(paused) => self.pause_viewer(slot, paused, now),
+            Event::Receive { video, wanted } => self.select_tracks(slot, video, wanted, now),
         }
     }
 

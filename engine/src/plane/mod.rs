@@ -5,6 +5,8 @@
 
 mod accept;
 mod closing;
+mod datagram;
+mod datagram_egress;
 mod direct_egress;
 mod egress;
 mod ingest;
@@ -30,6 +32,7 @@ use crate::net::sys_epoll::{Epoll, Ready};
 use crate::ring::{ShardId, Token};
 
 pub use accept::{Admission, Listener, Service};
+pub use datagram::Flows;
 pub use egress::{Batch, Egress, Parcel};
 pub(crate) use lag::finish_message;
 pub use pace::Pace;
@@ -66,6 +69,8 @@ pub struct Plane {
     pub pacing: VecDeque<Token>,
     /// When they get their next share.
     pub next_pace: Instant,
+    /// RTP and RTCP over UDP.
+    pub datagrams: datagram::Datagrams,
     /// HTTP connections that live as tasks of the executor.
     pub http_tasks: usize,
     scratch: BytesMut,
@@ -103,6 +108,7 @@ impl Plane {
             egress: egress::choose(mode),
             pacing: VecDeque::new(),
             next_pace: now,
+            datagrams: datagram::Datagrams::default(),
             http_tasks: 0,
             scratch: BytesMut::new(),
             spare: Vec::new(),
@@ -125,8 +131,8 @@ impl Plane {
     /// # Errors
     /// The poller refuses; the connection is dropped.
     pub fn insert(&mut self, mut conn: Conn) -> io::Result<usize> {
-        // 31 bits: the top bit of a poller token marks listeners.
-        self.generation = self.generation.wrapping_add(1) & 0x7fff_ffff;
+        // 30 bits: the top bits of a poller token mark listeners and datagram sockets.
+        self.generation = self.generation.wrapping_add(1) & 0x3fff_ffff;
         conn.generation = self.generation;
         let entry = self.conns.vacant_entry();
         let slot = entry.key();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use protocols::session::{Command, Input, Refusal};
 
-use crate::conn::{CloseReason, Protocol, Role};
+use crate::conn::{CloseReason, Role};
 use crate::ring::Token;
 use crate::shard::Shard;
 
@@ -117,7 +117,7 @@ impl Shard {
                     let conn = &mut shard.plane.conns[slot];
                     if conn.timeout.is_some_and(|timeout| now >= timeout) {
                         // A session that does not move its deadline must not be woken for ever.
-                        debug_assert!(conn.protocol != Protocol::Rtmp, "deadline stands still");
+                        debug_assert!(conn.session.is_none(), "deadline stands still");
                         conn.timeout = Some(now + Duration::from_secs(1));
                     }
                 }

@@ -82,7 +82,7 @@ impl Backend for ShardBackend {
     fn status(&self) -> StatusInfo {
         let shard = self.shard.borrow();
         let ssl = shard.tls.is_some();
-        let Ports { rtmp, http, https } = *self.shared.ports;
+        let Ports { rtmp, rtsp, http, https } = *self.shared.ports;
         let state = |port: Option<u16>, ssl| ServiceState {
             port: port.unwrap_or(0),
             running: port.is_some(),
@@ -91,6 +91,7 @@ impl Backend for ShardBackend {
         StatusInfo {
             start_unix_s: i64::try_from(self.shared.started_unix_ms / 1000).unwrap_or(i64::MAX),
             rtmp: state(rtmp, ssl && shard.config.rtmp.ssl),
+            rtsp: state(rtsp, ssl && shard.config.rtsp.ssl),
             http: state(http, ssl),
             https: state(https, ssl),
         }

@@ -24,9 +24,10 @@ use std::pin::Pin;
 use std::rc::Weak;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use protocols::media::StreamKey;
+use protocols::rtp::NtpTime;
 use slab::Slab;
 
 use crate::config::Config;
@@ -37,6 +38,7 @@ use crate::observe::{Audience, Counters, Memory, ShardReport, Viewers};
 use crate::plane::{Listener, Plane};
 use crate::ring::{MeshEnd, ShardId};
 use crate::service::rtmp::RtmpOptions;
+use crate::service::rtsp::RtspOptions;
 use crate::stream::{Container, Mirror, PackagerOptions, Stream, StreamSnapshot};
 
 pub use ask::{Asks, ask_all};
@@ -45,6 +47,9 @@ pub use owner::owner_of;
 pub use pulse::Pulse;
 pub use run::run;
 pub use segments::{Absent, Feed, Wanted, snapshot};
+
+/// Tells the seed of RTP sources from that of sessions.
+const RTP_SEED: u64 = 0x5254_5000;
 
 type LocalBoxFuture = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -76,6 +81,8 @@ pub struct Shared {
 pub struct Ports {
     /// RTMP and RTMPS.
     pub rtmp: Option<u16>,
+    /// RTSP and RTSPS.
+    pub rtsp: Option<u16>,
     /// HTTP.
     pub http: Option<u16>,
     /// HTTPS.
@@ -92,6 +99,8 @@ pub struct Shard {
     pub options: PackagerOptions,
     /// What all RTMP sessions have in common.
     pub rtmp_options: RtmpOptions,
+    /// What all RTSP sessions have in common.
+    pub rtsp_options: RtspOptions,
     /// Certificates, when TLS is on.
     pub tls: Option<Arc<TlsContext>>,
     /// Ways to the other shards.
@@ -150,8 +159,12 @@ impl Shard {
                 chunk_size: config.rtmp.chunk_size,
                 type3_extended_timestamp: config.rtmp.type3_extended_timestamp,
                 legacy_h265_id: config.rtmp.legacy_h265_id,
+                rtp_packet_bytes: config.rtsp.packet_bytes,
+                rtp_seed: seed ^ RTP_SEED,
+                ntp_at_zero: NtpTime::from_unix(Duration::from_millis(shared.started_unix_ms)),
             },
             rtmp_options: RtmpOptions::new(&config, shared.ports.http),
+            rtsp_options: RtspOptions::new(&config, shared.ports.http),
             tls: shared.tls.clone(),
             mesh,
             plane,
@@ -253,8 +266,8 @@ impl Shard {
     fn audience(&self, mirror: &Mirror) -> Audience {
         let mut audience = Audience { key: mirror.key.clone(), viewers: Viewers::default() };
         for (_, wire) in &mirror.wires {
-            if let Container::Rtmp { .. } = wire.format.container {
-                audience.viewers.count("rtmp", wire.viewers.len());
+            if let Container::Rtmp { .. } | Container::Rtp { .. } = wire.format.container {
+                audience.viewers.count(wire.format.container.name(), wire.viewers.len());
                 continue;
             }
             // The same wire serves endless bodies and WebSockets.

@@ -1,41 +1,81 @@
 //! The viewer's end: wait at a mirror, attach at a join point, leave.
 
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::Instant;
 
-use protocols::session::{AccessRequest, Command, Refusal};
+use protocols::media::{StreamKey, Timestamp};
+use protocols::rtp::{Channels, interleaved};
+use protocols::session::{AccessRequest, Command, Refusal, RtpStart, RtpTransport};
 
 use super::owner_of;
-use crate::conn::{CloseReason, Protocol, Role};
+use crate::conn::{CloseReason, Protocol, Role, Wants};
 use crate::plane::{Pace, finish_message};
 use crate::ring::{ControlMessage, MediaItem, ShardId, Token};
 use crate::shard::Shard;
 use crate::stream::{
-    AWAIT_KEYFRAME, Appended, Container, Format, PAUSED, Viewer, WireLimits, merge_of_query,
+    AWAIT_KEYFRAME, Appended, Container, Format, PAUSED, Viewer, Wire, WireLimits, merge_of_query,
     wire_millis,
 };
 
+/// Channels of the packets that leave as datagrams: nobody sees them.
+const DATAGRAM_CHANNELS: Channels = Channels { video: 0, audio: 2 };
+
 impl Shard {
+    /// A session wants to know what a stream consists of.
+    pub(crate) fn request_description(
+        &mut self,
+        slot: usize,
+        request: &AccessRequest,
+        now: Instant,
+    ) {
+        self.request_stream(slot, request, Wants::Description, now);
+    }
+
     /// A session wants to play.
     pub(crate) fn request_play(&mut self, slot: usize, request: &AccessRequest, now: Instant) {
-        let token = self.plane.token(slot);
-        let key = match self.resolve(request) {
-            Ok(key) => key,
-            Err(refusal) => return self.command(token, Command::Reject(refusal)),
-        };
-        let conn = &self.plane.conns[slot];
-        let container = match conn.protocol {
-            Protocol::Rtmp => Container::Rtmp { message_stream_id: request.message_stream_id },
-            Protocol::Http => Container::Flv,
-            Protocol::Live(kind) => kind.container,
+        let container = match (self.plane.conns[slot].protocol, request.transport) {
+            (Protocol::Live(kind), _) => kind.container,
+            (_, Some(RtpTransport::Interleaved(channels))) => {
+                Container::Rtp { channels, datagrams: false }
+            }
+            (_, Some(RtpTransport::Datagram | RtpTransport::Multicast)) => {
+                Container::Rtp { channels: DATAGRAM_CHANNELS, datagrams: true }
+            }
+            (Protocol::Rtmp, None) => {
+                Container::Rtmp { message_stream_id: request.message_stream_id }
+            }
+            (Protocol::Http | Protocol::Rtsp, None) => Container::Flv,
         };
         let format = Format {
             container,
             enhanced: request.enhanced,
-            video: true,
-            audio: true,
+            video: request.kinds.video,
+            audio: request.kinds.audio,
             merge_ms: merge_of_query(&request.query),
         };
+        self.request_stream(slot, request, Wants::Play(format), now);
+    }
+
+    fn request_stream(&mut self, slot: usize, request: &AccessRequest, wants: Wants, now: Instant) {
+        let token = self.plane.token(slot);
+        let key = match self.resolve(request).and_then(|key| self.admit_player(slot, key)) {
+            Ok(key) => key,
+            Err(refusal) => return self.command(token, Command::Reject(refusal)),
+        };
+        let mirror = self.mirror_of(&key, now);
+        self.feed_mirror(mirror);
+        self.mirrors[mirror].waiting.push(token.index);
+        self.mirrors[mirror].used_at = now;
+        self.plane.conns[slot].role = Role::Waiting { mirror, since: now, wants };
+        self.attach_waiting(mirror, now);
+    }
+
+    /// Whether one more may wait for a stream.
+    fn admit_player(&self, slot: usize, key: StreamKey) -> Result<StreamKey, Refusal> {
+        if self.plane.conns[slot].protocol == Protocol::Rtsp && !self.config.rtsp.play {
+            return Err(Refusal::Unsupported);
+        }
         let full = self.mirror_index.get(&key).is_some_and(|&mirror| {
             self.mirrors[mirror].audience() >= self.config.limits.viewers_per_stream
         });
@@ -43,18 +83,12 @@ impl Shard {
         let crowded =
             new && (self.mirrors.len() >= self.config.limits.streams * 2 || self.is_over_budget());
         if full || crowded {
-            return self.command(token, Command::Reject(Refusal::Overloaded));
+            return Err(Refusal::Overloaded);
         }
         if self.stopping.is_some() {
-            return self.command(token, Command::Reject(Refusal::ShuttingDown));
+            return Err(Refusal::ShuttingDown);
         }
-        let mirror = self.mirror_of(&key, now);
-        self.feed_mirror(mirror);
-        let slot_id = token.index;
-        self.mirrors[mirror].waiting.push(slot_id);
-        self.mirrors[mirror].used_at = now;
-        self.plane.conns[slot].role = Role::Waiting { mirror, since: now, format };
-        self.attach_waiting(mirror, now);
+        Ok(key)
     }
 
     /// Has the owner feed a mirror that it does not feed yet.
@@ -112,16 +146,29 @@ impl Shard {
         }
         for slot in std::mem::take(&mut self.mirrors[index].waiting) {
             let token = self.plane.token(slot as usize);
-            self.guarded(token, now, |shard, slot| shard.attach(slot));
+            self.guarded(token, now, |shard, slot| shard.attach(slot, now));
         }
     }
 
     /// Has a waiting session accepted; it goes on its wire right after that.
-    fn attach(&mut self, slot: usize) {
-        let Role::Waiting { mirror, format, .. } = self.plane.conns[slot].role else { return };
+    fn attach(&mut self, slot: usize, now: Instant) {
+        let Role::Waiting { mirror, wants, .. } = self.plane.conns[slot].role else { return };
         let token = self.plane.token(slot);
-        if format.carries(self.mirrors[mirror].log.tracks()) {
-            self.command(token, Command::Accept);
+        let tracks = self.mirrors[mirror].log.tracks();
+        let Wants::Play(format) = wants else {
+            let tracks = Arc::clone(tracks);
+            self.mirrors[mirror].used_at = now;
+            self.plane.conns[slot].role = Role::Idle;
+            return self.command(token, Command::Describe(tracks));
+        };
+        if format.carries(tracks) {
+            let accept = match format.container {
+                Container::Rtp { channels, .. } => self.accept_rtp(mirror, format, channels, now),
+                Container::Rtmp { .. } | Container::Flv | Container::Ts | Container::Fmp4 => {
+                    Command::Accept
+                }
+            };
+            self.command(token, accept);
             self.plane.accepted.push(token);
         } else {
             self.plane.conns[slot].role = Role::Idle;
@@ -129,11 +176,35 @@ impl Shard {
         }
     }
 
+    /// What tells a player by RTSP where its packets begin.
+    fn accept_rtp(
+        &mut self,
+        mirror: usize,
+        format: Format,
+        channels: Channels,
+        now: Instant,
+    ) -> Command {
+        let limits = self.wire_limits();
+        let mirror = &mut self.mirrors[mirror];
+        let index = mirror.wire(format, limits, self.options, now);
+        let start = mirror.log.joinable().next().map(|first| first.frame.dts);
+        let wire = &mirror.wires[index];
+        let from = wire.join_point().unwrap_or(wire.head());
+        let at = start.unwrap_or(wire.newest());
+        let of = |video, channel| rtp_start(wire, from, at, video, channel);
+        Command::AcceptPlay {
+            video: of(true, channels.video).filter(|_| format.video),
+            audio: of(false, channels.audio).filter(|_| format.audio),
+        }
+    }
+
     /// Puts viewers whose sessions have just been accepted on their wires.
     pub(crate) fn finish_attachments(&mut self, now: Instant) {
         for token in std::mem::take(&mut self.plane.accepted) {
             self.guarded(token, now, |shard, slot| {
-                if let Role::Waiting { mirror, format, .. } = shard.plane.conns[slot].role {
+                if let Role::Waiting { mirror, wants: Wants::Play(format), .. } =
+                    shard.plane.conns[slot].role
+                {
                     shard.attach_accepted(slot, mirror, format, now);
                 }
             });
@@ -213,6 +284,10 @@ impl Shard {
             }
             return;
         }
+        if wire.format.is_datagrams() {
+            wire.viewers[index].offset = PAUSED;
+            return;
+        }
         let pending_max = self.config.engine.viewer_pending_bytes;
         match finish_message(conn, wire, index, pending_max) {
             Some(_) => wire.viewers[index].offset = PAUSED,
@@ -223,7 +298,7 @@ impl Shard {
     /// The peer wants or refuses a kind of track: it moves to the wire of another format.
     pub(crate) fn select_tracks(&mut self, slot: usize, video: bool, wanted: bool, now: Instant) {
         let conn = &mut self.plane.conns[slot];
-        if let Role::Waiting { format, .. } = &mut conn.role {
+        if let Role::Waiting { wants: Wants::Play(format), .. } = &mut conn.role {
             *(if video { &mut format.video } else { &mut format.audio }) = wanted;
         }
         let Role::Viewer { mirror, wire: wire_index, index } = conn.role else { return };
@@ -320,4 +395,18 @@ impl Shard {
             self.mesh.send(owner, message);
         }
     }
+}
+
+/// Where a track's packets begin in a wire: the first one's sequence number, and the timestamp of
+/// the time at which the play begins, the same for both tracks.
+fn rtp_start(wire: &Wire, from: u64, at: Timestamp, video: bool, channel: u8) -> Option<RtpStart> {
+    let sender = wire.packager.rtp()?;
+    let rtptime = sender.timestamp_at(video, at)?;
+    let mut packets = wire.parts(from, wire.head()).flat_map(interleaved::packets);
+    let first = packets.find(|(of, _)| *of == channel);
+    let sequence = match first {
+        Some((_, [_, _, high, low, ..])) => u16::from_be_bytes([*high, *low]),
+        _ => sender.next(video).0,
+    };
+    Some(RtpStart { sequence, rtptime })
 }

@@ -3,6 +3,7 @@
 use protocols::container::flv::{self, Dialect, TagType};
 use protocols::media::{Frame, FrameKind, Timestamp, Tracks};
 use protocols::rtmp;
+use protocols::rtp::{Channels, NtpTime};
 
 /// What a viewer's bytes look like. Viewers of equal formats share every byte of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,6 +45,13 @@ pub enum Container {
     Ts,
     /// MP4 fragments, one frame each (ISO/IEC 14496-12).
     Fmp4,
+    /// RTP packets in the framing of RTSP (RFC 2326, 10.12), with sender reports.
+    Rtp {
+        /// Channels of the framing.
+        channels: Channels,
+        /// They leave as datagrams, without the framing.
+        datagrams: bool,
+    },
 }
 
 impl Container {
@@ -55,6 +63,7 @@ impl Container {
             Self::Flv => "flv",
             Self::Ts => "ts",
             Self::Fmp4 => "mp4",
+            Self::Rtp { .. } => "rtsp",
         }
     }
 }
@@ -68,6 +77,12 @@ pub struct PackagerOptions {
     pub type3_extended_timestamp: bool,
     /// Legacy FLV codec id of H.265.
     pub legacy_h265_id: u8,
+    /// Largest RTP packet.
+    pub rtp_packet_bytes: usize,
+    /// Sources and sequence numbers of RTP follow from it.
+    pub rtp_seed: u64,
+    /// The wall-clock time RTP reports give to time zero of every stream.
+    pub ntp_at_zero: NtpTime,
 }
 
 /// The name this server gives itself in `onMetaData`.
@@ -84,6 +99,12 @@ impl Format {
         }
     }
 
+    /// The bytes leave as datagrams.
+    #[must_use]
+    pub fn is_datagrams(self) -> bool {
+        matches!(self.container, Container::Rtp { datagrams: true, .. })
+    }
+
     fn dialect(self, tracks: &Tracks, options: PackagerOptions) -> Dialect {
         Dialect {
             enhanced: self.enhanced || !tracks.legacy_flv,
@@ -95,7 +116,9 @@ impl Format {
     #[must_use]
     pub fn preamble(self, tracks: &Tracks) -> Vec<u8> {
         match self.container {
-            Container::Rtmp { .. } | Container::Ts | Container::Fmp4 => Vec::new(),
+            Container::Rtmp { .. } | Container::Ts | Container::Fmp4 | Container::Rtp { .. } => {
+                Vec::new()
+            }
             Container::Flv => flv::header(
                 tracks.audio.is_some() && self.audio,
                 tracks.video.is_some() && self.video,
@@ -149,8 +172,8 @@ impl Format {
         out: &mut Vec<u8>,
     ) {
         match self.container {
-            // The other two are written by their packagers.
-            Container::Flv | Container::Ts | Container::Fmp4 => {
+            // The others are written by their packagers.
+            Container::Flv | Container::Ts | Container::Fmp4 | Container::Rtp { .. } => {
                 flv::write_tag(out, tag, timestamp_ms, parts);
             }
             Container::Rtmp { message_stream_id } => {

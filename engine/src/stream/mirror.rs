@@ -144,7 +144,7 @@ impl Mirror {
             return index;
         }
         let tracks = self.log.tracks();
-        let mut wire = Wire::new(format, tracks, limits, now);
+        let mut wire = Wire::new(format, tracks, options, limits, now);
         for (position, ingested) in self.log.joinable().enumerate() {
             wire.append_frame(tracks, ingested, position == 0, options);
         }

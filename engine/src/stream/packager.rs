@@ -6,6 +6,7 @@ use bytes::Bytes;
 use protocols::container::fmp4::{self, FragmentBuilder, Selection, TrackKind};
 use protocols::container::ts;
 use protocols::media::{Frame, FrameKind, Tracks};
+use protocols::rtp::{self, PayloadFormat};
 
 use super::format::{Container, Format, PackagerOptions};
 
@@ -22,16 +23,24 @@ enum State {
     Stateless,
     Ts(Box<ts::Muxer>),
     Fmp4(Box<Fragments>),
+    Rtp(Box<rtp::Sender>),
 }
 
 impl Packager {
     /// For tracks that are live now.
     #[must_use]
-    pub fn new(format: Format, tracks: &Tracks) -> Self {
+    pub fn new(format: Format, tracks: &Tracks, options: PackagerOptions) -> Self {
         let state = match format.container {
             Container::Rtmp { .. } | Container::Flv => State::Stateless,
             Container::Ts => State::Ts(Box::new(ts::Muxer::new(tracks))),
             Container::Fmp4 => State::Fmp4(Box::new(Fragments::new(tracks))),
+            Container::Rtp { channels, .. } => State::Rtp(Box::new(rtp::Sender::new(
+                options.rtp_seed,
+                options.ntp_at_zero,
+                tracks,
+                channels,
+                options.rtp_packet_bytes,
+            ))),
         };
         Self { format, state }
     }
@@ -68,7 +77,8 @@ impl Packager {
         match &self.state {
             State::Stateless => self.format.write_configuration(tracks, millis, options, out),
             // Tables stand before every keyframe.
-            State::Ts(_) => {}
+            // So do parameter sets; the rest has been described.
+            State::Ts(_) | State::Rtp(_) => {}
             State::Fmp4(fragments) => out.extend_from_slice(&fragments.init),
         }
     }
@@ -84,6 +94,7 @@ impl Packager {
         match &mut self.state {
             State::Stateless => self.format.write_configuration(tracks, millis, options, out),
             State::Ts(muxer) => muxer.set_tracks(tracks),
+            State::Rtp(sender) => sender.set_tracks(tracks),
             State::Fmp4(fragments) => {
                 fragments.finish(out);
                 **fragments = Fragments {
@@ -117,6 +128,16 @@ impl Packager {
                 written
             }
             State::Fmp4(fragments) => fragments.push(frame, out),
+            State::Rtp(sender) => sender.write_frame(frame, out),
+        }
+    }
+
+    /// What makes RTP packets, if that is what this makes.
+    #[must_use]
+    pub fn rtp(&self) -> Option<&rtp::Sender> {
+        match &self.state {
+            State::Rtp(sender) => Some(sender),
+            State::Stateless | State::Ts(_) | State::Fmp4(_) => None,
         }
     }
 }
@@ -129,6 +150,11 @@ impl Format {
             Container::Rtmp { .. } | Container::Flv => true,
             Container::Ts => !ts::Muxer::new(tracks).is_empty(),
             Container::Fmp4 => fmp4::init_segment(tracks, Selection::Both).is_ok(),
+            Container::Rtp { .. } => {
+                let video = tracks.video.as_ref().and_then(PayloadFormat::of_video);
+                let audio = tracks.audio.as_ref().and_then(PayloadFormat::of_audio);
+                (self.video && video.is_some()) || (self.audio && audio.is_some())
+            }
         }
     }
 }

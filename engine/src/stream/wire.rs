@@ -118,14 +118,20 @@ pub struct Wire {
 impl Wire {
     /// An empty wire for tracks that are live now.
     #[must_use]
-    pub fn new(format: Format, tracks: &Tracks, limits: WireLimits, now: Instant) -> Self {
+    pub fn new(
+        format: Format,
+        tracks: &Tracks,
+        options: PackagerOptions,
+        limits: WireLimits,
+        now: Instant,
+    ) -> Self {
         Self {
             format,
             viewers: Vec::new(),
             blocked: 0,
             empty_since: None,
             sweep: Sweep::new(now),
-            packager: Packager::new(format, tracks),
+            packager: Packager::new(format, tracks, options),
             blocks: VecDeque::new(),
             marks: VecDeque::new(),
             join: None,
@@ -306,19 +312,22 @@ impl Wire {
         slices_max: usize,
     ) -> usize {
         let mut total = 0;
-        let first = self.blocks.partition_point(|block| block.end() <= offset);
-        for block in self.blocks.range(first..) {
-            if slices.len() >= slices_max || block.start >= end {
-                break;
-            }
-            let from = usize::try_from(offset.saturating_sub(block.start)).unwrap_or(usize::MAX);
-            let to = usize::try_from(end.min(block.end()) - block.start).unwrap_or(usize::MAX);
-            if let Some(bytes) = block.bytes.get(from..to) {
-                total += bytes.len();
-                slices.push(IoSlice::new(bytes));
-            }
+        for bytes in self.parts(offset, end).take(slices_max.saturating_sub(slices.len())) {
+            total += bytes.len();
+            slices.push(IoSlice::new(bytes));
         }
         total
+    }
+
+    /// The bytes from `offset` to `end`, block by block. A message lies in one block.
+    pub fn parts(&self, offset: u64, end: u64) -> impl Iterator<Item = &[u8]> {
+        let first = self.blocks.partition_point(|block| block.end() <= offset);
+        let blocks = self.blocks.range(first..).take_while(move |block| block.start < end);
+        blocks.filter_map(move |block| {
+            let from = usize::try_from(offset.saturating_sub(block.start)).unwrap_or(usize::MAX);
+            let to = usize::try_from(end.min(block.end()) - block.start).unwrap_or(usize::MAX);
+            block.bytes.get(from..to)
+        })
     }
 
     /// The first message boundary at or after an offset.

@@ -4,12 +4,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use protocols::media::{Codec, Frame, Track, VideoInfo};
+use protocols::rtp::NtpTime;
 
 use super::*;
 use crate::stream::Container;
 
-const OPTIONS: PackagerOptions =
-    PackagerOptions { chunk_size: 4096, type3_extended_timestamp: true, legacy_h265_id: 12 };
+const OPTIONS: PackagerOptions = PackagerOptions {
+    chunk_size: 4096,
+    type3_extended_timestamp: true,
+    legacy_h265_id: 12,
+    rtp_packet_bytes: 1400,
+    rtp_seed: 1,
+    ntp_at_zero: NtpTime::from_bits(0),
+};
 
 fn format(container: Container) -> Format {
     Format { container, enhanced: false, video: true, audio: true, merge_ms: None }
@@ -60,8 +67,13 @@ impl Random {
 fn every_reader_sees_the_same_bytes_however_it_cuts_them() {
     for seed in 1..60 {
         let mut random = Random(seed * 0x9e37_79b9);
-        let mut wire =
-            Wire::new(format(Container::Flv), &tracks(), limits(usize::MAX), crate::clock::now());
+        let mut wire = Wire::new(
+            format(Container::Flv),
+            &tracks(),
+            OPTIONS,
+            limits(usize::MAX),
+            crate::clock::now(),
+        );
         let mut whole = Vec::new();
         let mut at = 0;
         for n in 0..200 {
@@ -86,8 +98,13 @@ fn every_reader_sees_the_same_bytes_however_it_cuts_them() {
 
 #[test]
 fn holds_the_newest_gop_and_the_lag_and_no_more() {
-    let mut wire =
-        Wire::new(format(Container::Flv), &tracks(), limits(usize::MAX), crate::clock::now());
+    let mut wire = Wire::new(
+        format(Container::Flv),
+        &tracks(),
+        OPTIONS,
+        limits(usize::MAX),
+        crate::clock::now(),
+    );
     let mut starts = Vec::new();
     for n in 0..1000 {
         if n % 50 == 0 {
@@ -108,7 +125,7 @@ fn holds_the_newest_gop_and_the_lag_and_no_more() {
 #[test]
 fn a_gop_over_the_budget_is_cut_and_cannot_be_joined() {
     let mut wire =
-        Wire::new(format(Container::Flv), &tracks(), limits(300_000), crate::clock::now());
+        Wire::new(format(Container::Flv), &tracks(), OPTIONS, limits(300_000), crate::clock::now());
     wire.append_frame(&tracks(), &frame(FrameKind::Keyframe, 0, 50_000), true, OPTIONS);
     for n in 1..100 {
         wire.append_frame(&tracks(), &frame(FrameKind::Inter, n * 20, 10_000), false, OPTIONS);
@@ -121,7 +138,8 @@ fn a_gop_over_the_budget_is_cut_and_cannot_be_joined() {
 #[test]
 fn rtmp_viewers_get_chunks_with_their_stream_id() {
     let container = Container::Rtmp { message_stream_id: 1 };
-    let mut wire = Wire::new(format(container), &tracks(), limits(usize::MAX), crate::clock::now());
+    let mut wire =
+        Wire::new(format(container), &tracks(), OPTIONS, limits(usize::MAX), crate::clock::now());
     wire.append_frame(&tracks(), &frame(FrameKind::Keyframe, 0, 5_000), true, OPTIONS);
     let bytes = read(&wire, 0, wire.head());
     // Chunk stream 6, fmt 0, timestamp 0, length, type 9, message stream 1 little endian.

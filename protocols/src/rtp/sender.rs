@@ -26,7 +26,7 @@ const REPORT_NANOS: i64 = 5_000_000_000;
 const KEYFRAME_REPORT_NANOS: i64 = 1_000_000_000;
 
 /// Channels of the interleaved framing: of the RTP packets of each track, RTCP has the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Channels {
     /// Of video.
     pub video: u8,
@@ -174,6 +174,15 @@ impl Sender {
     pub fn next(&self, video: bool) -> (u16, u32) {
         let track = if video { &self.video } else { &self.audio };
         (track.source.sequence_number, track.timestamp)
+    }
+
+    /// The timestamp a track gives to a time of the stream; `None` when it is not carried.
+    pub fn timestamp_at(&self, video: bool, time: Timestamp) -> Option<u32> {
+        let track = if video { &self.video } else { &self.audio };
+        let carried = track.carried.as_ref()?;
+        // Truncated to 32 bits, as the wire wraps.
+        let ticks = time.to_ticks(carried.format.clock_rate) as u32;
+        Some(track.timestamp_at_zero.wrapping_add(ticks))
     }
 
     /// Appends the packets of a frame to `out`, each in its framing, behind a sender report if one

@@ -1,0 +1,321 @@
+//! UDP sockets: bind a pair, receive many, send many, with segmentation left to the kernel.
+
+// Raw socket calls; each block says why it is sound.
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSlice};
+use std::mem;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::sys_socket::{check, from_storage, set_option, to_storage};
+
+/// Datagrams taken from a socket at a time.
+const RECEIVE_MAX: usize = 32;
+/// Largest datagram taken; RTP keeps below the MTU.
+const DATAGRAM_BYTES: usize = 2048;
+/// Messages of one system call.
+const SEND_MAX: usize = 256;
+/// Datagrams the kernel cuts one message into at most (`UDP_MAX_SEGMENTS` of older kernels), and
+/// bytes it takes.
+pub const SEGMENTS_MAX: usize = 64;
+/// See [`SEGMENTS_MAX`].
+pub const RUN_BYTES_MAX: usize = 60_000;
+
+/// Room for the control message that names a segment size.
+const CONTROL_BYTES: usize = 32;
+
+/// A UDP socket bound to an address; IPv6 sockets carry IPv4 too.
+///
+/// # Errors
+/// What the system says, `AddrInUse` above all.
+pub fn bind(addr: SocketAddr, buffer_bytes: i32) -> io::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no pointers; the descriptor is new and nobody else's.
+    let fd = unsafe { OwnedFd::from_raw_fd(check(libc::socket(family, kind, 0))?) };
+    if addr.is_ipv6() {
+        set_option(fd.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
+    }
+    for option in [libc::SO_RCVBUF, libc::SO_SNDBUF] {
+        // The kernel cuts to its own bound; less than asked for still works.
+        if let Err(error) = set_option(fd.as_raw_fd(), libc::SOL_SOCKET, option, buffer_bytes) {
+            tracing::debug!(option, %error, "socket buffer refused");
+        }
+    }
+    let (storage, length) = to_storage(addr);
+    // SAFETY: the address lives for the call and its length is given.
+    check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const storage).cast(), length) })?;
+    Ok(fd)
+}
+
+/// Whether the kernel cuts messages into datagrams (`UDP_SEGMENT`, Linux 4.18).
+#[must_use]
+pub fn segments(fd: BorrowedFd<'_>) -> bool {
+    set_option(fd.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok()
+}
+
+/// Buffers to receive into, used anew for each call.
+pub struct Inbox {
+    bytes: Box<[[u8; DATAGRAM_BYTES]]>,
+    names: Box<[libc::sockaddr_storage]>,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        // SAFETY: all-zero is a valid sockaddr_storage.
+        let name: libc::sockaddr_storage = unsafe { mem::zeroed() };
+        Self {
+            bytes: vec![[0; DATAGRAM_BYTES]; RECEIVE_MAX].into_boxed_slice(),
+            names: vec![name; RECEIVE_MAX].into_boxed_slice(),
+        }
+    }
+}
+
+impl Inbox {
+    /// Takes what waits at a socket and hands out each datagram with its sender; the number taken
+    /// and whether there may be more. Datagrams that do not fit are left out.
+    ///
+    /// # Errors
+    /// What the socket says, other than that nothing waits.
+    pub fn receive(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        mut each: impl FnMut(SocketAddr, &[u8]),
+    ) -> io::Result<bool> {
+        let mut slices: [libc::iovec; RECEIVE_MAX] = std::array::from_fn(|index| libc::iovec {
+            iov_base: self.bytes[index].as_mut_ptr().cast(),
+            iov_len: DATAGRAM_BYTES,
+        });
+        // SAFETY: all-zero is a valid mmsghdr.
+        let mut headers: [libc::mmsghdr; RECEIVE_MAX] = unsafe { mem::zeroed() };
+        for (index, header) in headers.iter_mut().enumerate() {
+            header.msg_hdr.msg_iov = &raw mut slices[index];
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_name = (&raw mut self.names[index]).cast();
+            header.msg_hdr.msg_namelen = name_bytes();
+        }
+        // SAFETY: every header points at a slice, a buffer and a name of this inbox, which the
+        // kernel fills within the lengths given.
+        let count = unsafe {
+            libc::recvmmsg(
+                fd.as_raw_fd(),
+                headers.as_mut_ptr(),
+                RECEIVE_MAX as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        let Ok(count) = usize::try_from(count) else {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) };
+        };
+        for (index, header) in headers.iter().enumerate().take(count) {
+            let whole = header.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
+            if let Some(from) = from_storage(&self.names[index])
+                && whole
+            {
+                each(from, &self.bytes[index][..header.msg_len as usize]);
+            }
+        }
+        Ok(count == RECEIVE_MAX)
+    }
+}
+
+fn name_bytes() -> libc::socklen_t {
+    size_of::<libc::sockaddr_storage>() as libc::socklen_t
+}
+
+/// An address in the form a socket takes.
+#[derive(Clone, Copy)]
+pub struct Destination {
+    name: libc::sockaddr_storage,
+    length: libc::socklen_t,
+}
+
+impl Destination {
+    /// `to`, for an IPv4 socket or an IPv6 one.
+    #[must_use]
+    pub fn new(to: SocketAddr, ipv6: bool) -> Self {
+        let to = match to {
+            SocketAddr::V4(v4) if ipv6 => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+            }
+            other => other,
+        };
+        let (name, length) = to_storage(to);
+        Self { name, length }
+    }
+}
+
+impl std::fmt::Debug for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", from_storage(&self.name))
+    }
+}
+
+/// A message: slices that the kernel cuts into datagrams of `segment` bytes, the last one shorter;
+/// one datagram when `segment` is all there is.
+#[derive(Debug, Default)]
+pub struct Run<'a> {
+    /// The bytes.
+    pub slices: Vec<IoSlice<'a>>,
+    /// Bytes of each datagram but the last.
+    pub segment: u16,
+    /// All bytes.
+    pub bytes: usize,
+    control: Control,
+}
+
+/// Aligned as a control message must be.
+#[derive(Debug, Default)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_BYTES]);
+
+impl<'a> Run<'a> {
+    /// Of one datagram.
+    #[must_use]
+    pub fn new(first: &'a [u8]) -> Self {
+        Self {
+            slices: vec![IoSlice::new(first)],
+            segment: u16::try_from(first.len()).unwrap_or(u16::MAX),
+            bytes: first.len(),
+            control: Control::default(),
+        }
+    }
+
+    /// Adds a datagram if the kernel can cut it off; false if it needs a message of its own.
+    pub fn extend(&mut self, next: &'a [u8]) -> bool {
+        let segment = usize::from(self.segment);
+        let fits = self.slices.len() < SEGMENTS_MAX && self.bytes + next.len() <= RUN_BYTES_MAX;
+        // All so far are of full size: a shorter one ends the run.
+        if !fits || next.len() > segment || !self.bytes.is_multiple_of(segment.max(1)) {
+            return false;
+        }
+        self.slices.push(IoSlice::new(next));
+        self.bytes += next.len();
+        true
+    }
+
+    /// Writes the control message; where it is, and its length.
+    fn seal(&mut self) -> (*mut libc::c_void, usize) {
+        if self.slices.len() < 2 {
+            return (std::ptr::null_mut(), 0);
+        }
+        // SAFETY: computations without memory.
+        let (space, length) = unsafe { (libc::CMSG_SPACE(2) as usize, libc::CMSG_LEN(2) as usize) };
+        debug_assert!(space <= CONTROL_BYTES);
+        let header = self.control.0.as_mut_ptr().cast::<libc::cmsghdr>();
+        // SAFETY: the buffer is aligned for a header and has room for it and two bytes of data.
+        unsafe {
+            (*header).cmsg_len = length;
+            (*header).cmsg_level = libc::SOL_UDP;
+            (*header).cmsg_type = libc::UDP_SEGMENT;
+            libc::CMSG_DATA(header).cast::<u16>().write_unaligned(self.segment);
+        }
+        (self.control.0.as_mut_ptr().cast(), space)
+    }
+}
+
+/// What came of [`send`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Messages the socket took, and their bytes.
+    pub messages: u64,
+    /// See `messages`.
+    pub bytes: u64,
+    /// Messages it did not take.
+    pub refused: u64,
+}
+
+impl Sent {
+    /// Adds another.
+    pub fn add(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+        self.refused += other.refused;
+    }
+}
+
+/// Sends each listed run to its destination, in order, without waiting: what the socket does not
+/// take is dropped, as the network drops. Pairs are (index of the run, destination).
+pub fn send(fd: BorrowedFd<'_>, runs: &mut [Run<'_>], pairs: &[(usize, Destination)]) -> Sent {
+    let sealed: Vec<_> = runs.iter_mut().map(Run::seal).collect();
+    let mut sent = Sent::default();
+    let mut headers: Vec<libc::mmsghdr> = Vec::with_capacity(pairs.len().min(SEND_MAX));
+    for pairs in pairs.chunks(SEND_MAX) {
+        headers.clear();
+        headers.extend(pairs.iter().map(|(run, to)| {
+            let (control, control_length) = sealed[*run];
+            // SAFETY: all-zero is a valid mmsghdr.
+            let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
+            // The kernel only reads through these; `IoSlice` has the layout of `iovec`.
+            header.msg_hdr.msg_name = (&raw const to.name).cast_mut().cast();
+            header.msg_hdr.msg_namelen = to.length;
+            header.msg_hdr.msg_iov = runs[*run].slices.as_ptr().cast_mut().cast();
+            header.msg_hdr.msg_iovlen = runs[*run].slices.len();
+            header.msg_hdr.msg_control = control;
+            header.msg_hdr.msg_controllen = control_length;
+            header
+        }));
+        let mut done = 0;
+        while done < headers.len() {
+            let rest = &mut headers[done..];
+            let count = libc::c_uint::try_from(rest.len()).unwrap_or(libc::c_uint::MAX);
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            // SAFETY: every header points at a name, slices and control data that live for the
+            // call.
+            let taken = unsafe { libc::sendmmsg(fd.as_raw_fd(), rest.as_mut_ptr(), count, flags) };
+            let Ok(taken @ 1..) = usize::try_from(taken) else {
+                // The first of the rest was refused: the next may go elsewhere.
+                sent.refused += 1;
+                done += 1;
+                continue;
+            };
+            sent.messages += taken as u64;
+            sent.bytes += rest[..taken].iter().map(|header| u64::from(header.msg_len)).sum::<u64>();
+            done += taken;
+        }
+    }
+    sent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::sys_socket::local_addr;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn runs_take_equal_datagrams_and_one_shorter() {
+        let (full, short) = ([1u8; 100], [2u8; 40]);
+        let mut run = Run::new(&full);
+        assert!(run.extend(&full));
+        assert!(run.extend(&short));
+        assert!(!run.extend(&full), "nothing follows a shorter one");
+        assert!(!Run::new(&short).extend(&full), "nor a longer one");
+        assert_eq!((run.slices.len(), run.segment, run.bytes), (3, 100, 240));
+    }
+
+    #[test]
+    fn what_is_sent_arrives_cut_into_datagrams() {
+        for any in ["127.0.0.1:0", "[::]:0"] {
+            let Ok(from) = bind(any.parse().unwrap(), 1 << 18) else { continue };
+            let to = bind("127.0.0.1:0".parse().unwrap(), 1 << 18).unwrap();
+            let ipv6 = any.starts_with('[');
+            let place = Destination::new(local_addr(to.as_fd()).unwrap(), ipv6);
+            let (full, short) = ([1u8; 100], [2u8; 40]);
+            let mut runs = vec![Run::new(&full), Run::new(&short)];
+            assert_eq!(segments(from.as_fd()), runs[0].extend(&full), "a kernel since 4.18");
+            assert!(runs[0].extend(&short));
+            let sent = send(from.as_fd(), &mut runs, &[(0, place), (1, place)]);
+            assert_eq!(sent, Sent { messages: 2, bytes: 280, refused: 0 });
+            let mut lengths = Vec::new();
+            let more = Inbox::default()
+                .receive(to.as_fd(), |from, bytes| lengths.push((from.is_ipv4(), bytes.len())))
+                .unwrap();
+            assert!(!more);
+            assert_eq!(lengths, [(true, 100), (true, 100), (true, 40), (true, 40)]);
+        }
+    }
+}

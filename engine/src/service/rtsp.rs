@@ -1,0 +1,73 @@
+//! RTSP: session options from the configuration.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use protocols::rtp::ReceiverLimits;
+use protocols::rtsp::auth::server::{Access, Secret};
+use protocols::rtsp::server::{Addresses, Server, ServerOptions};
+use protocols::session::Session;
+
+use crate::config::Config;
+use crate::stream::SERVER_NAME;
+
+/// Realm of the challenge.
+const REALM: &str = "smart-rtmpd";
+/// Packets of one track that may wait for one that is late, and for how long.
+const REORDER_PACKETS: usize = 512;
+const REORDER_TIME: Duration = Duration::from_millis(200);
+/// Largest access unit.
+const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A time-out of zero means none; a session cannot say so, but this comes to the same.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// What all sessions of a shard share.
+#[derive(Debug, Clone)]
+pub struct RtspOptions {
+    session: Arc<ServerOptions>,
+    /// Public address of UDP media.
+    public: Option<IpAddr>,
+}
+
+impl RtspOptions {
+    /// From the configuration, and the port HTTP was bound to.
+    #[must_use]
+    pub fn new(config: &Config, http_port: Option<u16>) -> Self {
+        let (rtmp, rtsp) = (&config.rtmp, &config.rtsp);
+        let user = |(name, password): &(String, crate::config::model::Secret)| {
+            (name.clone(), Secret::Password(password.0.clone()))
+        };
+        let session = ServerOptions {
+            live_apps: vec![rtmp.live_app.clone(), rtmp.rec_app.clone()],
+            access: Access {
+                realm: REALM.to_owned(),
+                users: rtsp.users.iter().map(user).collect(),
+            },
+            receiver: ReceiverLimits {
+                reorder_packets: REORDER_PACKETS,
+                reorder_time: REORDER_TIME,
+                frame_bytes: FRAME_BYTES_MAX.min(config.limits.rtmp_reassembly_bytes),
+            },
+            setup_timeout: rtmp.handshake_timeout,
+            session_timeout: if rtsp.idle.is_zero() { NEVER } else { rtsp.idle },
+            name: SERVER_NAME.to_owned(),
+            http_port,
+            ..ServerOptions::default()
+        };
+        Self { session: Arc::new(session), public: config.nat.rtp }
+    }
+}
+
+/// The session of a new connection between `local` and `peer`.
+#[must_use]
+pub fn session(
+    options: &RtspOptions,
+    seed: u64,
+    local: IpAddr,
+    peer: SocketAddr,
+    now: Instant,
+) -> Box<dyn Session> {
+    let addresses = Addresses { local: options.public.unwrap_or(local), peer: peer.ip() };
+    Box::new(Server::new(now, seed, Arc::clone(&options.session), addresses))
+}
