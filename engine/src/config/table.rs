@@ -324,8 +324,8 @@ const HTTP: &[Opt] = &[
         "http/vod_dir",
         Path,
         "vod",
-        "Folder of files on demand, served below /vod/: whole, in ranges, and MP4 also as HLS \
-         (NAME.mp4.m3u8).",
+        "Folder of files on demand, served below /vod/: whole, in ranges, and MP4 and MPEG-TS \
+         also as HLS (NAME.mp4.m3u8, NAME.ts.m3u8).",
     ),
     opt(
         "http/upload_mb",
