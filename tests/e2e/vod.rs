@@ -358,6 +358,29 @@ fn damaged_transport_streams_are_refused_or_cut() {
 }
 
 #[test]
+fn the_walk_over_a_long_file_goes_on_alone_and_is_not_felt() {
+    let (server, folder) = start(&Config::default().cores(1));
+    let Some(clip) = Clip::H264Aac.file() else { return };
+    if !remux(&clip, &folder.join("short.ts"), &["-t", "20"]) {
+        return;
+    }
+    let Some(mut canary) = Canary::start(&server) else { return };
+    let short = std::fs::read(folder.join("short.ts")).expect("is there");
+    let times = (128 << 20) / short.len();
+    std::fs::write(folder.join("long.ts"), short.repeat(times)).expect("writable");
+    // This one does not wait for its answer.
+    let mut hasty = http::connect(server.http).expect("connects");
+    hasty.write_all(b"GET /vod/long.ts.m3u8 HTTP/1.1\r\nHost: x\r\n\r\n").expect("is taken");
+    drop(hasty);
+    canary.verify_frames("a long walk");
+    let playlist = http::get(server.http, "/vod/long.ts.m3u8");
+    assert_eq!(playlist.status, 200, "{}", playlist.text());
+    let marks = playlist.text().matches("#EXT-X-DISCONTINUITY\n").count();
+    assert_eq!(marks, times - 1);
+    canary.verify(&server, "a long walk");
+}
+
+#[test]
 fn hls_js_plays_a_transport_stream_file() {
     let (server, folder) = start(&Config::default());
     let Some(clip) = Clip::H264Aac.file() else { return };

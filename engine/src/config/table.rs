@@ -2,8 +2,8 @@
 
 use super::options::{Kind, Opt, Support};
 use Kind::{
-    App, Bool, Cores, Host, HostPort, Int, Ip, Log, Millis, Minutes, Names, Networks, OneOf,
-    Opaque, Path, Patterns, Port, Seconds, Text, Window,
+    App, Bool, Cores, Endings, Host, HostPort, Int, Ip, Log, Millis, Minutes, Names, Networks,
+    OneOf, Opaque, Path, Patterns, Port, Seconds, Text, Window,
 };
 
 const RTSP: &str = "RTSP";
@@ -310,6 +310,14 @@ const HTTP: &[Opt] = &[
         "ts",
         "What NAME.m3u8 lists: transport stream segments, or CMAF with parts for low latency. \
          A request chooses with ?format=ts or ?format=fmp4.",
+    ),
+    opt(
+        "http/hlsvariants",
+        Endings,
+        "",
+        "Renditions of one stream are streams whose names end so, such as _low,_mid,_hi: when \
+         NAME is not live and one of them is, NAME.m3u8 is a multivariant playlist of those \
+         that are.",
     ),
     opt(
         "http/api_allow",
