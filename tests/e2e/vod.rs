@@ -3,7 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -188,7 +188,12 @@ fn players_play_files_and_their_playlists() {
         let made = Process::run("ffmpeg", command, BOUND).stderr;
         assert_eq!(made, "");
     }
-    for name in ["x.mp4", "deep/hevc.mp4", "frag.mp4"] {
+    if !(remux(&folder.join("x.mp4"), &folder.join("deep/x.ts"), &["-t", "20"])
+        && remux(&folder.join("deep/hevc.mp4"), &folder.join("hevc.ts"), &[]))
+    {
+        return;
+    }
+    for name in ["x.mp4", "deep/hevc.mp4", "frag.mp4", "deep/x.ts", "hevc.ts"] {
         let file = folder.join(name);
         let on_disk = clients::ffprobe_packets(&file.display().to_string(), 8);
         for ending in ["", ".m3u8"] {
@@ -223,6 +228,173 @@ fn players_play_files_and_their_playlists() {
     let playlist = http::get(server.http, "/vod/x.mp4.m3u8?token=7").text();
     assert!(playlist.contains("x.mp4/seg-0.m4s?token=7"), "{playlist}");
     assert_eq!(http::get(server.http, "/vod/x.mp4/seg-100000.m4s").status, 404);
+}
+
+/// Copies the streams of a file into a transport stream.
+fn remux(from: &Path, to: &Path, more: &[&str]) -> bool {
+    let Some(ffmpeg) = clients::tool("ffmpeg") else { return false };
+    let mut command = Command::new(ffmpeg);
+    command.args(["-v", "error", "-y", "-i"]).arg(from).args(["-c", "copy"]).args(more);
+    command.args(["-f", "mpegts"]).arg(to);
+    assert_eq!(Process::run("ffmpeg", command, BOUND).stderr, "");
+    true
+}
+
+/// Seconds from the first presentation time to the end of the last frame.
+fn span_s(input: &str) -> Option<f64> {
+    let mut command = Command::new(clients::tool("ffprobe")?);
+    command.args(["-v", "error", "-show_entries", "packet=pts_time,duration_time"]);
+    command.args(["-of", "csv=p=0", input]);
+    let listed = Process::run("ffprobe", command, BOUND).stdout_text();
+    let rows = listed.lines().filter_map(|line| {
+        let mut fields = line.split(',').map(|field| field.parse::<f64>().ok());
+        Some((fields.next()??, fields.next()??))
+    });
+    let (begin, end) = rows.fold((f64::MAX, f64::MIN), |(begin, end), (pts, duration)| {
+        (begin.min(pts), end.max(pts + duration))
+    });
+    Some(end - begin)
+}
+
+fn durations_s(playlist: &str) -> Vec<f64> {
+    let lines = playlist.lines().filter_map(|line| line.strip_prefix("#EXTINF:"));
+    lines.map(|line| line.trim_end_matches(',').parse().expect("seconds")).collect()
+}
+
+#[test]
+fn transport_streams_are_cut_exactly() {
+    let (server, folder) = start(&Config::default());
+    let (Some(clip), Some(sound)) = (Clip::H264Aac.file(), Clip::AudioOnly.file()) else { return };
+    let file = |name: &str| folder.join(name);
+    // The last one wraps 8 s after it began.
+    for (name, from, more) in [
+        ("whole.ts", &clip, &["-t", "30"][..]),
+        ("sound.ts", &sound, &[]),
+        ("wraps.ts", &clip, &["-t", "16", "-output_ts_offset", "95435"]),
+    ] {
+        if !remux(from, &file(name), more) {
+            return;
+        }
+    }
+    let whole = std::fs::read(file("whole.ts")).expect("is there");
+    let wraps = std::fs::read(file("wraps.ts")).expect("is there");
+    std::fs::write(file("both.ts"), [&whole[..], &wraps].concat()).expect("writable");
+    let expected = [
+        ("whole.ts", span_s(&file("whole.ts").display().to_string()), 7..9, 0),
+        ("sound.ts", span_s(&file("sound.ts").display().to_string()), 2..4, 0),
+        ("wraps.ts", span_s(&file("wraps.ts").display().to_string()), 4..6, 0),
+        ("both.ts", None, 11..14, 1),
+    ];
+    let mut total_s = 0.0;
+    for (name, span, counts, discontinuities) in expected {
+        let playlist = http::get(server.http, &format!("/vod/{name}.m3u8?token=7")).text();
+        let durations = durations_s(&playlist);
+        let sum: f64 = durations.iter().sum();
+        match span {
+            Some(span) => assert!((sum - span).abs() < 0.02, "{name}: {sum} s, {span} s"),
+            None => assert!((sum - total_s).abs() < 0.001, "{name}: {sum} s, {total_s} s"),
+        }
+        total_s += if name == "sound.ts" { 0.0 } else { sum };
+        assert!(counts.contains(&durations.len()), "{name}: {durations:?}");
+        let marks = playlist.matches("#EXT-X-DISCONTINUITY\n").count();
+        assert_eq!(marks, discontinuities, "{name}: {playlist}");
+        // Each segment plays alone, and is as long as it is said to be.
+        let uris = playlist.lines().filter(|line| !line.starts_with('#'));
+        for (uri, said) in uris.zip(&durations) {
+            let url = format!("http://127.0.0.1:{}/vod/{uri}", server.http);
+            let Some(decoded) = clients::ffmpeg_decode(&url, 60) else { return };
+            assert_eq!(decoded.complaints, Vec::<String>::new(), "{url}");
+            let pictures = (said * 25.0).round() as u64;
+            let off = decoded.pictures.abs_diff(pictures);
+            assert!(name == "sound.ts" || off <= 3, "{url}: {} {said}", decoded.pictures);
+        }
+        let url = format!("http://127.0.0.1:{}/vod/{name}.m3u8", server.http);
+        let Some(decoded) = clients::ffmpeg_decode(&url, 90) else { return };
+        // ffmpeg counts packets on across a discontinuity, and complains that they do not.
+        assert!(discontinuities > 0 || decoded.complaints.is_empty(), "{url}: {decoded:?}");
+        let pictures = (sum * 25.0).round() as u64;
+        let off = decoded.pictures.abs_diff(pictures);
+        assert!(name == "sound.ts" || off <= 8, "{url}: {} {sum}", decoded.pictures);
+    }
+}
+
+#[test]
+fn damaged_transport_streams_are_refused_or_cut() {
+    let (server, folder) = start(&Config::default());
+    let Some(clip) = Clip::H264Aac.file() else { return };
+    if !remux(&clip, &folder.join("whole.ts"), &["-t", "20"]) {
+        return;
+    }
+    let whole = std::fs::read(folder.join("whole.ts")).expect("is there");
+    let wide: Vec<u8> = whole.chunks(188).flat_map(|p| [&[0; 4][..], p].concat()).collect();
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(folder.join(name), bytes).expect("writable");
+        http::get(server.http, &format!("/vod/{name}.m3u8"))
+    };
+    for (name, bytes, why) in [
+        ("none.ts", &content(300_000)[..], "not an MPEG-TS stream"),
+        ("empty.ts", &[], "not an MPEG-TS stream"),
+        ("wide.ts", &wide, "packets of 192 bytes are not supported"),
+    ] {
+        let answer = write(name, bytes);
+        assert_eq!(answer.status, 415, "{name}");
+        assert!(answer.text().contains(why), "{name}: {}", answer.text());
+    }
+    // From the middle of a GOP, with garbage inside, and cut short.
+    let half = whole.len() / 2 / 188 * 188;
+    let end = whole.len() - whole.len() / 10;
+    let damaged = [&whole[100_000..half], &content(100_000), &whole[half..end]].concat();
+    let answer = write("damaged.ts", &damaged);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let durations = durations_s(&answer.text());
+    let sum: f64 = durations.iter().sum();
+    assert!(durations.len() >= 3 && (14.0..19.0).contains(&sum), "{durations:?}");
+    let first = http::get(server.http, "/vod/damaged.ts/seg-0.ts").body;
+    assert!(first.len() > 100_000 && first.len().is_multiple_of(188), "{} bytes", first.len());
+    let url = format!("http://127.0.0.1:{}/vod/damaged.ts/seg-0.ts", server.http);
+    let Some(decoded) = clients::ffmpeg_decode(&url, 20) else { return };
+    assert_eq!(decoded.complaints, Vec::<String>::new());
+    assert!(server.log().contains("damaged.ts"), "the log says what is left out");
+}
+
+#[test]
+fn the_walk_over_a_long_file_goes_on_alone_and_is_not_felt() {
+    let (server, folder) = start(&Config::default().cores(1));
+    let Some(clip) = Clip::H264Aac.file() else { return };
+    if !remux(&clip, &folder.join("short.ts"), &["-t", "20"]) {
+        return;
+    }
+    let Some(mut canary) = Canary::start(&server) else { return };
+    let short = std::fs::read(folder.join("short.ts")).expect("is there");
+    let times = (128 << 20) / short.len();
+    std::fs::write(folder.join("long.ts"), short.repeat(times)).expect("writable");
+    // This one does not wait for its answer.
+    let mut hasty = http::connect(server.http).expect("connects");
+    hasty.write_all(b"GET /vod/long.ts.m3u8 HTTP/1.1\r\nHost: x\r\n\r\n").expect("is taken");
+    drop(hasty);
+    canary.verify_frames("a long walk");
+    let playlist = http::get(server.http, "/vod/long.ts.m3u8");
+    assert_eq!(playlist.status, 200, "{}", playlist.text());
+    let marks = playlist.text().matches("#EXT-X-DISCONTINUITY\n").count();
+    assert_eq!(marks, times - 1);
+    canary.verify(&server, "a long walk");
+}
+
+#[test]
+fn hls_js_plays_a_transport_stream_file() {
+    let (server, folder) = start(&Config::default());
+    let Some(clip) = Clip::H264Aac.file() else { return };
+    let file = |name: &str| folder.join(name);
+    if !(remux(&clip, &file("a.ts"), &["-t", "5"]) && remux(&clip, &file("b.ts"), &["-t", "5"])) {
+        return;
+    }
+    let read = |name: &str| std::fs::read(file(name)).expect("is there");
+    std::fs::write(file("both.ts"), [read("a.ts"), read("b.ts")].concat()).expect("writable");
+    let page = format!("http://127.0.0.1:{}/?url=/vod/both.ts.m3u8", server.http);
+    // Across the discontinuity, which lies 5 s in.
+    let Some(seen) = clients::chromium(&page, 8, "vod-ts") else { return };
+    assert!(seen.errors.is_empty(), "{:?}", seen.errors);
+    assert!(seen.played >= 8.0 && seen.frames >= 150, "{seen:?}");
 }
 
 #[test]

@@ -357,6 +357,33 @@ pub fn chromium_steady(page: &str, seconds: u32, name: &str) -> Option<Steady> {
     Some(steady)
 }
 
+/// What Chromium showed of the levels of a multivariant playlist.
+#[derive(Debug, Clone)]
+pub struct Levels {
+    /// Width of each.
+    pub levels: Vec<u64>,
+    /// Widths shown: the highest level chosen, the lowest, the highest again.
+    pub shown: Vec<u64>,
+    /// Console and page errors, failed requests, and what the page says is wrong.
+    pub errors: Vec<String>,
+}
+
+/// Opens `page` in Chromium and plays its levels for `seconds` each; a screenshot is left in
+/// `target/screens/NAME.png`.
+pub fn chromium_levels(page: &str, seconds: u32, name: &str) -> Option<Levels> {
+    let bound = Duration::from_secs(120 + u64::from(seconds) * 9);
+    let value = in_chromium("levels.mjs", page, seconds, name, bound)?;
+    let numbers = |key: &str| {
+        let list = value[key].as_array().into_iter().flatten();
+        list.filter_map(Value::as_u64).collect()
+    };
+    Some(Levels {
+        levels: numbers("levels"),
+        shown: numbers("shown"),
+        errors: texts(&value["errors"]),
+    })
+}
+
 /// Whether `scripts/test` has installed an npm package; says so when not.
 pub fn has_npm(package: &str) -> bool {
     let found = npm().join("node_modules").join(package).is_dir();

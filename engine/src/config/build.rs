@@ -126,6 +126,7 @@ fn http(values: &Values, base_dir: &Path) -> Http {
         hls: values.bool("rtmp/hashls"),
         dash: values.bool("rtmp/hasdash"),
         hls_cmaf: values.text("http/hlsformat") == "fmp4",
+        hls_variants: values.list("http/hlsvariants"),
         segment: values.time("http/hlsduration"),
         part: values.time("http/hlspart"),
         segments_listed: values.size("http/hlssegment"),

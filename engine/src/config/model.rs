@@ -252,6 +252,8 @@ pub struct Http {
     pub dash: bool,
     /// HLS of a stream is CMAF with parts unless a request says otherwise.
     pub hls_cmaf: bool,
+    /// Endings of the names of renditions of one stream.
+    pub hls_variants: Vec<String>,
     /// Length of segments.
     pub segment: Duration,
     /// Length of parts.

@@ -3,6 +3,7 @@
 //! [`table()`] is the only place that knows names, types, defaults and bounds. Parser, checks,
 //! reference text and reload rules are derived from it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ pub enum Kind {
     App,
     /// Comma list of short names.
     Names,
+    /// Comma list of a few different endings of names.
+    Endings,
     /// Comma list of address ranges, or `*`.
     Networks,
     /// Comma list of `app/name` with `*` for any text.
@@ -151,6 +154,12 @@ impl Kind {
                 let names = units::list(text);
                 names.iter().all(|entry| name(entry)).then_some(Value::List(names))
             }
+            Self::Endings => {
+                let names = units::list(text);
+                let distinct: BTreeSet<&String> = names.iter().collect();
+                let few = distinct.len() == names.len() && names.len() <= ENDINGS_MAX;
+                (few && names.iter().all(|entry| name(entry))).then_some(Value::List(names))
+            }
             Self::Networks => {
                 let entries = units::list(text);
                 let known = |entry: &String| entry == "*" || units::network(entry).is_some();
@@ -186,6 +195,9 @@ impl Kind {
             Self::Path => "a path of at most 1024 bytes".to_owned(),
             Self::App => "a name of 1–64 letters, digits, dot, dash and underscore".to_owned(),
             Self::Names => "a comma list of names, or none".to_owned(),
+            Self::Endings => {
+                format!("a comma list of at most {ENDINGS_MAX} different endings of names, or none")
+            }
             Self::Networks => "a comma list of addresses or address/bits, *, or none".to_owned(),
             Self::Patterns => "a comma list of app/name, * for any text, or none".to_owned(),
             Self::OneOf(words) => format!("one of {}", words.join(", ")),
@@ -204,6 +216,9 @@ impl Kind {
         }
     }
 }
+
+/// Renditions of one stream: each costs a question to a shard when a playlist is asked for.
+const ENDINGS_MAX: usize = 8;
 
 /// One path segment that needs no escaping anywhere and is not a dot entry.
 fn name(text: &str) -> bool {
@@ -291,7 +306,7 @@ mod tests {
 
     #[test]
     fn the_table_is_consistent() {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for opt in table() {
             for path in opt.aliases.iter().chain([&opt.path]) {
                 assert!(seen.insert(*path), "{path} stands twice");

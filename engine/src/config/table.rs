@@ -2,8 +2,8 @@
 
 use super::options::{Kind, Opt, Support};
 use Kind::{
-    App, Bool, Cores, Host, HostPort, Int, Ip, Log, Millis, Minutes, Names, Networks, OneOf,
-    Opaque, Path, Patterns, Port, Seconds, Text, Window,
+    App, Bool, Cores, Endings, Host, HostPort, Int, Ip, Log, Millis, Minutes, Names, Networks,
+    OneOf, Opaque, Path, Patterns, Port, Seconds, Text, Window,
 };
 
 const SRT: &str = "SRT";
@@ -352,6 +352,14 @@ const HTTP: &[Opt] = &[
          A request chooses with ?format=ts or ?format=fmp4.",
     ),
     opt(
+        "http/hlsvariants",
+        Endings,
+        "",
+        "Renditions of one stream are streams whose names end so, such as _low,_mid,_hi: when \
+         NAME is not live and one of them is, NAME.m3u8 is a multivariant playlist of those \
+         that are.",
+    ),
+    opt(
         "http/api_allow",
         Networks,
         "*",
@@ -364,8 +372,8 @@ const HTTP: &[Opt] = &[
         "http/vod_dir",
         Path,
         "vod",
-        "Folder of files on demand, served below /vod/: whole, in ranges, and MP4 also as HLS \
-         (NAME.mp4.m3u8).",
+        "Folder of files on demand, served below /vod/: whole, in ranges, and MP4 and MPEG-TS \
+         also as HLS (NAME.mp4.m3u8, NAME.ts.m3u8).",
     ),
     opt(
         "http/upload_mb",

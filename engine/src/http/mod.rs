@@ -29,6 +29,7 @@ mod sendfile;
 pub mod server;
 mod text_cache;
 mod urls;
+mod variants;
 mod vod;
 pub mod websocket;
 

@@ -10,7 +10,8 @@ use flate2::write::GzEncoder;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use protocols::hls::{
-    Decision, Directives, MEDIA_TYPE, WAIT_TARGET_DURATIONS_MAX, decide, without_directives,
+    Decision, Directives, MEDIA_TYPE, RenditionReport, WAIT_TARGET_DURATIONS_MAX, decide,
+    without_directives,
 };
 use protocols::media::StreamKey;
 
@@ -23,6 +24,7 @@ use crate::http::respond::{self, Reply};
 use crate::http::segment_body::{Growing, of_pieces};
 use crate::http::text_cache::TextKey;
 use crate::http::urls::{Addressed, query_value};
+use crate::http::variants;
 use crate::segment::files::{File, FileName};
 use crate::segment::{Packaging, Snapshot, Targets, manifest, playlist};
 use crate::shard::{Absent, Wanted};
@@ -157,9 +159,16 @@ impl Request<'_> {
             Some(_) => return Err(bad("format is ts or fmp4")),
         };
         let low_latency = packaging == Packaging::Cmaf;
-        let mut snapshot = self.snapshot(packaging, startable(low_latency), FIRST_WAIT).await?;
+        let wanted = startable(low_latency);
+        let found = self.ctx.backend.segments(self.key.clone(), packaging, wanted, FIRST_WAIT);
+        let mut snapshot = match found.await {
+            Err(Absent::NotFound) if !self.config.http.hls_variants.is_empty() => {
+                return self.multivariant(packaging, wanted).await;
+            }
+            found => found.map_err(absent)?,
+        };
         let edge = |snapshot: &Snapshot| {
-            playlist::View { snapshot, folder: self.folder, low_latency }.live_edge()
+            playlist::View { snapshot, folder: self.folder, low_latency, reports: &[] }.live_edge()
         };
         match decide(&directives, &edge(&snapshot)) {
             Decision::Answer => {}
@@ -174,9 +183,19 @@ impl Request<'_> {
                 snapshot = self.snapshot(packaging, wanted, patience(snapshot.targets)).await?;
             }
         }
-        let view = playlist::View { snapshot: &snapshot, folder: self.folder, low_latency };
+        let reports = if low_latency {
+            variants::reports(self.ctx, self.config, &self.key).await
+        } else {
+            Vec::new()
+        };
+        let view = playlist::View {
+            snapshot: &snapshot,
+            folder: self.folder,
+            low_latency,
+            reports: &reports,
+        };
         let gzip = accepts_gzip(self.headers);
-        let tag = tag(&snapshot, directives.skip, gzip);
+        let tag = tag(&snapshot, &reports, directives.skip, gzip);
         let query = without_directives(self.query);
         let key = TextKey {
             stream: self.key.clone(),
@@ -193,6 +212,16 @@ impl Request<'_> {
         // The answer to a blocking request is the same for everybody and for good.
         let age = if blocking { 6 * snapshot.targets.segment_s } else { 0 };
         Ok(self.text(text, gzip, MEDIA_TYPE, &tag, age))
+    }
+
+    /// The stream is not live, but renditions of it may be.
+    async fn multivariant(&self, packaging: Packaging, wanted: Wanted) -> Result<Reply, Reply> {
+        let found = variants::find(self.ctx, self.config, &self.key, packaging, wanted, FIRST_WAIT);
+        let playlist = found.await.map_err(absent)?;
+        let text = playlist.render(&without_directives(self.query));
+        let gzip = accepts_gzip(self.headers);
+        let text = if gzip { compress(text.as_bytes()) } else { text.into() };
+        Ok(self.text(text, gzip, MEDIA_TYPE, "", 0))
     }
 
     async fn manifest(&self) -> Result<Reply, Reply> {
@@ -351,14 +380,16 @@ fn gone() -> Reply {
     reply
 }
 
-/// Names a state of a playlist.
-fn tag(snapshot: &Snapshot, skip: bool, gzip: bool) -> String {
+/// Names a state of a playlist, and of the others it speaks of.
+fn tag(snapshot: &Snapshot, reports: &[RenditionReport], skip: bool, gzip: bool) -> String {
     let parts = snapshot.open.as_ref().map_or(0, |open| open.parts.len());
     let Snapshot { epoch, next_sequence, ended, .. } = snapshot;
-    format!(
-        "\"{epoch}-{next_sequence}-{parts}-{}\"",
-        u8::from(skip) + 2 * u8::from(*ended) + 4 * u8::from(gzip)
-    )
+    let form = u8::from(skip) + 2 * u8::from(*ended) + 4 * u8::from(gzip);
+    let mut tag = format!("\"{epoch}-{next_sequence}-{parts}-{form}");
+    for RenditionReport { last_media_sequence, last_part, .. } in reports {
+        tag += &format!("-{last_media_sequence}.{}", last_part.unwrap_or(0));
+    }
+    tag + "\""
 }
 
 fn accepts_gzip(headers: &HeaderMap) -> bool {

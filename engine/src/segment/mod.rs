@@ -12,6 +12,7 @@ mod cut;
 pub mod files;
 pub mod manifest;
 pub mod playlist;
+pub mod rendition;
 mod segmenter;
 mod store;
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocols::hls::{self, LiveEdge, LowLatency, Map, MediaPlaylist, OpenSegment, SegmentHead};
+use protocols::hls::{
+    self, LiveEdge, LowLatency, Map, MediaPlaylist, OpenSegment, RenditionReport, SegmentHead,
+};
 
 use super::files::{File, FileName};
 use super::store::{Packaging, Segment, Snapshot};
@@ -23,6 +25,8 @@ pub struct View<'a> {
     pub folder: &'a str,
     /// With parts; only for CMAF.
     pub low_latency: bool,
+    /// How far the other renditions are; only with parts.
+    pub reports: &'a [RenditionReport],
 }
 
 impl View<'_> {
@@ -75,6 +79,7 @@ impl View<'_> {
             open,
             preload_part: (self.low_latency && !snapshot.ended)
                 .then(|| self.uri(File::Part(snapshot.next_sequence, next_part as u64))),
+            rendition_reports: self.reports.to_vec(),
             ended: snapshot.ended,
             ..MediaPlaylist::default()
         }

@@ -247,3 +247,38 @@ fn nothing_is_made_of_what_cannot_be_carried() {
     run(&mut segmenter, &[MediaItem::Tracks(tracks.shared())], source.now);
     assert!(run(&mut segmenter, &source.items(0, 3, 25), source.now).0.is_none());
 }
+
+#[test]
+fn a_rendition_tells_its_rates_and_how_far_it_is() {
+    for (file, packaging, codecs) in [
+        (H264_AAC, Packaging::Cmaf, ["avc1.", "mp4a.40.2"]),
+        (H264_AAC, Packaging::Ts, ["avc1.", "mp4a.40.2"]),
+        (H265_OPUS, Packaging::Cmaf, ["hvc1.", "Opus"]),
+    ] {
+        let source = Source::new(file);
+        let mut segmenter = start(packaging, &source, Some(GOP));
+        assert_eq!(rendition::variant(&segmenter.snapshot(), "x".into()), None);
+        assert_eq!(rendition::report(&segmenter.snapshot(), "x".into()), None);
+        let (last, _) = run(&mut segmenter, &source.items(0, 6, 25), source.now);
+        let last = last.unwrap();
+        let variant = rendition::variant(&last, "x_hi.m3u8".into()).unwrap();
+        let info = source.tracks.video.as_ref().unwrap().info;
+        assert_eq!(variant.resolution, Some((info.width, info.height)));
+        assert_eq!((variant.uri.as_str(), variant.codecs.len()), ("x_hi.m3u8", 2));
+        for (codec, begin) in variant.codecs.iter().zip(codecs) {
+            assert!(codec.starts_with(begin), "{codec}");
+        }
+        // Every second has the same.
+        let bits = last.segments[0].pieces(None).map(Bytes::len).sum::<usize>() as u64 * 8;
+        let average = variant.average_bandwidth.unwrap();
+        assert!(average.abs_diff(bits) < bits / 20, "{average} {bits}");
+        assert!((average..bits * 21 / 20).contains(&variant.bandwidth), "{variant:?}");
+        if packaging == Packaging::Cmaf {
+            let report = rendition::report(&last, "x_hi.m3u8".into()).unwrap();
+            let open = last.open.as_ref().map_or(0, |open| open.parts.len() as u64);
+            let expected = if open > 0 { (5, Some(open - 1)) } else { (4, Some(4)) };
+            assert_eq!((report.last_media_sequence, report.last_part), expected);
+        }
+        assert_eq!(rendition::report(&segmenter.end(), "x".into()), None);
+    }
+}

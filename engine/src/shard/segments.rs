@@ -76,6 +76,8 @@ pub enum Absent {
 /// What a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
+    /// Whatever there is.
+    Anything,
     /// Something that can be played.
     Playable,
     /// So much of it that a player finds a place to start with media ahead of it.
@@ -91,6 +93,7 @@ impl Wanted {
     fn is_met(self, snapshot: &Snapshot) -> bool {
         let past = |sequence: u64| snapshot.next_sequence > sequence || snapshot.ended;
         match self {
+            Self::Anything => true,
             Self::Playable => !snapshot.segments.is_empty() || snapshot.ended,
             Self::Startable(span) => {
                 let listed = snapshot.listed().iter().map(|segment| segment.duration);

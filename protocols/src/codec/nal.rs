@@ -122,7 +122,7 @@ impl<'a> Iterator for AnnexB<'a> {
 
 /// Where `0 0 1` begins. Only the third byte of a candidate is looked at unless it is 0 or 1, so
 /// most of a stream is passed in steps of three.
-fn start_code(bytes: &[u8]) -> Option<usize> {
+pub(crate) fn start_code(bytes: &[u8]) -> Option<usize> {
     let mut third = 2;
     while let Some(byte) = bytes.get(third) {
         match byte {

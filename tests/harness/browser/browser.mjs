@@ -1,4 +1,5 @@
 // Starts Chromium with one page and keeps what it complains about.
+import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 
 // `modules` holds node_modules with playwright-core. Returns { browser, page, errors }.
@@ -20,6 +21,18 @@ export async function launch(modules) {
     }
   });
   return { browser, page, errors };
+}
+
+// Players that are no part of the server are served below a path it does not know.
+export async function servePlayers(page, modules) {
+  await page.route("**/test-player/**", async (route) => {
+    const name = new URL(route.request().url()).pathname.split("/").pop();
+    const file = name === "shaka-player.js"
+      ? `${modules}/node_modules/shaka-player/dist/shaka-player.compiled.js`
+      : new URL(name, import.meta.url);
+    const contentType = name.endsWith(".html") ? "text/html" : "text/javascript";
+    await route.fulfill({ contentType, body: await readFile(file, "utf8") });
+  });
 }
 
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

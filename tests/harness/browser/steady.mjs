@@ -2,8 +2,7 @@
 // line: whether it kept real time, how often it stood still, how far behind live it was by the
 // player's own account (<data id="latency">), and every complaint.
 // node steady.mjs MODULES_DIR URL SECONDS SCREENSHOT
-import { readFile } from "node:fs/promises";
-import { conclude, launch, pause } from "./browser.mjs";
+import { conclude, launch, pause, servePlayers } from "./browser.mjs";
 
 // A player may fill its buffer and find its place before it is judged.
 const SETTLE_MS = 4000;
@@ -20,15 +19,7 @@ page.on("response", (response) => {
     errors.push(`${response.status()} ${response.url()}`);
   }
 });
-// Players that are no part of the server are served here, below a path it does not know.
-await page.route("**/test-player/**", async (route) => {
-  const name = new URL(route.request().url()).pathname.split("/").pop();
-  const file = name === "shaka-player.js"
-    ? `${modules}/node_modules/shaka-player/dist/shaka-player.compiled.js`
-    : new URL(name, import.meta.url);
-  const contentType = name.endsWith(".html") ? "text/html" : "text/javascript";
-  await route.fulfill({ contentType, body: await readFile(file, "utf8") });
-});
+await servePlayers(page, modules);
 
 // Runs in the page.
 const begin = () => {

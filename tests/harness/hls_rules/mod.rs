@@ -4,6 +4,7 @@
 //! Give [`check`] what one client received for one media playlist, in order. It expands delta
 //! updates itself, with what the client had before.
 
+pub mod renditions;
 mod single;
 mod succession;
 mod syntax;

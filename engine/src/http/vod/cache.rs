@@ -1,4 +1,4 @@
-//! The presentations of a shard that were made lately. Each shard has its own.
+//! The files that were seen as HLS lately. Each shard has its own.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,16 +9,16 @@ use std::time::Duration;
 use glommio::sync::Semaphore;
 
 use super::off_shard;
-use super::presentation::{Presentation, Unplayable};
-use super::scan::{Slice, Walk};
+use super::presentation::Unplayable;
+use super::source::{Container, Slice, View, Walk};
 use crate::http::file_body::{DiskFile, Stamp};
 
-/// Most presentations kept.
+/// Most views kept.
 const ENTRIES_MAX: usize = 32;
 /// Most memory of those kept; a larger one is made for each request.
 const BYTES_MAX: usize = 64 << 20;
 
-/// What a presentation was made of: the name only tells files apart that look the same.
+/// What a view was made of: the name only tells files apart that look the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Key {
     below: String,
@@ -26,30 +26,32 @@ struct Key {
     target: Duration,
 }
 
-type Made = Result<Arc<Presentation>, Unplayable>;
+type Made = Result<Arc<View>, Unplayable>;
 
 /// See the module text.
 pub(crate) struct Shelf {
     /// The one used last is at the back.
     entries: RefCell<VecDeque<(Key, Made)>>,
     /// One file at a time is walked over; who waits for the same file finds it made.
-    walking: Semaphore,
+    walking: Rc<Semaphore>,
 }
 
 impl Default for Shelf {
     fn default() -> Self {
-        Self { entries: RefCell::default(), walking: Semaphore::new(1) }
+        Self { entries: RefCell::default(), walking: Rc::new(Semaphore::new(1)) }
     }
 }
 
 impl Shelf {
-    /// The presentation of an open file, with segments of at least `target`.
+    /// An open file seen as HLS, with segments of at least `target`. A walk that has begun goes on
+    /// when nobody waits for it any more: whoever asks again finds it made.
     ///
     /// # Errors
-    /// Why there is none.
-    pub(super) async fn presentation(
-        &self,
+    /// Why it cannot be.
+    pub(super) async fn view(
+        self: &Rc<Self>,
         below: &str,
+        container: Container,
         file: &Rc<DiskFile>,
         target: Duration,
     ) -> Made {
@@ -57,18 +59,36 @@ impl Shelf {
         if let Some(made) = self.find(&key) {
             return made;
         }
-        let _permit = self.walking.acquire_permit(1).await.map_err(|_| Unplayable::NotRead)?;
+        let permit = self.walking.acquire_static_permit(1).await;
+        let permit = permit.map_err(|_| Unplayable::NotRead)?;
         if let Some(made) = self.find(&key) {
             return made;
         }
         let again = file.file().try_clone().map_err(|_| Unplayable::NotRead)?;
-        let mut walk = Box::new(Walk::new(again, key.stamp.len, target));
+        let walk = Walk::new(container, again, key.stamp.len, target);
+        let shelf = Rc::clone(self);
+        let walking = glommio::spawn_local(async move {
+            let _permit = permit;
+            shelf.walk(key, walk).await
+        });
+        walking.detach().await.unwrap_or(Err(Unplayable::NotRead))
+    }
+
+    async fn walk(&self, key: Key, mut walk: Walk) -> Made {
         let made = loop {
             match off_shard(move || walk.advance()).await {
                 Slice::More(more) => walk = more,
                 Slice::Done(made) => break made.map(Arc::new),
             }
         };
+        let left_out_bytes = made.as_ref().map_or(0, |made| made.left_out_bytes());
+        if left_out_bytes > 0 {
+            tracing::warn!(
+                file = key.below,
+                left_out_bytes,
+                "a damaged file is listed without what cannot be played of it"
+            );
+        }
         // A disk that failed once may do better.
         if made.as_ref().err() != Some(&Unplayable::NotRead) {
             self.keep(key, made.clone());

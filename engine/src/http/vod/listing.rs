@@ -9,6 +9,7 @@ use std::path::Path;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use super::source::Container;
 use super::{name, off_shard};
 use crate::config::model::Config;
 use crate::http::respond::{self, Reply};
@@ -115,7 +116,7 @@ fn render(entries: &Entries, folder: &str, page: usize, limit: usize) -> Value {
         .clone()
         .map(|file| {
             let url = urls::percent_encode(&format!("/vod/{prefix}{}", file.name));
-            let hls = super::playlist::is_source(&file.name).then(|| format!("{url}.m3u8"));
+            let hls = Container::of(&file.name).map(|_| format!("{url}.m3u8"));
             json!({
                 "name": file.name,
                 "bytes": file.bytes,
@@ -145,19 +146,20 @@ mod tests {
         let _ = fs::remove_dir_all(&root);
         assert_eq!(render(&read(&root, "").unwrap(), "", 1, 10)["total"], 0);
         fs::create_dir_all(root.join("a dir")).unwrap();
-        for name in ["b.mp4", "a.ts", ".hidden", "c\u{7}"] {
+        for name in ["b.mp4", "a.ts", "d.flv", ".hidden", "c\u{7}"] {
             fs::write(root.join(name), name).unwrap();
         }
         fs::write(root.join("a dir/é.mp4"), b"x").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", root.join("link")).unwrap();
         let all = render(&read(&root, "").unwrap(), "", 1, 10);
         assert_eq!(all["dirs"], json!(["a dir"]));
-        assert_eq!(all["files"], json!(["a.ts", "b.mp4"]));
+        assert_eq!(all["files"], json!(["a.ts", "b.mp4", "d.flv"]));
         assert_eq!(all["info"][1]["hls"], "/vod/b.mp4.m3u8");
-        assert_eq!((&all["info"][0]["hls"], &all["info"][0]["bytes"]), (&Value::Null, &json!(4)));
+        assert_eq!(all["info"][0]["hls"], "/vod/a.ts.m3u8");
+        assert_eq!((&all["info"][2]["hls"], &all["info"][0]["bytes"]), (&Value::Null, &json!(4)));
         let second = render(&read(&root, "").unwrap(), "", 2, 1);
         assert_eq!((&second["dirs"], &second["files"]), (&json!([]), &json!(["b.mp4"])));
-        assert_eq!((&second["pages"], &second["total"]), (&json!(2), &json!(2)));
+        assert_eq!((&second["pages"], &second["total"]), (&json!(3), &json!(3)));
         let inner = render(&read(&root, "a dir").unwrap(), "a dir", 1, 10);
         assert_eq!(inner["info"][0]["url"], "/vod/a%20dir/%C3%A9.mp4");
         assert!(read(&root, "b.mp4").is_err() && read(&root, "none").is_err());

@@ -1,5 +1,5 @@
-//! Files on demand: `/vod/…` from one folder, whole or in ranges, MP4 also as HLS; `/api/vod`; and
-//! uploads from this machine.
+//! Files on demand: `/vod/…` from one folder, whole or in ranges, MP4 and transport streams
+//! also as HLS; `/api/vod`; and uploads from this machine.
 //!
 //! Nothing here waits for a disk on the shard: files are opened from what the kernel has cached or
 //! else on the executor's blocking thread, and so is everything that parses.
@@ -13,6 +13,8 @@ mod origin;
 mod playlist;
 mod presentation;
 mod scan;
+mod source;
+mod transport;
 mod upload;
 
 use std::io;

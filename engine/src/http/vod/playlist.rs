@@ -1,4 +1,4 @@
-//! `NAME.mp4.m3u8` and what it lists: the HLS face of an MP4 file that lies there.
+//! `NAME.mp4.m3u8`, `NAME.ts.m3u8` and what they list: the HLS face of a file that lies there.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use protocols::hls::MEDIA_TYPE;
 
 use super::cache::Shelf;
 use super::file::Representation;
-use super::presentation::{Presentation, Unplayable};
+use super::presentation::Unplayable;
+use super::source::{Container, View};
 use super::{not_found, off_shard, open};
 use crate::config::model::Config;
 use crate::http::file_body::{DiskFile, Part};
@@ -18,8 +19,6 @@ use crate::http::respond::{self, Reply};
 
 /// Segments of files are at least so long: nobody waits for their end, as with live ones.
 const SEGMENT_MIN: Duration = Duration::from_secs(4);
-/// Endings of files that can be seen as HLS.
-const SOURCES: [&str; 3] = [".mp4", ".m4v", ".mov"];
 
 /// What a path asks of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,42 +28,33 @@ enum Wanted {
     Segment(usize),
 }
 
-/// Whether a file of this name can be seen as HLS.
-pub(super) fn is_source(name: &str) -> bool {
-    SOURCES.iter().any(|ending| {
-        let at = name.len().checked_sub(ending.len()).filter(|at| *at > 0);
-        at.and_then(|at| name.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(ending))
-    })
-}
-
 /// The file a path speaks of, and what is wanted of it. Pure.
-fn parse(below: &str) -> Option<(&str, Wanted)> {
+fn parse(below: &str) -> Option<(&str, Container, Wanted)> {
     if let Some(source) = below.strip_suffix(".m3u8") {
-        return is_source(source).then_some((source, Wanted::Playlist));
+        return Some((source, Container::of(source)?, Wanted::Playlist));
     }
     let (source, name) = below.rsplit_once('/')?;
-    let wanted = if name == "init.mp4" {
-        Wanted::Init
-    } else {
-        let number = name.strip_prefix("seg-")?.strip_suffix(".m4s")?;
-        let plain = number == "0" || !number.starts_with(['0', '+']);
-        Wanted::Segment(number.parse().ok().filter(|_| plain)?)
-    };
-    is_source(source).then_some((source, wanted))
+    let container = Container::of(source)?;
+    if name == "init.mp4" {
+        return (container == Container::Mp4).then_some((source, container, Wanted::Init));
+    }
+    let number = name.strip_prefix("seg-")?.strip_suffix(container.segment_ending())?;
+    let plain = number == "0" || !number.starts_with(['0', '+']);
+    Some((source, container, Wanted::Segment(number.parse().ok().filter(|_| plain)?)))
 }
 
 /// What a path that names no file stands for.
 pub(super) async fn find(
-    shelf: &Shelf,
+    shelf: &Rc<Shelf>,
     config: &Config,
     below: &str,
     query: Option<&str>,
 ) -> Result<Representation, Reply> {
-    let (source, wanted) = parse(below).ok_or_else(not_found)?;
+    let (source, container, wanted) = parse(below).ok_or_else(not_found)?;
     let opened = open(&config.http.vod_dir, source).await.ok().flatten();
     let file = opened.ok_or_else(not_found)?;
     let target = config.http.segment.max(SEGMENT_MIN);
-    let made = shelf.presentation(source, &file, target).await;
+    let made = shelf.view(source, container, &file, target).await;
     let made = made.map_err(refuse)?;
     let (part, media_type) = match wanted {
         Wanted::Playlist => {
@@ -74,7 +64,7 @@ pub(super) async fn find(
             let text = off_shard(move || made.playlist(&name, &query)).await;
             (Part::Bytes(Bytes::from(text)), MEDIA_TYPE)
         }
-        Wanted::Init => (Part::Bytes(made.init()), made.media_type()),
+        Wanted::Init => (Part::Bytes(made.init().ok_or_else(not_found)?), made.media_type()),
         Wanted::Segment(number) => return segment(file, made, number, target).await,
     };
     let suffix = format!("-{}", target.as_millis());
@@ -83,7 +73,7 @@ pub(super) async fn find(
 
 async fn segment(
     file: Rc<DiskFile>,
-    made: Arc<Presentation>,
+    made: Arc<View>,
     number: usize,
     target: Duration,
 ) -> Result<Representation, Reply> {
@@ -99,7 +89,7 @@ async fn segment(
 fn refuse(unplayable: Unplayable) -> Reply {
     let status = match unplayable {
         Unplayable::NotRead => StatusCode::INTERNAL_SERVER_ERROR,
-        Unplayable::NotMp4 | Unplayable::NoTrack | Unplayable::TooLong => {
+        Unplayable::NotMp4 | Unplayable::NotCut(_) | Unplayable::NoTrack | Unplayable::TooLong => {
             StatusCode::UNSUPPORTED_MEDIA_TYPE
         }
     };
@@ -123,13 +113,19 @@ mod tests {
             ("a.mp4/seg--1.m4s", None),
             ("a.mp4/seg-99999999999999999999.m4s", None),
             ("a.mp4/x/seg-1.m4s", None),
+            ("d/a.TS.m3u8", Some(("d/a.TS", Wanted::Playlist))),
+            ("a.ts/seg-3.ts", Some(("a.ts", Wanted::Segment(3)))),
+            ("a.ts/seg-3.m4s", None),
+            ("a.mp4/seg-3.ts", None),
+            ("a.ts/init.mp4", None),
             ("a.flv.m3u8", None),
             ("a.m3u8", None),
             ("d/.mp4.m3u8", Some(("d/.mp4", Wanted::Playlist))),
             (".mp4.m3u8", None),
             ("seg-1.m4s", None),
         ] {
-            assert_eq!(parse(path), expected, "{path}");
+            let found = parse(path).map(|(source, _, wanted)| (source, wanted));
+            assert_eq!(found, expected, "{path}");
         }
     }
 }

@@ -10,6 +10,7 @@ use protocols::container::fmp4::{
     FragmentHead, Init, SampleHead, Selection, TrackKind, VIDEO_TIMESCALE, audio_timescale,
     init_segment, write_fragment_head,
 };
+use protocols::container::ts::scan::ScanError;
 use protocols::hls::{Kind, Map, MediaPlaylist, Segment as ListedSegment, SegmentHead};
 use protocols::media::Timestamp;
 
@@ -37,6 +38,9 @@ pub(super) enum Unplayable {
     /// Beyond a bound of this module.
     #[error("the file is too long, or has too few keyframes, to be cut into segments")]
     TooLong,
+    /// A transport stream that cannot be cut.
+    #[error("the file cannot be cut into segments: {0}")]
+    NotCut(ScanError),
     /// The file could not be read.
     #[error("the file cannot be read")]
     NotRead,

@@ -12,6 +12,7 @@ use protocols::container::fmp4::read::{FileSample, FoundFragment, Movie, Scanner
 use protocols::media::Timestamp;
 
 use super::presentation::{self, Presentation, Segment, Source, Unplayable};
+use super::source::Slice;
 
 /// Steps of one slice.
 const SLICE_STEPS: usize = 2000;
@@ -39,15 +40,6 @@ pub(super) struct Walk {
     end: Timestamp,
 }
 
-/// What a slice of a walk came to.
-#[expect(clippy::large_enum_variant, reason = "made once per walk and moved once")]
-pub(super) enum Slice {
-    /// There is more to do.
-    More(Box<Walk>),
-    /// It is over.
-    Done(Result<Presentation, Unplayable>),
-}
-
 impl Walk {
     /// A walk over a file of that length; segments shall be at least `target` long.
     pub(super) fn new(file: File, file_bytes: u64, target: Duration) -> Self {
@@ -68,7 +60,7 @@ impl Walk {
     }
 
     /// Does one slice.
-    pub(super) fn advance(mut self: Box<Self>) -> Slice {
+    pub(super) fn advance(mut self: Box<Self>) -> Slice<Box<Self>, Presentation> {
         for _ in 0..SLICE_STEPS {
             match self.scanner.step(self.window.offset, &self.window.bytes) {
                 Step::Read { offset, bytes } => {
@@ -214,4 +206,4 @@ impl Window {
 
 #[cfg(test)]
 #[path = "scan_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -34,7 +34,7 @@ const FILES: [(&str, &[u8]); 8] = [
 ];
 
 /// An open file with this content, which has no name any more.
-fn open(content: &[u8]) -> File {
+pub(in crate::http::vod) fn open(content: &[u8]) -> File {
     static SERIAL: AtomicUsize = AtomicUsize::new(0);
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("vod-scan-{}-{serial}", std::process::id()));

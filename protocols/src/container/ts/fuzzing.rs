@@ -1,13 +1,16 @@
 //! Fuzz bodies of the transport stream.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use super::{Damage, Demuxer, Muxer, psi, stream_type};
+use super::scan::Scanner;
+use super::{Damage, Demuxer, Muxer, PACKET_BYTES, psi, stream_type};
 use crate::container::Item;
 use crate::fuzzing::Target;
 
 /// Every target by name.
-pub const TARGETS: &[(&str, Target)] = &[("ts_demuxer", ts_demuxer), ("ts_psi", ts_psi)];
+pub const TARGETS: &[(&str, Target)] =
+    &[("ts_demuxer", ts_demuxer), ("ts_psi", ts_psi), ("ts_scan", ts_scan)];
 
 /// A transport stream, arriving in pieces of sizes the data picks. What comes out goes through the
 /// muxer, and what that writes must be read without damage.
@@ -43,6 +46,23 @@ pub fn ts_demuxer(data: &[u8]) {
     let mut damage = again.damage();
     (damage.skipped_audio_bytes, damage.damaged_pes) = (0, 0);
     debug_assert!(read.is_ok() && damage == Damage::default(), "{damage:?}");
+}
+
+/// A transport stream in pieces, cut wherever it can be: segments are whole packets of it.
+pub fn ts_scan(data: &[u8]) {
+    let (mut scanner, mut rest) = (Scanner::new(Duration::ZERO), data);
+    while let Some(first) = rest.first() {
+        let (piece, next) = rest.split_at((usize::from(*first) * 8 + 1).min(rest.len()));
+        rest = next;
+        if scanner.push(piece).is_err() {
+            return;
+        }
+    }
+    let Ok(cuts) = scanner.finish() else { return };
+    let ranges = || cuts.segments.iter().flat_map(|segment| &segment.ranges);
+    let inside = ranges().all(|range| range.start < range.end && range.end <= data.len() as u64);
+    let whole = ranges().all(|range| (range.end - range.start) % PACKET_BYTES as u64 == 0);
+    debug_assert!(inside && whole && !cuts.segments.is_empty(), "{cuts:?}");
 }
 
 /// Sections and what is in them.

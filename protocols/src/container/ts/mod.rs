@@ -30,7 +30,9 @@ mod packet;
 mod pcr;
 mod pes;
 mod psi;
+pub mod scan;
 mod stream_type;
+mod sync;
 
 pub use demux::{Damage, Demuxer, Ignored, PES_BYTES_MAX};
 pub use mux::{LeftOut, Muxer};

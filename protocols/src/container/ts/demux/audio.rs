@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::{Output, Stamps};
+use super::announce::Announcer;
+use super::{Damage, Ignored, Output, Stamps};
 use crate::codec::{aac, ac3, latm, mp3, opus};
 use crate::container::ts::opus::{Control, control};
 use crate::container::ts::stream_type::Format;
@@ -52,6 +53,26 @@ pub(super) struct AudioReader {
     track: Option<Track<AudioInfo>>,
     /// Samples per second that `samples` counts; of the core coder with AAC.
     sample_rate: u32,
+}
+
+/// Where the frames of one PES packet end, when the first of them begins at `pts`; `None` when they
+/// cannot be read by themselves.
+pub(in crate::container::ts) fn end_of_pes(
+    format: Format,
+    pts: Timestamp,
+    payload: &[u8],
+) -> Option<Timestamp> {
+    let mut reader = AudioReader::new(format);
+    let mut output = Output {
+        announcer: &mut Announcer::default(),
+        damage: &mut Damage::default(),
+        ignored: &mut Ignored::default(),
+        items: &mut VecDeque::new(),
+        pes_bytes_max: payload.len(),
+    };
+    reader.on_pes(Some(Stamps { pts, dts: pts }), payload, &mut output);
+    let anchor = reader.anchor.filter(|_| reader.samples > 0 && reader.sample_rate > 0)?;
+    Some(anchor.offset_nanos(reader.nanos_since_anchor()))
 }
 
 impl AudioReader {
@@ -139,8 +160,13 @@ impl AudioReader {
         }
     }
 
+    fn nanos_since_anchor(&self) -> i64 {
+        let nanos = u128::from(self.samples) * 1_000_000_000 / u128::from(self.sample_rate.max(1));
+        i64::try_from(nanos).unwrap_or(i64::MAX)
+    }
+
     fn emit(&mut self, payload: Bytes, samples: u32, output: &mut Output<'_>) {
-        let since = u128::from(self.samples) * 1_000_000_000 / u128::from(self.sample_rate.max(1));
+        let since = self.nanos_since_anchor();
         self.samples += u64::from(samples);
         let Some(anchor) = self.anchor else {
             output.ignored.untimed += 1;
@@ -150,7 +176,7 @@ impl AudioReader {
             output.ignored.empty += 1;
             return;
         }
-        let dts = anchor.offset_nanos(i64::try_from(since).unwrap_or(i64::MAX));
+        let dts = anchor.offset_nanos(since);
         let frame = Frame { kind: FrameKind::Audio, dts, composition_offset: 0, payload };
         output.announcer.frame(frame, output.items);
     }
@@ -341,14 +367,13 @@ impl AudioReader {
         if codec != Codec::Aac && self.track.as_ref().is_some_and(same) {
             return;
         }
-        if self.sample_rate != sample_rate {
-            // The samples so far are of the rate before.
-            let since =
-                u128::from(self.samples) * 1_000_000_000 / u128::from(self.sample_rate.max(1));
-            let since = i64::try_from(since).unwrap_or(i64::MAX);
+        // Samples passed over before any rate was known have the first one.
+        if self.sample_rate != sample_rate && self.sample_rate != 0 {
+            let since = self.nanos_since_anchor();
             self.anchor = self.anchor.map(|anchor| anchor.offset_nanos(since));
-            (self.samples, self.sample_rate) = (0, sample_rate);
+            self.samples = 0;
         }
+        self.sample_rate = sample_rate;
         let track = Track { codec, config: config(), info };
         self.track = Some(track.clone());
         output.announcer.set_audio(track, output.items);

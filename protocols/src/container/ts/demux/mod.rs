@@ -2,20 +2,21 @@
 
 mod audio;
 mod elementary;
-mod sync;
 mod video;
+
+pub(super) use self::audio::end_of_pes;
 
 use std::collections::VecDeque;
 
 use self::audio::AudioReader;
 use self::elementary::{Continuity, Elementary, Verdict};
-use self::sync::PacketSync;
 use self::video::VideoReader;
 use super::TsError;
 use super::clock::Unwrapper;
 use super::packet::{self, PACKET_BYTES, Packet};
 use super::psi::{self, SectionReader};
 use super::stream_type::{Format, format};
+use super::sync::PacketSync;
 use crate::container::Item;
 use crate::container::announce::Announcer;
 use crate::media::{Codec, Timestamp};
@@ -126,7 +127,7 @@ impl Demuxer {
     /// passed over. The demuxer stays usable and goes on searching.
     pub fn push(&mut self, bytes: &[u8], out: &mut VecDeque<Item>) -> Result<(), TsError> {
         let program = &mut self.program;
-        self.sync.push(bytes, |packet| program.on_packet(packet, out))
+        self.sync.push(bytes, |_, packet| program.on_packet(packet, out))
     }
 
     /// The stream ends here: appends what was waiting for its end.

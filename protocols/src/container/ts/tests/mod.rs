@@ -26,13 +26,13 @@ const TICKS: u32 = 90_000;
 ///
 /// The others with `-c:v libx265`, `-bf 0 -c:a libmp3lame`, `-c:a libopus`, `-mpegts_flags latm`,
 /// `-c:a ac3`, `-vn -c:a eac3`.
-struct Golden {
-    name: &'static str,
-    file: &'static [u8],
-    packets: &'static str,
-    video: Option<Codec>,
+pub(super) struct Golden {
+    pub(super) name: &'static str,
+    pub(super) file: &'static [u8],
+    pub(super) packets: &'static str,
+    pub(super) video: Option<Codec>,
     audio: Codec,
-    audio_info: (u32, u8),
+    pub(super) audio_info: (u32, u8),
 }
 
 macro_rules! golden {
@@ -48,7 +48,7 @@ macro_rules! golden {
     };
 }
 
-const GOLDEN: [Golden; 7] = [
+pub(super) const GOLDEN: [Golden; 7] = [
     golden!("h264_aac", Some(Codec::H264), Codec::Aac, (48_000, 2)),
     golden!("h265_aac", Some(Codec::H265), Codec::Aac, (44_100, 1)),
     golden!("h264_mp3", Some(Codec::H264), Codec::Mp3, (44_100, 1)),
@@ -58,11 +58,11 @@ const GOLDEN: [Golden; 7] = [
     golden!("eac3", None, Codec::Eac3, (48_000, 1)),
 ];
 
-struct Demuxed {
-    tracks: Vec<Arc<Tracks>>,
-    frames: Vec<Frame>,
-    damage: Damage,
-    ignored: Ignored,
+pub(super) struct Demuxed {
+    pub(super) tracks: Vec<Arc<Tracks>>,
+    pub(super) frames: Vec<Frame>,
+    pub(super) damage: Damage,
+    pub(super) ignored: Ignored,
 }
 
 impl Demuxed {
@@ -70,12 +70,12 @@ impl Demuxed {
         self.frames.iter().filter(|frame| frame.kind.is_video()).collect()
     }
 
-    fn sounds(&self) -> Vec<&Frame> {
+    pub(super) fn sounds(&self) -> Vec<&Frame> {
         self.frames.iter().filter(|frame| frame.kind == FrameKind::Audio).collect()
     }
 }
 
-fn demux_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Demuxed {
+pub(super) fn demux_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Demuxed {
     let (mut demuxer, mut items) = (Demuxer::new(PES_BYTES_MAX), VecDeque::new());
     for piece in pieces {
         demuxer.push(piece, &mut items).unwrap();
@@ -91,11 +91,11 @@ fn demux_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Demuxed {
     Demuxed { tracks, frames, damage: demuxer.damage(), ignored: demuxer.ignored() }
 }
 
-fn demux(bytes: &[u8]) -> Demuxed {
+pub(super) fn demux(bytes: &[u8]) -> Demuxed {
     demux_pieces([bytes])
 }
 
-fn mux(tracks: &Tracks, frames: &[Frame]) -> Vec<u8> {
+pub(super) fn mux(tracks: &Tracks, frames: &[Frame]) -> Vec<u8> {
     let (mut muxer, mut out) = (Muxer::new(tracks), Vec::new());
     mux_on(&mut muxer, frames, &mut out);
     out
@@ -141,7 +141,7 @@ fn flv_file(file: &[u8]) -> (Arc<Tracks>, Vec<Frame>) {
 }
 
 /// Tracks of H.264 and AAC with the parameter sets of a real file.
-fn tracks() -> Tracks {
+pub(super) fn tracks() -> Tracks {
     Tracks::clone(&demux(GOLDEN[0].file).tracks[0])
 }
 
@@ -164,7 +164,7 @@ fn picture(kind: FrameKind, ms: i64, bytes: usize) -> Frame {
 }
 
 /// A second of pictures every 40 ms and sound every 20 ms.
-fn second(from_ms: i64) -> Vec<Frame> {
+pub(super) fn second(from_ms: i64) -> Vec<Frame> {
     let mut frames = Vec::new();
     for at in 0..25 {
         let ms = from_ms + at * 40;
@@ -182,7 +182,7 @@ fn packets(pid: &mut packet::Pid, pes: &[u8], out: &mut Vec<u8>) {
     packet::UnitWriter::begin(out, pid, none, pes.len()).put(pes);
 }
 
-fn tables(streams: &[(u8, u16)], out: &mut Vec<u8>) {
+pub(super) fn tables(streams: &[(u8, u16)], out: &mut Vec<u8>) {
     let streams: Vec<_> = streams
         .iter()
         .map(|(stream_type, pid)| psi::PmtStream {

@@ -1,7 +1,7 @@
 //! Finds the packets in a byte stream, and finds them again after garbage.
 
-use super::super::TsError;
-use super::super::packet::{PACKET_BYTES, SYNC_BYTE};
+use super::TsError;
+use super::packet::{PACKET_BYTES, SYNC_BYTE};
 
 /// Sync bytes in a row, a packet apart, that are believed.
 const SYNCS: usize = 3;
@@ -21,20 +21,22 @@ pub(super) struct PacketSync {
     carry: Vec<u8>,
     in_step: bool,
     searched_bytes: usize,
+    /// Where the next byte stands that is neither in a packet passed on nor passed over.
+    offset: u64,
     /// Bytes passed over, and how often the step was lost.
     pub(super) skipped_bytes: u64,
     pub(super) losses: u64,
 }
 
 impl PacketSync {
-    /// Takes the next bytes and passes each whole packet on.
+    /// Takes the next bytes and passes each whole packet on, with where it begins in the stream.
     ///
     /// # Errors
     /// Packets of another size, or none in 64 KiB. The search goes on with the next bytes.
     pub(super) fn push(
         &mut self,
         bytes: &[u8],
-        mut packet: impl FnMut(&[u8; PACKET_BYTES]),
+        mut packet: impl FnMut(u64, &[u8; PACKET_BYTES]),
     ) -> Result<(), TsError> {
         let mut rest = bytes;
         if self.in_step && !self.carry.is_empty() {
@@ -43,7 +45,8 @@ impl PacketSync {
             self.carry.extend_from_slice(head);
             rest = tail;
             let Some(whole) = self.carry.first_chunk() else { return Ok(()) };
-            packet(whole);
+            packet(self.offset, whole);
+            self.offset += PACKET_BYTES as u64;
             self.carry.clear();
         }
         if self.in_step {
@@ -60,20 +63,26 @@ impl PacketSync {
 
     /// The stream ends: what is left is no packet.
     pub(super) fn finish(&mut self) {
-        self.skipped_bytes += self.carry.len() as u64;
+        self.pass_over(self.carry.len());
         self.carry.clear();
         self.in_step = false;
+    }
+
+    fn pass_over(&mut self, bytes: usize) {
+        self.skipped_bytes += bytes as u64;
+        self.offset += bytes as u64;
     }
 
     /// Passes packets on as long as they begin with the sync byte; returns what is left.
     fn walk<'a>(
         &mut self,
         mut bytes: &'a [u8],
-        packet: &mut impl FnMut(&[u8; PACKET_BYTES]),
+        packet: &mut impl FnMut(u64, &[u8; PACKET_BYTES]),
     ) -> &'a [u8] {
         while bytes.first().is_some_and(|first| *first == SYNC_BYTE) {
             let Some((whole, rest)) = bytes.split_first_chunk() else { return bytes };
-            packet(whole);
+            packet(self.offset, whole);
+            self.offset += PACKET_BYTES as u64;
             bytes = rest;
         }
         if !bytes.is_empty() {
@@ -86,10 +95,10 @@ impl PacketSync {
     fn search(
         &mut self,
         mut window: &[u8],
-        packet: &mut impl FnMut(&[u8; PACKET_BYTES]),
+        packet: &mut impl FnMut(u64, &[u8; PACKET_BYTES]),
     ) -> Result<(), TsError> {
         while let Some(at) = find(window, PACKET_BYTES, SYNCS) {
-            self.skipped_bytes += at as u64;
+            self.pass_over(at);
             self.searched_bytes = 0;
             self.in_step = true;
             window = self.walk(window.get(at..).unwrap_or_default(), packet);
@@ -101,7 +110,7 @@ impl PacketSync {
         let other = OTHER_SIZES.into_iter().find(|size| find(window, *size, OTHER_SYNCS).is_some());
         let passed = window.len().saturating_sub(LOOK_AHEAD_BYTES);
         self.carry.extend_from_slice(window.get(passed..).unwrap_or_default());
-        self.skipped_bytes += passed as u64;
+        self.pass_over(passed);
         self.searched_bytes += passed;
         if let Some(size) = other {
             return Err(TsError::PacketBytes(size));
@@ -141,7 +150,10 @@ mod tests {
         let (mut sync, mut found) = (PacketSync::default(), Vec::new());
         let mut result = Ok(());
         for piece in bytes.chunks(piece) {
-            result = result.and(sync.push(piece, |packet| found.push(packet[1])));
+            result = result.and(sync.push(piece, |offset, packet| {
+                assert_eq!(bytes.get(offset as usize..).unwrap().first_chunk(), Some(packet));
+                found.push(packet[1]);
+            }));
         }
         (found, sync, result)
     }
