@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::announce::Announcer;
 use super::{Damage, Ignored, Output, Stamps};
 use crate::codec::{aac, ac3, latm, mp3, opus};
+use crate::container::announce::Announcer;
 use crate::container::ts::opus::{Control, control};
 use crate::container::ts::stream_type::Format;
 use crate::media::{AudioInfo, Codec, Frame, FrameKind, Timestamp, Track};
