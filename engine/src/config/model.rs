@@ -192,6 +192,29 @@ pub enum SecondPublisher {
     Takeover,
 }
 
+/// Which apps have something done for all their streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AlwaysFor {
+    /// None.
+    NoApp,
+    /// All.
+    EveryApp,
+    /// These.
+    Apps(Vec<String>),
+}
+
+impl AlwaysFor {
+    /// The app is one of them.
+    #[must_use]
+    pub fn contains(&self, app: &str) -> bool {
+        match self {
+            Self::NoApp => false,
+            Self::EveryApp => true,
+            Self::Apps(apps) => apps.iter().any(|name| name == app),
+        }
+    }
+}
+
 /// `http/*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
@@ -213,6 +236,8 @@ pub struct Http {
     pub dash: bool,
     /// HLS of a stream is CMAF with parts unless a request says otherwise.
     pub hls_cmaf: bool,
+    /// Whose segments are made without a request.
+    pub segment_always: AlwaysFor,
     /// Length of segments.
     pub segment: Duration,
     /// Length of parts.

@@ -312,6 +312,13 @@ const HTTP: &[Opt] = &[
          A request chooses with ?format=ts or ?format=fmp4.",
     ),
     opt(
+        "http/hlsalways",
+        Names,
+        "false",
+        "Segments of HLS and DASH are made without a request: true, false, or the apps whose \
+         streams begin at once. Costs memory and time for streams that nobody watches.",
+    ),
+    opt(
         "http/api_allow",
         Networks,
         "*",

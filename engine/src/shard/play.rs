@@ -14,6 +14,7 @@ use crate::stream::{
     AWAIT_KEYFRAME, Appended, Container, Format, PAUSED, Viewer, WireLimits, merge_of_query,
     wire_millis,
 };
+use crate::timeshift::delay_of_query;
 
 impl Shard {
     /// A session wants to play.
@@ -24,6 +25,15 @@ impl Shard {
             Err(refusal) => return self.command(token, Command::Reject(refusal)),
         };
         let conn = &self.plane.conns[slot];
+        // The door of HTTP has seen to it that it is played so late.
+        let key = match conn.protocol {
+            Protocol::Live(_) => match delay_of_query(&request.query) {
+                Ok(0) => key,
+                Ok(delay_s) => key.delayed(delay_s),
+                Err(_) => return self.command(token, Command::Reject(Refusal::BadName)),
+            },
+            Protocol::Rtmp | Protocol::Http => key,
+        };
         let container = match conn.protocol {
             Protocol::Rtmp => Container::Rtmp { message_stream_id: request.message_stream_id },
             Protocol::Http => Container::Flv,

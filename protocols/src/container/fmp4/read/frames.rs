@@ -81,8 +81,7 @@ mod tests {
         assert!(frames.windows(2).all(|pair| pair[0].dts <= pair[1].dts));
         for video in [true, false] {
             let went_in = source.frames.iter().filter(|frame| frame.kind.is_video() == video);
-            let went_in: Vec<_> =
-                went_in.filter(|frame| frame.kind != FrameKind::Data).collect();
+            let went_in: Vec<_> = went_in.filter(|frame| frame.kind != FrameKind::Data).collect();
             let came_out: Vec<_> =
                 frames.iter().filter(|frame| frame.kind.is_video() == video).collect();
             assert_eq!(went_in.len(), came_out.len());
