@@ -10,4 +10,5 @@ mod record;
 mod segments;
 mod slow;
 mod start;
+mod timeshift;
 mod vod;

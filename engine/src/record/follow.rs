@@ -127,7 +127,7 @@ impl Follower {
     ///
     /// # Errors
     /// What the system says, `InvalidData` for media that is not what its index says.
-    pub fn next(&mut self) -> io::Result<Option<Stretch>> {
+    pub fn read_on(&mut self) -> io::Result<Option<Stretch>> {
         loop {
             if let Some(&pair) = self.piece.index.pairs.get(self.next) {
                 let stretch = self.read(&pair)?;
@@ -138,7 +138,8 @@ impl Follower {
             // In this order: what was written before the writer let go is read before the next
             // piece is looked for.
             let is_over = self.piece.index.ended || !is_being_written(&self.media);
-            if !self.grow()? && !(is_over && self.turn_page()?) {
+            let has_more = self.grow()? || (is_over && self.turn_page()?);
+            if !has_more {
                 return Ok(None);
             }
         }

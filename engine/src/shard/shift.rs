@@ -72,7 +72,9 @@ impl Shifts {
         // Late answers find no question and are dropped.
         let Some(question) = self.open.get_mut(&question) else { return };
         question.answer = Some(answer);
-        question.waker.take().map(Waker::wake);
+        if let Some(waker) = question.waker.take() {
+            waker.wake();
+        }
     }
 }
 
@@ -326,7 +328,7 @@ impl Player<'_> {
         let mut now = clock::now();
         let wants_more = self.schedule.wants_more_at().is_none_or(|at| at <= now);
         if wants_more && self.look_at <= now {
-            match source.next(self.shard).await {
+            match source.read_on(self.shard).await {
                 Ok(Some(mut stretch)) => {
                     stretch.broken |= self.is_away();
                     self.schedule.add(stretch, clock::now(), clock::unix_millis());

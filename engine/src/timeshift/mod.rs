@@ -58,7 +58,7 @@ pub enum Source {
     /// The recording; it is away while the disk is waited for.
     Recording(Option<Box<Follower>>),
     /// Segments in memory.
-    Window(Window),
+    Window(Box<Window>),
 }
 
 impl Source {
@@ -83,7 +83,7 @@ impl Source {
             Err(unreached) => unreached,
         };
         let held = match Window::open(shard, live, from_ms).await {
-            Ok(window) => return Ok(Self::Window(window)),
+            Ok(window) => return Ok(Self::Window(Box::new(window))),
             Err(Some(unreached)) => unreached,
             Err(None) => return Err(Refused::NotFound),
         };
@@ -99,19 +99,19 @@ impl Source {
     ///
     /// # Errors
     /// The recording cannot be read any more.
-    pub async fn next(&mut self, shard: &Rc<RefCell<Shard>>) -> io::Result<Option<Stretch>> {
+    pub async fn read_on(&mut self, shard: &Rc<RefCell<Shard>>) -> io::Result<Option<Stretch>> {
         match self {
             Self::Recording(away) => {
                 let mut follower = away.take().ok_or(io::ErrorKind::BrokenPipe)?;
                 let read = move || {
-                    let next = follower.next();
+                    let next = follower.read_on();
                     (follower, next)
                 };
                 let (follower, next) = glommio::executor().spawn_blocking(read).await;
                 *away = Some(follower);
                 next
             }
-            Self::Window(window) => window.next(shard).await,
+            Self::Window(window) => window.read_on(shard).await,
         }
     }
 }

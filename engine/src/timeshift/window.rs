@@ -57,7 +57,7 @@ impl Window {
     ///
     /// # Errors
     /// A part is not what this server writes.
-    pub async fn next(&mut self, shard: &Rc<RefCell<Shard>>) -> io::Result<Option<Stretch>> {
+    pub async fn read_on(&mut self, shard: &Rc<RefCell<Shard>>) -> io::Result<Option<Stretch>> {
         let Ok(snapshot) = newest(shard, &self.key).await else { return Ok(None) };
         if snapshot.epoch != self.epoch {
             self.restart(&snapshot);

@@ -4,7 +4,7 @@ use super::*;
 
 /// The next stretches, as far as they have been written.
 fn rest(follower: &mut Follower) -> Vec<Stretch> {
-    std::iter::from_fn(|| follower.next().unwrap()).collect()
+    std::iter::from_fn(|| follower.read_on().unwrap()).collect()
 }
 
 fn payloads(stretches: &[Stretch], video: bool) -> Vec<Bytes> {
@@ -48,7 +48,7 @@ fn pieces_are_followed_without_a_seam_on_the_publisher_s_timeline() {
     for after_ms in [500, 3200, 6500, 9900] {
         let from = begin + after_ms;
         let mut follower = Follower::open(&library, &place(), from, begin + 13_000).unwrap();
-        let stretch = follower.next().unwrap().unwrap();
+        let stretch = follower.read_on().unwrap().unwrap();
         assert_eq!(
             stretch.frames.iter().find(|f| f.kind.is_video()).unwrap().kind,
             protocols::media::FrameKind::Keyframe
@@ -77,7 +77,7 @@ fn what_is_being_written_comes_when_it_is_whole() {
         let mut all = rest(&mut follower);
         let before = payloads(&all, true).len();
         assert!((25..75).contains(&before), "{before}");
-        assert!(follower.next().unwrap().is_none(), "the rest is in the making");
+        assert!(follower.read_on().unwrap().is_none(), "the rest is in the making");
         clip.play(&mut recorder, 3..6, start);
         recorder.take(&MediaItem::Offline, start);
         drop(recorder);
