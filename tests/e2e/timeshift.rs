@@ -118,6 +118,12 @@ fn segments_in_memory_are_the_same_stream_so_much_later() {
     let config = Config::default().set("http/hlsalways", "live");
     let Some((server, _publisher)) = live(&config, Clip::Canary) else { return };
     side_by_side(&server, 12);
+    // Eleven segments of a second are held, one of which is about to go.
+    let status = |delay_s| http::get(server.http, &format!("/live/{NAME}.m3u8?delay={delay_s}"));
+    let refused = status(11);
+    assert_eq!(refused.status, 404, "{}", refused.text());
+    assert!(refused.text().contains(" 10 s only") || refused.text().contains(" 9 s only"));
+    assert_eq!(status(9).status, 200);
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Source {
             Ok(follower) => return Ok(Self::Recording(Some(Box::new(follower)))),
             Err(unreached) => unreached,
         };
-        let held = match Window::open(shard, live, from_ms).await {
+        let held = match Window::open(shard, live, from_ms, now_ms).await {
             Ok(window) => return Ok(Self::Window(Box::new(window))),
             Err(Some(unreached)) => unreached,
             Err(None) => return Err(Refused::NotFound),

@@ -33,7 +33,9 @@ pub struct Window {
 }
 
 impl Window {
-    /// Begins at the newest keyframe at that moment or before (Unix milliseconds).
+    /// Begins at the newest keyframe at a moment or before, `now_ms` being the present (Unix
+    /// milliseconds). Whoever asks has segments made, if they are not: a stream that is asked for
+    /// again a while later reaches back further.
     ///
     /// # Errors
     /// The window does not reach back so far; `None`: nobody publishes the stream.
@@ -41,14 +43,22 @@ impl Window {
         shard: &Rc<RefCell<Shard>>,
         key: StreamKey,
         from_ms: u64,
+        now_ms: u64,
     ) -> Result<Self, Option<Unreached>> {
         let snapshot = newest(shard, &key).await.map_err(|absent| match absent {
             Absent::NotFound => None,
             Absent::Late | Absent::Overloaded => Some(Unreached::Nothing),
         })?;
-        let oldest = snapshot.segments.iter().find(|segment| is_start(segment));
-        let late = oldest.map_or(Unreached::Nothing, |oldest| Unreached::Since(clock_of(oldest)));
-        let sequence = start_at(&snapshot, from_ms).ok_or(Some(late))?;
+        let held = {
+            let http = &shard.borrow().config.http;
+            http.segments_listed + http.segments_kept
+        };
+        let since = since(&snapshot, held, now_ms).ok_or(Some(Unreached::Nothing))?;
+        let late = Some(Unreached::Since(since));
+        if from_ms < since {
+            return Err(late);
+        }
+        let sequence = start_at(&snapshot, from_ms).ok_or(late)?;
         let (epoch, part, movie, broken) = (snapshot.epoch, 0, None, false);
         Ok(Self { key, epoch, sequence, part, movie, broken, reached_ms: from_ms })
     }
@@ -128,6 +138,18 @@ async fn newest(shard: &Rc<RefCell<Shard>>, key: &StreamKey) -> Result<Arc<Snaps
     snapshot(shard, key.clone(), Packaging::Cmaf, Wanted::Known, OWNER_WAIT).await
 }
 
+/// Since when there is something that will not have gone by the time it is due, when so many
+/// segments are held: one of them is being read while the next is forgotten.
+fn since(snapshot: &Snapshot, held: usize, now_ms: u64) -> Option<u64> {
+    let oldest = snapshot.segments.iter().find(|segment| is_start(segment))?;
+    let whole = snapshot.segments.iter().map(|segment| segment.duration);
+    let count = u32::try_from(snapshot.segments.len()).unwrap_or(u32::MAX);
+    let usual = whole.sum::<Duration>() / count.max(1);
+    let reach = usual.saturating_mul(u32::try_from(held.saturating_sub(1)).unwrap_or(u32::MAX));
+    let reach_ms = u64::try_from(reach.as_millis()).unwrap_or(u64::MAX);
+    Some(clock_of(oldest).max(now_ms.saturating_sub(reach_ms)))
+}
+
 /// The newest segment that decoding can start at and that begins at that moment or before.
 fn start_at(snapshot: &Snapshot, from_ms: u64) -> Option<u64> {
     let begins = |segment: &&Arc<Segment>| is_start(segment) && clock_of(segment) <= from_ms;
@@ -141,4 +163,77 @@ fn is_start(segment: &Segment) -> bool {
 /// Wall clock of its first sample, Unix milliseconds.
 fn clock_of(segment: &Segment) -> u64 {
     u64::try_from(segment.program_date_time_ms).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::{Era, Piece, Targets};
+    use bytes::Bytes;
+
+    const BEGIN_MS: u64 = 1_700_000_000_000;
+
+    /// Segments of a second; decoding can start at every second one.
+    fn snapshot(count: u64) -> Snapshot {
+        let empty = Bytes::new;
+        let init = Arc::new(Init {
+            id: 0,
+            tracks: Arc::default(),
+            both: empty(),
+            video: empty(),
+            audio: empty(),
+        });
+        let second = Duration::from_secs(1);
+        let segment = |sequence: u64| {
+            let at_ms = i64::try_from(sequence * 1000).unwrap();
+            let part = Part {
+                duration: second,
+                independent: sequence.is_multiple_of(2),
+                video: Piece::default(),
+                audio: Piece::default(),
+                joint: None,
+            };
+            Arc::new(Segment {
+                sequence,
+                start: Timestamp::from_millis(at_ms),
+                duration: second,
+                program_date_time_ms: i64::try_from(BEGIN_MS).unwrap() + at_ms,
+                discontinuity: false,
+                era: Era { index: 0, media_start: Timestamp::ZERO, start_ms: 0 },
+                init: Arc::clone(&init),
+                parts: vec![part],
+            })
+        };
+        Snapshot {
+            packaging: Packaging::Cmaf,
+            epoch: 1,
+            origin_ms: 0,
+            delay: Duration::ZERO,
+            targets: Targets { segment_s: 1, part: second },
+            segments: (0..count).map(segment).collect(),
+            listed: 7,
+            discontinuity_sequence: 0,
+            open: None,
+            next_sequence: count,
+            inits: vec![init],
+            ended: false,
+        }
+    }
+
+    #[test]
+    fn it_begins_at_the_keyframe_at_or_before_a_moment() {
+        let snapshot = snapshot(7);
+        let at = |after_ms: u64| start_at(&snapshot, BEGIN_MS + after_ms);
+        assert_eq!((at(0), at(1999), at(2000), at(60_000)), (Some(0), Some(0), Some(2), Some(6)));
+        assert_eq!(start_at(&snapshot, BEGIN_MS - 1), None);
+    }
+
+    #[test]
+    fn it_reaches_back_to_its_beginning_but_never_to_what_is_about_to_go() {
+        let young = snapshot(4);
+        assert_eq!(since(&young, 11, BEGIN_MS + 4000), Some(BEGIN_MS));
+        let full = snapshot(11);
+        assert_eq!(since(&full, 11, BEGIN_MS + 11_000), Some(BEGIN_MS + 1000));
+        assert_eq!(since(&snapshot(0), 11, BEGIN_MS), None);
+    }
 }
