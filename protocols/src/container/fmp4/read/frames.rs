@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Movie, ReadError, Scanner, Step, Stop};
+use super::{MOOF_SAMPLES_MAX, Movie, ReadError, Scanner, Step, Stop};
 use crate::container::fmp4::TrackKind;
 use crate::media::Frame;
 
@@ -13,7 +13,8 @@ impl Movie {
     /// times and kinds are those of [`Movie::frame`].
     ///
     /// # Errors
-    /// A fragment is cut short, is no fragment, or points beyond `bytes`.
+    /// A fragment is cut short, is no fragment, or points beyond `bytes`; they hold more than
+    /// [`MOOF_SAMPLES_MAX`] samples together.
     pub fn frames(&self, bytes: &Bytes) -> Result<Vec<Frame>, ReadError> {
         const BAD: ReadError = ReadError::BadBox(*b"moof");
         let mut scanner = Scanner::new(bytes.len() as u64);
@@ -28,6 +29,10 @@ impl Movie {
                 // All the bytes there are were given.
                 Step::Done { .. } | Step::Read { .. } => return Err(BAD),
             };
+            let samples: usize = found.tracks.iter().map(|track| track.samples.len()).sum();
+            if frames.len() + samples > MOOF_SAMPLES_MAX as usize {
+                return Err(ReadError::TooLarge);
+            }
             for track in &found.tracks {
                 let Some(kind) = self.kind(track.track_id) else { continue };
                 for sample in &track.samples {
