@@ -17,6 +17,7 @@
 //! * [`stream`]: logs, wires, owners, timelines; no sockets. [`plane`]: the sockets; no protocols.
 //! * [`conn`]: one connection. [`service`]: how a listener's connections become sessions.
 //! * [`record`]: recordings: files of live streams, and what of them is played.
+//! * [`timeshift`]: streams played later than live, from recordings or segments.
 //! * [`segment`]: what HLS and DASH list, cut on the owner shard, read by every shard.
 //! * [`http`]: pages, API, metrics, playlists and segments, files, and the door of endless bodies.
 //! * [`net`]: system calls, TLS, pre-flight. [`observe`]: counters and the log.
@@ -49,3 +50,4 @@ pub mod server;
 pub mod service;
 pub mod shard;
 pub mod stream;
+pub mod timeshift;

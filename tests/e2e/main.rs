@@ -10,5 +10,6 @@ mod record;
 mod segments;
 mod slow;
 mod start;
+mod timeshift;
 mod variants;
 mod vod;

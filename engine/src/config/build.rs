@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Problem};
 use super::model::{
-    Config, Cores, EgressMode, Engine, HostPort, Http, Limits, Listed, MergeWindow, Nat, Record,
-    Rtmp, Rtsp, SecondPublisher, Secret, Sock, Ssl,
+    AlwaysFor, Config, Cores, EgressMode, Engine, HostPort, Http, Limits, Listed, MergeWindow, Nat,
+    Record, Rtmp, Rtsp, SecondPublisher, Secret, Sock, Ssl,
 };
 use super::options::Value;
 use super::read::Values;
@@ -127,6 +127,7 @@ fn http(values: &Values, base_dir: &Path) -> Http {
         dash: values.bool("rtmp/hasdash"),
         hls_cmaf: values.text("http/hlsformat") == "fmp4",
         hls_variants: values.list("http/hlsvariants"),
+        segment_always: segment_always(values.list("http/hlsalways")),
         segment: values.time("http/hlsduration"),
         part: values.time("http/hlspart"),
         segments_listed: values.size("http/hlssegment"),
@@ -140,6 +141,16 @@ fn http(values: &Values, base_dir: &Path) -> Http {
         head_timeout: values.time("http/head_timeout"),
         keepalive_timeout: values.time("http/keepalive"),
         api_allow: values.list("http/api_allow"),
+    }
+}
+
+/// A word, or names of apps; a word among names is an app of that name.
+fn segment_always(words: Vec<String>) -> AlwaysFor {
+    match words.as_slice() {
+        [] => AlwaysFor::NoApp,
+        [word] if word == "false" => AlwaysFor::NoApp,
+        [word] if word == "true" => AlwaysFor::EveryApp,
+        _ => AlwaysFor::Apps(words),
     }
 }
 

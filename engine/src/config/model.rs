@@ -231,6 +231,29 @@ pub enum SecondPublisher {
     Takeover,
 }
 
+/// Which apps have something done for all their streams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AlwaysFor {
+    /// None.
+    NoApp,
+    /// All.
+    EveryApp,
+    /// These.
+    Apps(Vec<String>),
+}
+
+impl AlwaysFor {
+    /// The app is one of them.
+    #[must_use]
+    pub fn contains(&self, app: &str) -> bool {
+        match self {
+            Self::NoApp => false,
+            Self::EveryApp => true,
+            Self::Apps(apps) => apps.iter().any(|name| name == app),
+        }
+    }
+}
+
 /// `http/*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
@@ -254,6 +277,8 @@ pub struct Http {
     pub hls_cmaf: bool,
     /// Endings of the names of renditions of one stream.
     pub hls_variants: Vec<String>,
+    /// Whose segments are made without a request.
+    pub segment_always: AlwaysFor,
     /// Length of segments.
     pub segment: Duration,
     /// Length of parts.

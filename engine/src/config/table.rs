@@ -360,6 +360,13 @@ const HTTP: &[Opt] = &[
          that are.",
     ),
     opt(
+        "http/hlsalways",
+        Names,
+        "false",
+        "Segments of HLS and DASH are made without a request: true, false, or the apps whose \
+         streams begin at once. Costs memory and time for streams that nobody watches.",
+    ),
+    opt(
         "http/api_allow",
         Networks,
         "*",

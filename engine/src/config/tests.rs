@@ -312,3 +312,18 @@ fn any_bytes_give_a_configuration_or_a_sentence() {
         fuzz_xml(&data);
     }
 }
+
+#[test]
+fn segments_are_made_always_for_all_or_some_apps() {
+    let always = |text: &str| {
+        let config = inside(&format!("<http><hlsalways>{text}</hlsalways></http>")).expect(text);
+        ["live", "rec", "true"].map(|app| config.http.segment_always.contains(app))
+    };
+    assert_eq!(always(""), [false; 3]);
+    assert_eq!(always("false"), [false; 3]);
+    assert_eq!(always("none"), [false; 3]);
+    assert_eq!(always("true"), [true; 3]);
+    assert_eq!(always("live"), [true, false, false]);
+    assert_eq!(always("rec, true"), [false, true, true]);
+    assert!(inside("<http><hlsalways>live/x</hlsalways></http>").is_err());
+}

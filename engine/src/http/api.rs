@@ -15,6 +15,7 @@ use crate::http::urls::{self, Addressed};
 use crate::observe::Viewers;
 use crate::segment::{Packaging, Snapshot};
 use crate::shard::{Absent, Wanted};
+use crate::timeshift::Refused;
 
 /// Where the HTTP service gets its answers; implemented by the engine on each shard.
 pub trait Backend {
@@ -27,6 +28,8 @@ pub trait Backend {
         patience: Duration,
     ) -> BoxedLocal<Result<Arc<Snapshot>, Absent>>;
 
+    /// Has a stream played so much later than live as its key says.
+    fn shift(&self, key: StreamKey) -> BoxedLocal<Result<(), Refused>>;
     /// The configuration in force.
     fn config(&self) -> Arc<Config>;
     /// Every live stream of the server, gathered from all shards.

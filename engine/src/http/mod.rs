@@ -8,6 +8,7 @@ mod access;
 pub mod api;
 mod body;
 mod conditional;
+mod delay;
 mod file_body;
 mod files;
 #[cfg(test)]

@@ -12,7 +12,9 @@ use crate::http::respond::{self, READ_ONLY, READ_ONLY_CORS, Reply};
 use crate::http::server::{MediaKind, MediaRequest};
 use crate::http::urls::{self, Addressed};
 use crate::http::websocket::{self, UpgradeError};
-use crate::http::{HttpContext, access, api, files, live_head, metrics_route, rec, segments, vod};
+use crate::http::{
+    HttpContext, access, api, delay, files, live_head, metrics_route, rec, segments, vod,
+};
 
 /// Bytes of the caller's own name that are kept.
 const AGENT_BYTES_MAX: usize = 128;
@@ -70,6 +72,17 @@ where
         return Routed::Reply(reply);
     }
     if let Some(live) = live_head::parse(&path, query, &config) {
+        if *method == Method::GET
+            && let Ok(key) = config.stream_key(&at.host, &live.app, &live.name)
+        {
+            let begun = match delay::key_of_query(key, query) {
+                Ok(key) => delay::begin(ctx, &key).await,
+                Err(reply) => Err(reply),
+            };
+            if let Err(reply) = begun {
+                return Routed::Reply(reply);
+            }
+        }
         return media(caller, request, at, live);
     }
     if vod::owns(&path) {

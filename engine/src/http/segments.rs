@@ -78,6 +78,16 @@ pub(super) async fn answer(
     let Ok(key) = config.stream_key(&at.host, app, name) else {
         return Some(absent(Absent::NotFound));
     };
+    let key = match super::delay::key_of_query(key, query) {
+        Ok(key) => key,
+        Err(reply) => return Some(reply),
+    };
+    // Its files are there when its playlist is.
+    if !matches!(asked, Asked::File(..))
+        && let Err(reply) = super::delay::begin(ctx, &key).await
+    {
+        return Some(reply);
+    }
     let folder = name.rsplit('/').next().unwrap_or(name);
     let request = Request { ctx, config, key, folder, query, headers };
     let mut reply = match asked {

@@ -8,6 +8,7 @@ use crate::net::tls::{Purpose, TlsContext};
 use crate::observe::Viewers;
 use crate::segment::{Packaging, Snapshot};
 use crate::shard::{Absent, Wanted};
+use crate::timeshift::Refused;
 use futures_lite::future::BoxedLocal;
 use glommio::LocalExecutorBuilder;
 use glommio::timer::Timer;
@@ -35,6 +36,11 @@ impl Backend for Fake {
         _: Duration,
     ) -> BoxedLocal<Result<Arc<Snapshot>, Absent>> {
         Box::pin(async { Err(Absent::NotFound) })
+    }
+    fn shift(&self, key: StreamKey) -> BoxedLocal<Result<(), Refused>> {
+        // Nothing reaches back as far as a minute.
+        let reach = if key.delay_s() < 60 { Ok(()) } else { Err(Refused::Reach(12)) };
+        Box::pin(async move { reach })
     }
     fn streams(&self) -> BoxedLocal<Vec<StreamInfo>> {
         let video = Track {
@@ -284,6 +290,34 @@ fn websocket_requests_reach_the_plane_or_are_refused() {
     let old = raw(server.port, request("8", key).as_bytes());
     assert!(old.starts_with("HTTP/1.1 426") && old.contains("sec-websocket-version: 13"), "{old}");
     assert!(raw(server.port, request("13", "short").as_bytes()).starts_with("HTTP/1.1 400"));
+}
+
+#[test]
+fn what_is_not_kept_so_long_is_refused_before_the_plane() {
+    let server = start("delay");
+    let get = |path: &str, more: &str| {
+        raw(server.port, format!("GET {path} HTTP/1.1\r\nHost: h\r\n{more}\r\n").as_bytes())
+    };
+    assert!(get("/live/x.flv?delay=30", "").ends_with(MEDIA_BODY));
+    let (request, _) = server.media.recv_timeout(Duration::from_secs(5)).unwrap();
+    assert_eq!(request.query, "delay=30");
+    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    for (path, more) in [
+        ("/live/x.flv?delay=60", ""),
+        ("/live/x.ts?delay=86400&token=1", ""),
+        ("/live/x.flv?delay=60", upgrade),
+        ("/live/x.m3u8?delay=60", ""),
+        ("/rec/x.mpd?delay=60", ""),
+    ] {
+        let reply = get(path, &format!("{more}Connection: close\r\n"));
+        assert!(reply.starts_with("HTTP/1.1 404"), "{path}: {reply}");
+        assert!(reply.contains("kept for 12 s only") && reply.contains("allow-origin: *"));
+    }
+    for path in ["/live/x.flv?delay=x", "/live/x.m3u8?delay=-1", "/live/x.mpd?delay=86401"] {
+        let reply = get(path, "Connection: close\r\n");
+        assert!(reply.starts_with("HTTP/1.1 400") && reply.contains("seconds"), "{path}: {reply}");
+    }
 }
 
 #[test]

@@ -201,6 +201,7 @@ mod tests {
             next_sequence: 0,
             inits: Vec::new(),
             ended: false,
+            delay: Duration::ZERO,
         })
     }
 }

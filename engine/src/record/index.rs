@@ -144,22 +144,34 @@ impl Index {
         if u64::from(header.init_bytes) > media_bytes {
             return None;
         }
-        for record in records.iter().take(RECORDS_MAX) {
+        index.extend(records, media_bytes);
+        Some(index)
+    }
+
+    /// Records it holds, the header included: what is appended to it begins behind them.
+    #[must_use]
+    pub(crate) fn records(&self) -> usize {
+        1 + self.pairs.len() + self.gaps.len() + usize::from(self.ended)
+    }
+
+    /// Takes the records that follow, as far as they hold for a media file of `media_bytes`.
+    pub(crate) fn extend(&mut self, records: &[[u8; RECORD_BYTES]], media_bytes: u64) {
+        let room = RECORDS_MAX.saturating_sub(self.pairs.len() + self.gaps.len());
+        for record in records.iter().take(room) {
             match Entry::decode(record) {
-                Some(Entry::Pair(pair)) if index.follows(&pair, media_bytes) => {
-                    index.pairs.push(pair);
+                Some(Entry::Pair(pair)) if self.follows(&pair, media_bytes) => {
+                    self.pairs.push(pair);
                 }
                 Some(Entry::Gap { reason, unix_ms }) => {
-                    index.gaps.push(Gap { before: index.pairs.len(), reason, unix_ms });
+                    self.gaps.push(Gap { before: self.pairs.len(), reason, unix_ms });
                 }
-                Some(Entry::End { media_bytes }) if media_bytes == index.media_bytes() => {
-                    index.ended = true;
-                    break;
+                Some(Entry::End { media_bytes }) if media_bytes == self.media_bytes() => {
+                    self.ended = true;
+                    return;
                 }
-                _ => break,
+                _ => return,
             }
         }
-        Some(index)
     }
 
     fn follows(&self, pair: &Pair, media_bytes: u64) -> bool {

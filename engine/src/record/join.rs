@@ -18,7 +18,7 @@ use super::name::{PieceName, Place};
 use super::piece::{Piece, Span, nanos, part};
 
 /// Pieces of one session follow each other without a break if no more lies between them.
-const BREAK_MIN_NANOS: i64 = 1_500_000_000;
+pub(super) const BREAK_MIN_NANOS: i64 = 1_500_000_000;
 /// The head of a fragment: `prft`, and `moof` as far as its decode time.
 const HEAD_BYTES: usize = 128;
 
@@ -228,7 +228,7 @@ impl Timeline {
 }
 
 /// When the first of these pairs begins, whichever of its tracks is first.
-fn start(piece: &Piece, pairs: &[Pair]) -> i64 {
+pub(super) fn start(piece: &Piece, pairs: &[Pair]) -> i64 {
     let times = TRACKS.into_iter().filter_map(|track| {
         let first = pairs.iter().map(|pair| part(pair, track)).find(|part| part.bytes > 0)?;
         Some(nanos(first.time, piece.timescale(track).max(1)))

@@ -156,7 +156,11 @@ impl Library {
     }
 
     /// Pieces whose names say that they may lie in the window, and the one before them.
-    fn candidates(&self, place: &Place, window: &Range<u64>) -> Result<Vec<PieceName>, LoadError> {
+    pub(super) fn candidates(
+        &self,
+        place: &Place,
+        window: &Range<u64>,
+    ) -> Result<Vec<PieceName>, LoadError> {
         let from = PieceName::at(window.start.saturating_sub(NAME_SLACK_MS));
         let to = PieceName::at(window.end.saturating_add(NAME_SLACK_MS));
         let (mut before, mut found) = (None, Vec::new());
@@ -179,7 +183,7 @@ impl Library {
         Ok(before.into_iter().chain(found).collect())
     }
 
-    fn day(&self, place: &Place, day: Date) -> io::Result<Directory> {
+    pub(super) fn day(&self, place: &Place, day: Date) -> io::Result<Directory> {
         self.root()?.descend(&format!("{}/{}", place.folder(), super::day_text(day)))
     }
 

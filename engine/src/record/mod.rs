@@ -3,6 +3,7 @@
 //! ```text
 //! owner shard:  stream ──▶ Recorder ──bounded queue──▶ writer (task of its own queue) ──▶ files
 //! HTTP task:    URL ──▶ Library (names, indexes) ──▶ playlist, manifest, or bytes of files
+//! time shift:   Library ──▶ Follower (index, file) ──▶ frames, while they are being recorded
 //! own thread:   recovery at the start, then retention
 //! ```
 //!
@@ -23,6 +24,7 @@
 //! against the file.
 
 mod disk;
+mod follow;
 mod hub;
 mod index;
 mod join;
@@ -42,12 +44,13 @@ mod tests;
 mod upkeep;
 mod writer;
 
+pub use follow::{Follower, Stretch, Unreached};
 pub use hub::Hub;
 pub use join::{JoinError, Joined, JoinedPart, Patch, Shift, join};
 pub use library::{Library, LoadError};
 pub use manifest::manifest;
 pub use name::{DEFAULT_VHOST, PieceName, Place, day_text, looks_like_day, parse_day, parse_time};
-pub use piece::{Piece, Span};
+pub use piece::{Piece, Span, movie_of_init};
 pub use playlist::{Tail, playlist};
 pub use recorder::Recorder;
 pub use segment::Segment;

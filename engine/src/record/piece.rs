@@ -212,6 +212,12 @@ pub(super) fn read_at_most(file: &File, buffer: &mut [u8], offset: u64) -> io::R
     Ok(filled)
 }
 
+/// The movie in an initialisation segment of both tracks, as this server writes it.
+#[must_use]
+pub fn movie_of_init(init: &Bytes) -> Option<Movie> {
+    movie(init, init.len() as u64)
+}
+
 /// The movie in an initialisation segment.
 fn movie(init: &Bytes, media_bytes: u64) -> Option<Movie> {
     let mut at = 0usize;

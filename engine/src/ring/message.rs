@@ -9,6 +9,7 @@ use protocols::session::Refusal;
 use crate::observe::ShardReport;
 use crate::segment::{Packaging, Snapshot};
 use crate::stream::PublisherInfo;
+use crate::timeshift::Refused;
 
 /// Index of a shard, dense from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -189,6 +190,22 @@ pub enum ControlMessage {
         packaging: Packaging,
         /// `None`: nobody publishes it.
         snapshot: Option<Arc<Snapshot>>,
+    },
+    /// A shard has been asked for a stream that is played later than live: begin with it.
+    WantShift {
+        /// The delayed stream.
+        key: StreamKey,
+        /// Who asks.
+        from: ShardId,
+        /// Its question number.
+        question: u64,
+    },
+    /// The answer to [`ControlMessage::WantShift`].
+    ShiftAnswer {
+        /// The question number.
+        question: u64,
+        /// It plays, or cannot.
+        answer: Result<(), Refused>,
     },
     /// Stop: close listeners, tell peers, drain, return.
     Stop,

@@ -44,10 +44,12 @@ impl View<'_> {
         let listed = snapshot.listed();
         let depth: Duration = listed.iter().map(|segment| segment.duration).sum();
         let low_latency = self.low_latency;
+        let delay_ms = i64::try_from(snapshot.delay.as_millis()).unwrap_or(i64::MAX);
         let delay = if low_latency { snapshot.targets.part * LATENCY_PARTS } else { segment * 3 };
         Mpd {
             presentation: Presentation::Dynamic(Dynamic {
-                availability_start_time_ms: snapshot.origin_ms,
+                // A stream played later than live is there so much later.
+                availability_start_time_ms: snapshot.origin_ms.saturating_add(delay_ms),
                 publish_time_ms: self.now_ms,
                 minimum_update_period: Some(segment),
                 time_shift_buffer_depth: Some(depth),

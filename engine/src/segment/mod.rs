@@ -20,4 +20,4 @@ mod tests;
 mod transport;
 
 pub use segmenter::{Options, Segmenter};
-pub use store::{Era, Init, Packaging, Part, Segment, Snapshot, Targets, Track};
+pub use store::{Era, Init, Packaging, Part, Piece, Segment, Snapshot, Targets, Track};

@@ -36,6 +36,8 @@ pub struct Options {
     pub gop: Option<Duration>,
     /// Duration of a picture, when it is known.
     pub frame: Option<Duration>,
+    /// How long ago what comes now was received: the delay of a stream played later than live.
+    pub delay: Duration,
 }
 
 #[derive(Debug)]
@@ -131,7 +133,8 @@ impl Segmenter {
             MediaItem::Tracks(tracks) => self.set_tracks(tracks),
             MediaItem::Frame(ingested) => {
                 if self.anchor.is_none() {
-                    let ago = now.saturating_duration_since(ingested.at).as_millis();
+                    let ago = now.saturating_duration_since(ingested.at) + self.options.delay;
+                    let ago = ago.as_millis();
                     let wall = i128::from(unix_ms) - ago.cast_signed();
                     self.anchor =
                         Some((ingested.frame.dts, i64::try_from(wall).unwrap_or(i64::MAX)));
@@ -157,6 +160,7 @@ impl Segmenter {
             packaging: self.packaging,
             epoch: self.epoch,
             origin_ms: self.origin_ms.unwrap_or(0),
+            delay: self.options.delay,
             targets: self.cutter.unwrap_or(fallback).targets,
             segments: self.segments.iter().cloned().collect(),
             listed: self.listed,

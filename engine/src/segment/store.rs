@@ -170,6 +170,8 @@ pub struct Snapshot {
     pub epoch: u64,
     /// Wall clock of the first sample there ever was, Unix milliseconds.
     pub origin_ms: i64,
+    /// How much later than it was received each sample comes, as told by the stream's key.
+    pub delay: Duration,
     /// Announced lengths.
     pub targets: Targets,
     /// Whole segments, oldest first; the last [`Snapshot::listed`] of them are in playlists, the

@@ -87,6 +87,7 @@ fn options(gop: Option<Duration>) -> Options {
         kept: 2,
         gop,
         frame: Some(Duration::from_millis(40)),
+        delay: Duration::ZERO,
     }
 }
 
@@ -157,6 +158,24 @@ fn segments_of_a_second_in_parts_of_a_fifth() {
         let spans: Vec<_> = last.segments.iter().filter_map(|s| s.span(Track::Audio)).collect();
         assert!(spans.windows(2).all(|pair| pair[0].0 + pair[0].1 == pair[1].0), "{spans:?}");
     }
+}
+
+#[test]
+fn a_delayed_stream_keeps_the_wall_clock_of_the_live_one() {
+    let source = Source::new(H264_AAC);
+    let delay = Duration::from_secs(30);
+    let options = Options { delay, ..options(Some(GOP)) };
+    let mut segmenter = Segmenter::new(Packaging::Cmaf, options, 7);
+    let begin = [MediaItem::Online { merge_ms: None }, MediaItem::Tracks(source.tracks.clone())];
+    run(&mut segmenter, &begin, source.now);
+    let (last, _) = run(&mut segmenter, &source.items(5000, 3, 25), source.now);
+    let last = last.unwrap();
+    assert_eq!(last.segments[0].program_date_time_ms, 1_700_000_000_000 - 30_000);
+    let view = manifest::View { snapshot: &last, folder: "x", low_latency: false, now_ms: 0 };
+    // Players take what was published so much earlier for what is live now.
+    let text = view.render("delay=30");
+    assert!(text.contains("availabilityStartTime=\"2023-11-14T22:13:20"), "{text}");
+    assert!(text.contains("$Number$.m4s?delay=30"), "{text}");
 }
 
 #[test]

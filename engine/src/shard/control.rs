@@ -86,6 +86,12 @@ impl Shard {
             ControlMessage::Segments { key, packaging, snapshot } => {
                 self.on_segments(key, packaging, snapshot, now);
             }
+            ControlMessage::WantShift { key, from, question } => {
+                self.on_want_shift(key, from, question);
+            }
+            ControlMessage::ShiftAnswer { question, answer } => {
+                self.shifts.answer(question, answer);
+            }
             ControlMessage::Stop => self.stop(now),
             ControlMessage::Fault(fault) => act_out(fault),
         }

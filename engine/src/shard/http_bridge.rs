@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use futures_lite::future::BoxedLocal;
 use protocols::media::StreamKey;
 
-use super::{Absent, Ports, Wanted, ask_all, snapshot};
+use super::{Absent, Ports, Wanted, ask_all, shift, snapshot};
 use crate::clock;
 use crate::config::Config;
 use crate::conn::{CloseReason, Conn, ConnId, Protocol};
@@ -29,6 +29,7 @@ use crate::observe::Viewers;
 use crate::observe::{self, Process, ShardReport};
 use crate::segment::{Packaging, Snapshot};
 use crate::shard::{Shard, Shared};
+use crate::timeshift::Refused;
 
 /// First byte of a TLS record that carries a handshake (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -53,6 +54,11 @@ impl Backend for ShardBackend {
     ) -> BoxedLocal<Result<Arc<Snapshot>, Absent>> {
         let shard = Rc::clone(&self.shard);
         Box::pin(async move { snapshot(&shard, key, packaging, wanted, patience).await })
+    }
+
+    fn shift(&self, key: StreamKey) -> BoxedLocal<Result<(), Refused>> {
+        let shard = Rc::clone(&self.shard);
+        Box::pin(async move { shift(&shard, key).await })
     }
 
     fn streams(&self) -> BoxedLocal<Vec<StreamInfo>> {

@@ -14,6 +14,7 @@ mod pulse;
 mod recording;
 mod run;
 mod segments;
+mod shift;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,7 @@ pub use owner::owner_of;
 pub use pulse::Pulse;
 pub use run::run;
 pub use segments::{Absent, Feed, Wanted, snapshot};
+pub use shift::shift;
 
 /// Tells the seed of RTP sources from that of sessions.
 const RTP_SEED: u64 = 0x5254_5000;
@@ -117,6 +119,8 @@ pub struct Shard {
     pub asks: Asks,
     /// Segments of streams that are asked for here.
     shelves: segments::Shelves,
+    /// Streams played later than live that are read here, and questions about others.
+    shifts: shift::Shifts,
     /// Everything process-wide.
     pub shared: Shared,
     /// Bytes of streams held at the last tick, for the budget.
@@ -173,6 +177,7 @@ impl Shard {
             counters: Counters::default(),
             asks: Asks::default(),
             shelves: segments::Shelves::default(),
+            shifts: shift::Shifts::default(),
             held_bytes: 0,
             pulse: Pulse::new(now),
             stopping: None,
@@ -213,7 +218,9 @@ impl Shard {
     /// What this shard reports of itself.
     #[must_use]
     pub fn report(&self, streams_only: bool) -> ShardReport {
-        let streams = self.streams.iter().filter_map(|(_, stream)| self.snapshot(stream)).collect();
+        // What is played later is the same stream.
+        let live = self.streams.iter().filter(|(_, stream)| stream.key.delay_s() == 0);
+        let streams = live.filter_map(|(_, stream)| self.snapshot(stream)).collect();
         ShardReport {
             shard: self.id,
             counters: (!streams_only).then(|| Box::new(self.counters_with_recordings())),
@@ -264,7 +271,8 @@ impl Shard {
     }
 
     fn audience(&self, mirror: &Mirror) -> Audience {
-        let mut audience = Audience { key: mirror.key.clone(), viewers: Viewers::default() };
+        let (key, viewers) = (mirror.key.delayed(0), Viewers::default());
+        let mut audience = Audience { key, viewers };
         for (_, wire) in &mirror.wires {
             if let Container::Rtmp { .. } | Container::Rtp { .. } = wire.format.container {
                 audience.viewers.count(wire.format.container.name(), wire.viewers.len());

@@ -20,7 +20,7 @@ pub fn owner_of(key: &StreamKey, shards: usize) -> ShardId {
 
 impl Shard {
     /// The stream of a key, made when it is not there; `None` at the limit.
-    fn own(&mut self, key: &StreamKey, now: Instant) -> Option<usize> {
+    pub(super) fn own(&mut self, key: &StreamKey, now: Instant) -> Option<usize> {
         if let Some(&index) = self.stream_index.get(key) {
             return Some(index);
         }
@@ -40,7 +40,7 @@ impl Shard {
         self.held_bytes >= self.config.engine.shard_log_bytes
     }
 
-    fn stream_token(&self, index: usize) -> Token {
+    pub(super) fn stream_token(&self, index: usize) -> Token {
         let generation = self.streams[index].generation;
         Token { index: u32::try_from(index).expect("streams are limited"), generation }
     }
@@ -140,7 +140,7 @@ impl Shard {
     }
 
     /// Passes an item to our own mirror and once to every shard that has viewers.
-    fn distribute(&mut self, index: usize, item: MediaItem, now: Instant) {
+    pub(super) fn distribute(&mut self, index: usize, item: MediaItem, now: Instant) {
         let stream = &mut self.streams[index];
         let mirror = stream.mirror;
         for subscriber in &mut stream.subscribers {
@@ -233,6 +233,7 @@ impl Shard {
                 idle.push(index);
             }
         }
+        self.segment_always(now);
         for index in idle {
             let mut stream = self.streams.remove(index);
             self.stream_index.remove(&stream.key);

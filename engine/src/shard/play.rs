@@ -17,6 +17,7 @@ use crate::stream::{
     AWAIT_KEYFRAME, Appended, Container, Format, PAUSED, Viewer, Wire, WireLimits, merge_of_query,
     wire_millis,
 };
+use crate::timeshift::delay_of_query;
 
 /// Channels of the packets that leave as datagrams: nobody sees them.
 const DATAGRAM_CHANNELS: Channels = Channels { video: 0, audio: 2 };
@@ -59,7 +60,8 @@ impl Shard {
 
     fn request_stream(&mut self, slot: usize, request: &AccessRequest, wants: Wants, now: Instant) {
         let token = self.plane.token(slot);
-        let key = match self.resolve(request).and_then(|key| self.admit_player(slot, key)) {
+        let key = self.resolve(request).and_then(|key| self.delayed(slot, key, &request.query));
+        let key = match key.and_then(|key| self.admit_player(slot, key)) {
             Ok(key) => key,
             Err(refusal) => return self.command(token, Command::Reject(refusal)),
         };
@@ -69,6 +71,19 @@ impl Shard {
         self.mirrors[mirror].used_at = now;
         self.plane.conns[slot].role = Role::Waiting { mirror, since: now, wants };
         self.attach_waiting(mirror, now);
+    }
+
+    /// The stream as late as a viewer by HTTP asks for it; the door of HTTP has seen to it that it
+    /// is played so late.
+    fn delayed(&self, slot: usize, key: StreamKey, query: &str) -> Result<StreamKey, Refusal> {
+        match self.plane.conns[slot].protocol {
+            Protocol::Live(_) => match delay_of_query(query) {
+                Ok(0) => Ok(key),
+                Ok(delay_s) => Ok(key.delayed(delay_s)),
+                Err(_) => Err(Refusal::BadName),
+            },
+            Protocol::Rtmp | Protocol::Rtsp | Protocol::Http => Ok(key),
+        }
     }
 
     /// Whether one more may wait for a stream.

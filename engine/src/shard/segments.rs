@@ -15,9 +15,11 @@ use protocols::media::StreamKey;
 use super::owner_of;
 use crate::alarm::Alarm;
 use crate::clock;
+use crate::config::model::{AlwaysFor, Http};
 use crate::ring::{ControlMessage, MediaItem, ShardId};
 use crate::segment::{Options, Packaging, Segmenter, Snapshot};
 use crate::shard::Shard;
+use crate::stream::Stream;
 
 /// A stream that nobody has asked for so long is not segmented any more.
 const IDLE_MAX: Duration = Duration::from_secs(30);
@@ -38,6 +40,8 @@ pub struct Feed {
     segmenter: Segmenter,
     latest: Arc<Snapshot>,
     shards: Vec<ShardId>,
+    /// It goes on while nobody asks.
+    always: bool,
 }
 
 /// What this shard knows of one packaging of a stream.
@@ -235,6 +239,7 @@ impl Shard {
             kept: http.segments_kept,
             gop: stream.gop,
             frame: frame.or(stream.frame_duration()),
+            delay: Duration::from_secs(stream.key.delay_s().into()),
         };
         let unix_ms = clock::unix_millis();
         tracing::info!(key = %stream.key, ?packaging, "segments are made from now on");
@@ -245,8 +250,44 @@ impl Shard {
         }
         let latest = latest.unwrap_or_else(|| Arc::new(segmenter.snapshot()));
         let feeds = &mut self.streams[index].feeds;
-        feeds.push(Feed { segmenter, latest, shards: Vec::new() });
+        feeds.push(Feed { segmenter, latest, shards: Vec::new(), always: false });
         feeds.len() - 1
+    }
+
+    /// By the clock: segmenters that do not wait for a request begin once the tracks are known.
+    pub(super) fn segment_always(&mut self, now: Instant) {
+        let config = Arc::clone(&self.config);
+        if config.http.segment_always == AlwaysFor::NoApp {
+            return;
+        }
+        let wanted = |stream: &Stream| {
+            let published = stream.publisher.is_some() && stream.key.delay_s() == 0;
+            published && config.http.segment_always.contains(stream.key.app())
+        };
+        let indices: Vec<usize> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| wanted(stream))
+            .filter(|(_, stream)| !self.mirrors[stream.mirror].log.tracks().is_empty())
+            .map(|(index, _)| index)
+            .collect();
+        for index in indices {
+            for packaging in packagings(&config.http) {
+                let at = match self.feed_position(index, packaging) {
+                    Some(at) => at,
+                    None => self.start_feed(index, packaging, now),
+                };
+                self.streams[index].feeds[at].always = true;
+            }
+        }
+    }
+
+    /// Somebody here has a playlist of the stream, and asks for more of it.
+    pub(super) fn has_shelf(&self, key: &StreamKey) -> bool {
+        [Packaging::Ts, Packaging::Cmaf].into_iter().any(|packaging| {
+            let shelf = self.shelves.0.get(&(key.clone(), packaging));
+            shelf.is_some_and(|shelf| matches!(shelf.state, State::Have(_)))
+        })
     }
 
     /// A shard has not been asked for a while.
@@ -262,7 +303,7 @@ impl Shard {
             if feed.segmenter.packaging() == packaging {
                 feed.shards.retain(|shard| *shard != from);
             }
-            !feed.shards.is_empty()
+            feed.always || !feed.shards.is_empty()
         });
     }
 
@@ -330,6 +371,14 @@ impl Shard {
             keep
         });
     }
+}
+
+/// What players get who ask without naming a format.
+fn packagings(http: &Http) -> impl Iterator<Item = Packaging> {
+    let cmaf = (http.hls && http.hls_cmaf) || http.dash;
+    let ts = http.hls && !http.hls_cmaf;
+    let ts = ts.then_some(Packaging::Ts);
+    ts.into_iter().chain(cmaf.then_some(Packaging::Cmaf))
 }
 
 fn publish(mesh: &mut crate::ring::MeshEnd, key: &StreamKey, feed: &Feed) {

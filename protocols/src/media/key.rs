@@ -30,10 +30,12 @@ struct Inner {
     vhost: Box<str>,
     app: Box<str>,
     name: Box<str>,
+    delay_s: u32,
     hash: u64,
 }
 
-/// The key of a live stream; cheap to clone and compare, the same on every shard.
+/// The key of a live stream, or of the same stream played later than live; cheap to clone and
+/// compare, the same on every shard.
 #[derive(Clone)]
 pub struct StreamKey(Arc<Inner>);
 
@@ -60,7 +62,25 @@ impl StreamKey {
         }
         let vhost = vhost.to_ascii_lowercase();
         let hash = fnv1a(&[&vhost, app, name]);
-        Ok(Self(Arc::new(Inner { vhost: vhost.into(), app: app.into(), name: name.into(), hash })))
+        let (vhost, app, name) = (vhost.into(), app.into(), name.into());
+        Ok(Self(Arc::new(Inner { vhost, app, name, delay_s: 0, hash })))
+    }
+
+    /// The key of this stream so many seconds behind live; with 0 that of the live one.
+    #[must_use]
+    pub fn delayed(&self, delay_s: u32) -> Self {
+        let Inner { vhost, app, name, .. } = &*self.0;
+        let hash = match delay_s {
+            0 => fnv1a(&[vhost, app, name]),
+            delay_s => fnv1a(&[vhost, app, name, &delay_s.to_string()]),
+        };
+        let (vhost, app, name) = (vhost.clone(), app.clone(), name.clone());
+        Self(Arc::new(Inner { vhost, app, name, delay_s, hash }))
+    }
+
+    /// Seconds behind live; 0 for the live stream itself.
+    pub fn delay_s(&self) -> u32 {
+        self.0.delay_s
     }
 
     /// The vhost; empty for the default one.
@@ -115,6 +135,7 @@ impl PartialEq for StreamKey {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
             || (self.0.hash == other.0.hash
+                && self.0.delay_s == other.0.delay_s
                 && self.0.name == other.0.name
                 && self.0.app == other.0.app
                 && self.0.vhost == other.0.vhost)
@@ -133,7 +154,8 @@ impl fmt::Display for StreamKey {
         if !self.0.vhost.is_empty() {
             write!(f, "{}/", self.0.vhost)?;
         }
-        write!(f, "{}/{}", self.0.app, self.0.name)
+        write!(f, "{}/{}", self.0.app, self.0.name)?;
+        if self.0.delay_s > 0 { write!(f, "?delay={}", self.0.delay_s) } else { Ok(()) }
     }
 }
 
@@ -155,6 +177,19 @@ mod tests {
         assert_eq!(a.stable_hash(), b.stable_hash());
         assert_eq!(a.to_string(), "example.org/live/cam/1");
         assert_ne!(a, StreamKey::new("", "live", "cam/1").unwrap());
+    }
+
+    #[test]
+    fn a_delayed_stream_is_another_one_of_the_same_name() {
+        let live = StreamKey::new("", "live", "x").unwrap();
+        let later = live.delayed(30);
+        assert_eq!((later.app(), later.name(), later.delay_s()), ("live", "x", 30));
+        assert_ne!(later, live);
+        assert_ne!(later, live.delayed(31));
+        assert_eq!(later, live.delayed(5).delayed(30));
+        assert_eq!(later.delayed(0), live);
+        assert_eq!(later.delayed(0).stable_hash(), live.stable_hash());
+        assert_eq!(later.to_string(), "live/x?delay=30");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! again by the reader of MP4 files.
 
 mod disk;
+mod follow;
 mod read_back;
 mod recovery;
 

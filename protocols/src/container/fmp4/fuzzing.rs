@@ -39,6 +39,8 @@ pub fn fmp4_file(data: &[u8]) {
                 if let Ok(movie) = Movie::parse(&moov, data.len() as u64) {
                     scanner.set_defaults(&movie.defaults);
                     walk(&movie, data.len() as u64);
+                    let behind = Bytes::copy_from_slice(&data[start + size as usize..]);
+                    let _ = movie.frames(&behind);
                 }
             }
             Step::Fragment(fragment) => {

@@ -6,6 +6,7 @@
 
 mod boxes;
 mod fragment;
+mod frames;
 mod movie;
 mod sample_entry;
 mod sample_table;
