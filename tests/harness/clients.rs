@@ -44,6 +44,8 @@ pub enum Publisher {
     GstRtmp2sink,
     /// librtmp, through GStreamer's `rtmpsink`.
     Librtmp,
+    /// GStreamer's RTSP publisher; `?tcp` or `?udp` behind the URL, as ffmpeg has it.
+    GstRtspClientSink,
 }
 
 impl Publisher {
@@ -60,6 +62,7 @@ impl Publisher {
             Publisher::Librtmp => {
                 gst_publish(clip, &["rtmpsink", &format!("location={url} live=1")])?
             }
+            Publisher::GstRtspClientSink => gst_publish_rtsp(clip, url)?,
         };
         Some(Process::spawn(&name, command))
     }
@@ -81,7 +84,12 @@ impl Publisher {
 fn ffmpeg_publish(ffmpeg: PathBuf, clip: PathBuf, url: &str) -> Command {
     let mut command = Command::new(ffmpeg);
     command.args(["-hide_banner", "-v", "warning", "-re", "-stream_loop", "-1", "-i"]).arg(clip);
-    command.args(["-c", "copy", "-flvflags", "no_duration_filesize", "-f", "flv", url]);
+    command.args(["-c", "copy"]);
+    if url.starts_with("rtsp") {
+        command.args(["-f", "rtsp", url]);
+    } else {
+        command.args(["-flvflags", "no_duration_filesize", "-f", "flv", url]);
+    }
     command
 }
 
@@ -98,6 +106,19 @@ fn gst_publish(clip: Clip, sink: &[&str]) -> Option<Command> {
         line.extend("d. ! audio/mpeg ! queue ! aacparse ! identity sync=true ! m.".split(' '));
     }
     command.args(line);
+    Some(command)
+}
+
+fn gst_publish_rtsp(clip: Clip, url: &str) -> Option<Command> {
+    let mut command = Command::new(tool("gst-launch-1.0")?);
+    let (url, transport) = url.split_once('?').unwrap_or((url, "tcp"));
+    let file = format!("location={}", clip.file()?.display());
+    let (location, protocols) = (format!("location={url}"), format!("protocols={transport}"));
+    command.args(["-q", "filesrc", &file, "!", "qtdemux", "name=d"]);
+    command.args(["rtspclientsink", "name=s", &location, &protocols]);
+    let video = "d. ! video/x-h264 ! queue ! h264parse ! identity sync=true ! s.sink_0";
+    let audio = "d. ! audio/mpeg ! queue ! aacparse ! identity sync=true ! s.sink_1";
+    command.args(video.split(' ').chain(audio.split(' ')));
     Some(command)
 }
 

@@ -40,6 +40,7 @@ impl Default for Config {
             .set("rtmp/port", "0")
             .set("rtmp/play_wait", "2")
             .set("rtmp/publisher_grace", "5")
+            .set("rtsp/port", "0")
             .set("http/port", "0")
             .set("http/sport", "0")
     }
@@ -141,6 +142,8 @@ pub struct Server {
     process: Process,
     /// RTMP and RTMPS port.
     pub rtmp: u16,
+    /// RTSP and RTSPS port.
+    pub rtsp: u16,
     /// HTTP port (HTTPS too: the first byte decides).
     pub http: u16,
     /// HTTPS port.
@@ -162,9 +165,10 @@ impl Server {
         });
         let lines = process.stdout();
         let port = |service| listening(&lines, service).unwrap_or(0);
-        let (rtmp, http, https) = (port("rtmp"), port("http"), port("https"));
+        let (rtmp, rtsp) = (port("rtmp"), port("rtsp"));
+        let (http, https) = (port("http"), port("https"));
         assert!(rtmp != 0 && http != 0, "no listeners announced:\n{lines}");
-        Server { process, rtmp, http, https, folder, _slot: slot }
+        Server { process, rtmp, rtsp, http, https, folder, _slot: slot }
     }
 
     /// A server with the default test configuration.
@@ -180,6 +184,11 @@ impl Server {
     /// `rtmps://…/live/NAME`, on the same port.
     pub fn rtmps_url(&self, name: &str) -> String {
         format!("rtmps://127.0.0.1:{}/live/{name}", self.rtmp)
+    }
+
+    /// `rtsp://…/live/NAME`.
+    pub fn rtsp_url(&self, name: &str) -> String {
+        format!("rtsp://127.0.0.1:{}/live/{name}", self.rtsp)
     }
 
     /// `http://…/live/NAME.flv`.
