@@ -202,6 +202,16 @@ pub fn ffmpeg_record(url: &str, seconds: u32, to: &Path) -> Option<Finished> {
     Some(Process::run("ffmpeg recorder", command, Duration::from_secs(15 + u64::from(seconds))))
 }
 
+/// Decodes the first `seconds` with ffmpeg 9 into a Matroska file: for protocols by which pictures
+/// come without the decode times that a recording of the packets would need.
+pub fn ffmpeg_decode_to(url: &str, seconds: u32, to: &Path) -> Option<Finished> {
+    let mut command = Command::new(ffmpeg9()?);
+    command.args(["-hide_banner", "-v", "warning", "-y", "-i", url, "-t", &seconds.to_string()]);
+    command.args(["-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-c:a", "pcm_s16le"]);
+    command.args(["-f", "matroska"]).arg(to);
+    Some(Process::run("ffmpeg recorder", command, Duration::from_secs(15 + u64::from(seconds))))
+}
+
 /// What ffplay reported.
 #[derive(Debug, Clone, Default)]
 pub struct Ffplay {
