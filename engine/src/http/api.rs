@@ -182,6 +182,10 @@ fn detail(stream: &StreamInfo, at: &Addressed, config: &Config, status: &StatusI
         "bits_per_second": stream.bits_per_second.round(),
         "bytes_in": stream.bytes_in,
         "media": { "audio": audio, "video": video },
+        "left_out": crate::stream::left_out(&stream.tracks)
+            .into_iter()
+            .map(|(output, codec)| json!({ "output": output, "codec": codec.name() }))
+            .collect::<Vec<_>>(),
         "viewers": viewers(&stream.viewers),
         "urls": urls,
     })

@@ -1,6 +1,7 @@
 //! The stream core: logs, wires, mirrors, owners and timelines. It knows no protocol by name but
 //! the formats its packager writes, and touches no socket.
 
+mod carriage;
 mod format;
 mod log;
 mod mirror;
@@ -12,6 +13,7 @@ mod sweep;
 mod timeline;
 mod wire;
 
+pub use carriage::left_out;
 pub use format::{Container, Format, PackagerOptions, SERVER_NAME, merge_of_query, wire_millis};
 pub use log::{FrameLog, LogLimits};
 pub use mirror::{Appended, Mirror};

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use protocols::media::{FrameKind, StreamKey, Timestamp, Tracks};
+use protocols::media::{Codec, FrameKind, StreamKey, Timestamp, Tracks};
 
 use super::Subscriber;
 use crate::config::SecondPublisher;
@@ -114,6 +114,8 @@ pub struct Stream {
     pub bytes_per_second: u64,
     /// Pictures in the last full GOP.
     pub gop_frames: u32,
+    /// Outputs and the codecs they go without.
+    left_out: Vec<(&'static str, Codec)>,
     rate: (Option<Instant>, u64),
     gop_counting: u32,
     gop_start: Option<Timestamp>,
@@ -141,6 +143,7 @@ impl Stream {
             frames_in: 0,
             bytes_per_second: 0,
             gop_frames: 0,
+            left_out: Vec::new(),
             rate: (None, 0),
             gop_counting: 0,
         }
@@ -216,6 +219,9 @@ impl Stream {
     /// Notes an item of the publisher; a frame shows the incumbent alive.
     pub fn note(&mut self, item: &MediaItem, now: Instant) {
         self.last_item_at = now;
+        if let MediaItem::Tracks(tracks) = item {
+            self.note_left_out(tracks);
+        }
         let MediaItem::Frame(ingested) = item else { return };
         let frame = &ingested.frame;
         self.newest = Some(self.newest.map_or(frame.dts, |newest| newest.max(frame.dts)));
@@ -236,6 +242,18 @@ impl Stream {
             self.bytes_per_second = *bytes * 1000 / millis;
             self.rate = (Some(now), 0);
         }
+    }
+
+    /// Says once which outputs go without which track.
+    fn note_left_out(&mut self, tracks: &Tracks) {
+        let left_out = super::left_out(tracks);
+        if left_out == self.left_out {
+            return;
+        }
+        for (output, codec) in &left_out {
+            tracing::info!(key = %self.key, output, codec = codec.name(), "left out: not carried");
+        }
+        self.left_out = left_out;
     }
 
     /// Duration of a picture, from the last full GOP.
