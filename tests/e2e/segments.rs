@@ -2,6 +2,7 @@
 //! the specifications, and what happens when publishers change.
 
 use std::io::Read;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -16,11 +17,21 @@ const NAME: &str = "show";
 const SECONDS: u32 = 4;
 const PICTURES: u64 = 60;
 const LIP_SYNC_MS: f64 = 20.0;
+/// From picture to picture, and from sound to sound, of [`Clip::H264Aac`].
+const PICTURE_MS: f64 = 40.0;
+const SOUND_MS: f64 = 1024.0 / 48.0;
+
+/// Media may last so much shorter or longer than the same media at its source.
+const DURATION_MS: f64 = 20.0;
+
+/// Seconds that a test takes, unless a variable of the environment says otherwise.
+fn seconds(variable: &str, usual: u32) -> u32 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
 
 /// How long playlists are watched; 300 in a long run by hand.
 fn watched() -> Duration {
-    let seconds = std::env::var("HLS_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(12))
+    Duration::from_secs(seconds("HLS_SECONDS", 12).into())
 }
 
 fn live(clip: Clip) -> Option<(Server, Process)> {
@@ -103,53 +114,96 @@ fn other_codecs_go_where_they_can() {
     }
 }
 
+/// `AV_SECONDS=300` for a long run by hand.
 #[test]
-fn lip_sync_is_the_source_s() {
+fn lip_sync_and_duration_are_the_source_s() {
     let Some((server, _publisher)) = live(Clip::H264Aac) else { return };
     let Some(source) = Clip::H264Aac.file().and_then(|file| media::lip_sync(&file)) else { return };
-    for (number, extension) in [".ts", ".mp4", ".m3u8", ".m3u8?format=fmp4"].iter().enumerate() {
-        let file = server.folder().join(format!("{number}.flv"));
-        let Some(recorded) = clients::ffmpeg_record(&url(&server, extension), 6, &file) else {
-            return;
-        };
-        let got = media::lip_sync(&file);
-        let got = got.unwrap_or_else(|| panic!("{extension}: no flash: {}", recorded.stderr));
-        assert!((got - source).abs() <= LIP_SYNC_MS, "{extension}: {got} ms, source {source} ms");
-    }
+    let (server, span) = (&server, seconds("AV_SECONDS", 6));
+    std::thread::scope(|scope| {
+        for (number, extension) in
+            [".ts", ".mp4", ".m3u8", ".m3u8?format=fmp4"].into_iter().enumerate()
+        {
+            scope.spawn(move || {
+                let file = server.folder().join(format!("{number}.flv"));
+                let recorded = clients::ffmpeg_record(&url(server, extension), span, &file);
+                let Some(recorded) = recorded else { return };
+                let got = media::lip_sync(&file);
+                let got =
+                    got.unwrap_or_else(|| panic!("{extension}: no flash: {}", recorded.stderr));
+                eprintln!("{extension}: lip sync {got:.1} ms, at the source {source:.1} ms");
+                assert!(
+                    (got - source).abs() <= LIP_SYNC_MS,
+                    "{extension}: {got} ms, source {source} ms"
+                );
+                check_duration(extension, &file, span);
+            });
+        }
+    });
+}
+
+/// Pictures are 40 ms apart at the source, and none is missing: so many must last so long, and the
+/// sound as long as they.
+fn check_duration(extension: &str, file: &Path, span: u32) {
+    let Some(packets) = clients::ffprobe_packets(&file.to_string_lossy(), span + 10) else {
+        return;
+    };
+    let times = |stream| {
+        let of_stream = packets.iter().filter(move |packet| packet.stream == stream);
+        let mut times: Vec<f64> = of_stream.map(|packet| packet.pts * 1000.0).collect();
+        times.sort_by(f64::total_cmp);
+        times
+    };
+    let (pictures, sounds) = (times('v'), times('a'));
+    let lasts = |times: &[f64]| times[times.len() - 1] - times[0];
+    let expected = (pictures.len() - 1) as f64 * PICTURE_MS;
+    let off = lasts(&pictures) - expected;
+    assert!(expected >= f64::from(span) * 950.0, "{extension}: {} pictures", pictures.len());
+    assert!(off.abs() <= DURATION_MS, "{extension}: pictures last {off} ms more than {expected}");
+    let sound_off = lasts(&sounds) - (sounds.len() - 1) as f64 * SOUND_MS;
+    eprintln!("{extension}: {expected} ms, pictures {off:+.1} ms, sound {sound_off:+.1} ms");
+    assert!(sound_off.abs() <= DURATION_MS, "{extension}: sound is {sound_off} ms off");
 }
 
 #[test]
 fn playlists_obey_the_rules() {
     let Some((server, _publisher)) = live(Clip::H264Aac) else { return };
-    for low_latency in [false, true] {
-        let format = if low_latency { "fmp4" } else { "ts" };
-        let mut texts: Vec<(u64, String)> = Vec::new();
-        let start = Instant::now();
-        let mut next: Option<(u64, Option<u64>)> = None;
-        while start.elapsed() < watched() {
-            let mut path = format!("/live/{NAME}.m3u8?format={format}");
-            if let Some((sequence, part)) = next {
-                path += &format!("&_HLS_msn={sequence}");
-                path += &part.map_or(String::new(), |part| format!("&_HLS_part={part}"));
-                path += if texts.len().is_multiple_of(3) { "&_HLS_skip=YES" } else { "" };
-            }
-            let asked = Instant::now();
-            let answer = http::get(server.http, &path);
-            assert_eq!(answer.status, 200, "{path}: {}", answer.text());
-            let waited = asked.elapsed();
-            let bound = Duration::from_millis(if low_latency { 500 } else { 1500 });
-            assert!(next.is_none() || waited < bound, "{path} took {waited:?}");
-            let text = answer.text();
-            next = Some(if low_latency { next_part(&text) } else { (next_segment(&text), None) });
-            texts.push((u64::try_from(start.elapsed().as_millis()).unwrap_or(0), text));
+    std::thread::scope(|scope| {
+        for low_latency in [false, true] {
+            let server = &server;
+            scope.spawn(move || watch_playlists(server, low_latency));
         }
-        let snapshots: Vec<_> =
-            texts.iter().map(|(at_ms, text)| Snapshot { at_ms: *at_ms, text }).collect();
-        let least = if low_latency { 4 } else { 1 } * watched().as_secs() as usize / 2;
-        assert!(snapshots.len() > least, "{format}: {} playlists only", snapshots.len());
-        let broken = hls_rules::violations(&snapshots);
-        assert!(broken.is_empty(), "{format}: {broken:#?}");
+    });
+}
+
+fn watch_playlists(server: &Server, low_latency: bool) {
+    let format = if low_latency { "fmp4" } else { "ts" };
+    let mut texts: Vec<(u64, String)> = Vec::new();
+    let start = Instant::now();
+    let mut next: Option<(u64, Option<u64>)> = None;
+    while start.elapsed() < watched() {
+        let mut path = format!("/live/{NAME}.m3u8?format={format}");
+        if let Some((sequence, part)) = next {
+            path += &format!("&_HLS_msn={sequence}");
+            path += &part.map_or(String::new(), |part| format!("&_HLS_part={part}"));
+            path += if texts.len().is_multiple_of(3) { "&_HLS_skip=YES" } else { "" };
+        }
+        let asked = Instant::now();
+        let answer = http::get(server.http, &path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        let waited = asked.elapsed();
+        let bound = Duration::from_millis(if low_latency { 500 } else { 1500 });
+        assert!(next.is_none() || waited < bound, "{path} took {waited:?}");
+        let text = answer.text();
+        next = Some(if low_latency { next_part(&text) } else { (next_segment(&text), None) });
+        texts.push((u64::try_from(start.elapsed().as_millis()).unwrap_or(0), text));
     }
+    let snapshots: Vec<_> =
+        texts.iter().map(|(at_ms, text)| Snapshot { at_ms: *at_ms, text }).collect();
+    let least = if low_latency { 4 } else { 1 } * watched().as_secs() as usize / 2;
+    assert!(snapshots.len() > least, "{format}: {} playlists only", snapshots.len());
+    let broken = hls_rules::violations(&snapshots);
+    assert!(broken.is_empty(), "{format}: {broken:#?}");
 }
 
 /// Number of the segment that is being made.

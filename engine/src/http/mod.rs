@@ -8,6 +8,8 @@ mod access;
 pub mod api;
 mod body;
 mod conditional;
+mod direct;
+mod direct_reply;
 mod file_body;
 mod files;
 #[cfg(test)]
@@ -25,11 +27,11 @@ mod respond;
 mod router;
 mod segment_body;
 mod segments;
-mod sendfile;
 pub mod server;
 mod text_cache;
 mod urls;
 mod vod;
+mod watch;
 pub mod websocket;
 
 use std::rc::Rc;
