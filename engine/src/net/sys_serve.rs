@@ -16,27 +16,20 @@ const SYS_CACHESTAT: libc::c_long = 451;
 /// where they are larger, a range that is cached looks as if it were not.
 const PAGE_BYTES: u64 = 4096;
 
-/// Opens a folder as a place to open files beneath, without waiting for a disk: `None` when it
-/// would have to, or when the kernel cannot tell.
-///
-/// # Errors
-/// What the system says of it.
-pub fn open_folder_cached(directory: &Path) -> io::Result<Option<OwnedFd>> {
-    use std::os::unix::ffi::OsStrExt;
-    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
-    let path = directory.as_os_str().as_bytes();
-    unless_it_waits(openat2(libc::AT_FDCWD, path, flags, 0, libc::RESOLVE_CACHED))
-}
-
 /// As [`super::sys::open_beneath`], but never waits for a disk: `None` when it would have to, or
 /// when the kernel cannot tell.
 ///
 /// # Errors
 /// As there.
-pub fn open_beneath_cached(folder: BorrowedFd<'_>, relative: &str) -> io::Result<Option<File>> {
+pub fn open_beneath_cached(directory: &Path, relative: &str) -> io::Result<Option<File>> {
+    use std::os::unix::ffi::OsStrExt;
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    let path = directory.as_os_str().as_bytes();
+    let opened = openat2(libc::AT_FDCWD, path, flags, 0, libc::RESOLVE_CACHED);
+    let Some(directory) = unless_it_waits(opened)? else { return Ok(None) };
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
     let resolve = BENEATH | libc::RESOLVE_CACHED;
-    let opened = openat2(folder.as_raw_fd(), relative, flags, 0, resolve);
+    let opened = openat2(directory.as_raw_fd(), relative, flags, 0, resolve);
     Ok(unless_it_waits(opened)?.map(File::from))
 }
 
@@ -163,9 +156,7 @@ mod tests {
     fn a_file_just_written_is_at_hand_and_reaches_a_socket() {
         let root = folder("send");
         std::fs::write(root.join("file"), b"0123456789").unwrap();
-        let root_fd = open_folder_cached(&root).unwrap().expect("it was just made");
-        let open = |path| open_beneath_cached(root_fd.as_fd(), path);
-        let file = open("file").unwrap().expect("it was just written");
+        let file = open_beneath_cached(&root, "file").unwrap().expect("it was just written");
         let mut bytes = Vec::new();
         match read_cached(&file, &mut bytes, 4, 3) {
             Ok(3) => assert_eq!(bytes, b"456"),
@@ -182,7 +173,7 @@ mod tests {
         far.read_to_string(&mut got).unwrap();
         assert_eq!(got, "ab89");
         for path in ["../etc", "none", "/etc/passwd"] {
-            assert!(!matches!(open(path), Ok(Some(_))), "{path}");
+            assert!(!matches!(open_beneath_cached(&root, path), Ok(Some(_))), "{path}");
         }
         std::fs::remove_dir_all(&root).unwrap();
     }

@@ -1,5 +1,4 @@
-//! What a shard keeps of the files on demand: the presentations that were made lately. Each shard
-//! has its own.
+//! The presentations of a shard that were made lately. Each shard has its own.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,7 +8,6 @@ use std::time::Duration;
 
 use glommio::sync::Semaphore;
 
-use super::folder::Folder;
 use super::off_shard;
 use super::presentation::{Presentation, Unplayable};
 use super::scan::{Slice, Walk};
@@ -36,14 +34,11 @@ pub(crate) struct Shelf {
     entries: RefCell<VecDeque<(Key, Made)>>,
     /// One file at a time is walked over; who waits for the same file finds it made.
     walking: Semaphore,
-    /// Where files are opened.
-    pub(super) folder: Folder,
 }
 
 impl Default for Shelf {
     fn default() -> Self {
-        let (entries, folder) = (RefCell::default(), Folder::default());
-        Self { entries, walking: Semaphore::new(1), folder }
+        Self { entries: RefCell::default(), walking: Semaphore::new(1) }
     }
 }
 

@@ -6,7 +6,6 @@
 
 mod cache;
 mod file;
-mod folder;
 mod listing;
 mod media_type;
 mod name;
@@ -31,7 +30,7 @@ use crate::http::HttpContext;
 use crate::http::file_body::DiskFile;
 use crate::http::respond::{self, Reply};
 use crate::http::router::Caller;
-use crate::net::sys;
+use crate::net::{sys, sys_serve};
 
 pub(crate) use cache::Shelf;
 pub(crate) use listing::{is_listing, list};
@@ -90,7 +89,7 @@ async fn read<B>(ctx: &HttpContext, request: &Request<B>, config: &Config, below
     if !name::is_path(below) {
         return not_found();
     }
-    let representation = match open(&ctx.vod, &config.http.vod_dir, below).await {
+    let representation = match open(&config.http.vod_dir, below).await {
         Ok(Some(file)) => Ok(file::Representation::of_file(file, below)),
         Ok(None) => Err(not_found()),
         Err(e) if is_shortage(&e) => Err(respond::text(StatusCode::SERVICE_UNAVAILABLE, BUSY)),
@@ -111,8 +110,8 @@ fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// Opens a regular file strictly beneath the folder; `None` if it is something else.
-async fn open(shelf: &Shelf, root: &Path, below: &str) -> io::Result<Option<Rc<DiskFile>>> {
-    let file = match shelf.folder.open_cached(root, below)? {
+async fn open(root: &Path, below: &str) -> io::Result<Option<Rc<DiskFile>>> {
+    let file = match sys_serve::open_beneath_cached(root, below)? {
         Some(file) => file,
         None => {
             let (root, below) = (root.to_path_buf(), below.to_owned());

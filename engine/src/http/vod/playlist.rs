@@ -61,7 +61,7 @@ pub(super) async fn find(
     query: Option<&str>,
 ) -> Result<Representation, Reply> {
     let (source, wanted) = parse(below).ok_or_else(not_found)?;
-    let opened = open(shelf, &config.http.vod_dir, source).await.ok().flatten();
+    let opened = open(&config.http.vod_dir, source).await.ok().flatten();
     let file = opened.ok_or_else(not_found)?;
     let target = config.http.segment.max(SEGMENT_MIN);
     let made = shelf.presentation(source, &file, target).await;
