@@ -226,6 +226,74 @@ fn a_killed_server_loses_a_fragment_at_most() {
     assert_eq!(plays(&format!("{base}.mp4?day={day}")), pictures);
 }
 
+/// `RECORD_KILLS=100` for a long run by hand. All kills hit the same recording, whose pieces must
+/// all play in the end.
+#[test]
+fn killed_at_any_moment_a_recording_plays() {
+    let kills = std::env::var("RECORD_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    let seed: u64 = std::env::var("RECORD_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or_else(|| u64::from(std::process::id()));
+    eprintln!("RECORD_SEED={seed}");
+    let folder = Folder::new("kills");
+    let config = short_pieces().set("http/rec_dir", folder.0.display());
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut seen = Vec::new();
+    let (mut missing, mut torn) = (Vec::new(), 0.0);
+    let mut server = Server::start(&config);
+    for kill in 0..kills {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        // From the first fragment to the second piece.
+        let moment = Duration::from_millis(random % 7000);
+        let Some(mut publisher) = Publisher::Ffmpeg.start(Clip::H264Aac, &rec_url(&server, "x"))
+        else {
+            return;
+        };
+        wait_recorded(&server, "fragments_total", 1.0, 20);
+        wait::stays_true("it is published", moment, || publisher.alive());
+        let fragments = recorded(&server, "fragments_total");
+        server.signal(libc::SIGKILL);
+        drop((publisher, server));
+        server = Server::start(&config);
+        let new = new_pieces(&server, &mut seen);
+        let pictures: u64 = new.iter().map(|piece| plays_alike(&server, piece)).sum();
+        torn += recorded(&server, "recovered_total");
+        // A second of pictures to every two fragments that were counted before.
+        let lost = (fragments / 2.0).floor() * 25.0 - pictures as f64;
+        assert!(lost <= 25.0, "kill {kill} after {moment:?}: {pictures} of {fragments} fragments");
+        missing.push(lost);
+    }
+    missing.sort_by(f64::total_cmp);
+    let pieces = seen.len();
+    eprintln!("{kills} kills, {pieces} pieces, {torn} torn, pictures missing: {missing:?}");
+    let day = &seen[0].0;
+    let whole = plays(&format!("http://127.0.0.1:{}/rec/x.m3u8?day={day}", server.http));
+    assert!(whole > 0);
+}
+
+/// The pieces that have come to be since the last time.
+fn new_pieces(server: &Server, seen: &mut Vec<(String, String)>) -> Vec<(String, String)> {
+    let mut new = Vec::new();
+    wait::until_true("the pieces are listed", Duration::from_secs(10), || {
+        new = pieces(server, "x");
+        new.retain(|piece| !seen.contains(piece));
+        !new.is_empty()
+    });
+    seen.extend(new.iter().cloned());
+    new
+}
+
+/// Pictures of a piece, which are the same as HLS and as a file.
+fn plays_alike(server: &Server, (day, time): &(String, String)) -> u64 {
+    let base = format!("http://127.0.0.1:{}/rec/x/{day}/{time}", server.http);
+    let hls = plays(&format!("{base}.m3u8"));
+    assert!(hls > 0 && plays(&format!("{base}.mp4")) == hls, "{base}: {hls} pictures");
+    hls
+}
+
 #[test]
 fn a_stopped_server_closes_its_recordings() {
     let folder = Folder::new("stopped");

@@ -1,6 +1,7 @@
 //! The body of an answer: whole in memory, of a file, or pulled piece by piece from a source that
 //! waits.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -24,10 +25,24 @@ pub(crate) trait Source {
 pub(crate) enum Body {
     /// Everything there is; empty once it is taken.
     Whole(Bytes),
+    /// Pieces that are all there.
+    Pieces(VecDeque<Bytes>),
     /// Pulled.
     Pulled(Box<dyn Source>),
     /// Parts of a file. On a plain HTTP/1 connection they are sent without passing through here.
     File(Box<FileBody>),
+}
+
+impl Body {
+    /// Bytes still to come, when that is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match self {
+            Self::Whole(bytes) => Some(bytes.len() as u64),
+            Self::Pieces(pieces) => Some(pieces.iter().map(|piece| piece.len() as u64).sum()),
+            Self::Pulled(source) => source.remaining(),
+            Self::File(file) => Some(file.remaining()),
+        }
+    }
 }
 
 impl<T: Into<Bytes>> From<T> for Body {
@@ -47,26 +62,17 @@ impl HttpBody for Body {
         match self.get_mut() {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Pieces(pieces) => Poll::Ready(pieces.pop_front().map(Frame::data).map(Ok)),
             Self::Pulled(source) => source.poll_piece(cx).map_ok(Frame::data),
             Self::File(file) => file.poll_piece(cx).map_ok(Frame::data),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(bytes) => bytes.is_empty(),
-            Self::Pulled(source) => source.remaining() == Some(0),
-            Self::File(file) => file.remaining() == 0,
-        }
+        self.length() == Some(0)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Pulled(source) => {
-                source.remaining().map_or_else(SizeHint::default, SizeHint::with_exact)
-            }
-            Self::File(file) => SizeHint::with_exact(file.remaining()),
-        }
+        self.length().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

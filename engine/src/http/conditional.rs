@@ -1,6 +1,8 @@
 //! Conditional requests (RFC 9110 13): entity tags, dates, and what a request makes of them. Pure.
 
-use hyper::header::{self, HeaderMap, HeaderName};
+use std::cell::RefCell;
+
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// A date older than this when it was compared cannot hide a second change (8.8.2.2).
 const STRONG_DATE_AGE_S: i64 = 2;
@@ -123,10 +125,25 @@ pub(crate) fn format_date(unix_s: i64) -> Option<String> {
     jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&time).ok()
 }
 
+thread_local! {
+    /// The last `Date` of this shard and its second: many answers share one.
+    static DATE: RefCell<(i64, HeaderValue)> =
+        const { RefCell::new((i64::MIN, HeaderValue::from_static(""))) };
+}
+
+/// The `Date` of an answer made now; `None` outside the years 0 to 9999.
+pub(crate) fn date_header(now_s: i64) -> Option<HeaderValue> {
+    DATE.with_borrow_mut(|(second, value)| {
+        if *second != now_s {
+            (*second, *value) = (now_s, HeaderValue::try_from(format_date(now_s)?).ok()?);
+        }
+        Some(value.clone())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
     use proptest::prelude::*;
 
     const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -151,6 +168,11 @@ mod tests {
             assert_eq!(parse_date(text), Some(SECONDS), "{text}");
         }
         assert_eq!(format_date(SECONDS).as_deref(), Some(DATE));
+        for seconds in [SECONDS, SECONDS, SECONDS + 1, SECONDS] {
+            let text = format_date(seconds);
+            let value = date_header(seconds);
+            assert_eq!(value.as_ref().and_then(|value| value.to_str().ok()), text.as_deref());
+        }
         for bad in ["", "yesterday", "1994-11-06", &"x".repeat(10_000)] {
             assert_eq!(parse_date(bad), None, "{bad:.20}");
         }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures_lite::future::poll_fn;
 use glommio::io::{PollState, PollableFd};
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -41,6 +41,12 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
+    fn note_input(&self) {
+        if self.first_input.get().is_none() {
+            self.first_input.set(Some(Instant::now()));
+        }
+    }
+
     fn begin_output(&self) {
         if self.flushed.replace(false) {
             self.last_output.set(Instant::now());
@@ -147,6 +153,46 @@ impl Io {
         }
     }
 
+    /// Reads once more behind what nobody has asked for yet; false at the end of the stream. With
+    /// `patient` nothing is expected to be there, so that the socket is not asked for it in vain.
+    pub(crate) fn poll_more(
+        &mut self,
+        cx: &mut Context<'_>,
+        patient: bool,
+    ) -> Poll<io::Result<bool>> {
+        if !self.plain.is_empty() {
+            self.flow.note_input();
+        } else if patient && !self.eof {
+            ready!(self.poll_wait(cx, true))?;
+        }
+        if !self.eof {
+            ready!(self.poll_fill(cx))?;
+        }
+        Poll::Ready(Ok(!self.eof))
+    }
+
+    /// Ready when the peer has ended the stream. What it sends until then is kept, up to what is
+    /// read at once; more waits in the kernel, and so does the end of the stream behind it.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.eof && self.plain.len() < READ_BYTES {
+            if ready!(self.poll_fill(cx)).is_err() {
+                return Poll::Ready(());
+            }
+        }
+        if self.eof { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Takes what nobody has asked for yet.
+    pub(crate) fn take_input(&mut self) -> Bytes {
+        std::mem::take(&mut self.plain).freeze()
+    }
+
+    /// Gives back all of what was taken.
+    pub(crate) fn put_back(&mut self, bytes: Bytes) {
+        debug_assert!(self.plain.is_empty(), "nothing was read meanwhile");
+        self.plain = BytesMut::from(bytes);
+    }
+
     /// Puts bytes back in front of those nobody has asked for yet.
     pub(crate) fn unread(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
@@ -174,6 +220,31 @@ impl Io {
                 Ok(sent) => {
                     self.note_output(sent);
                     left = left.get(sent..).unwrap_or_default();
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    poll_fn(|cx| self.poll_wait(cx, false)).await?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends all of the slices on a plain connection, waiting for the peer.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub(crate) async fn send_slices(&mut self, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        debug_assert!(self.tls.is_none(), "past the encryption");
+        self.flow.begin_output();
+        let mut left = slices;
+        // Slices without bytes are gone from then on.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            match sys::sendmsg(self.borrow()?, left) {
+                Ok(sent) => {
+                    self.note_output(sent);
+                    IoSlice::advance_slices(&mut left, sent);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     poll_fn(|cx| self.poll_wait(cx, false)).await?;
@@ -252,9 +323,7 @@ impl Io {
             }
         };
         self.flow.bytes_in.set(self.flow.bytes_in.get() + read as u64);
-        if self.flow.first_input.get().is_none() {
-            self.flow.first_input.set(Some(Instant::now()));
-        }
+        self.flow.note_input();
         self.eof = read == 0;
         let Some(tls) = &mut self.tls else {
             self.plain.extend_from_slice(&buffer[..read]);
@@ -316,9 +385,7 @@ impl Read for Io {
                 let take = self.plain.len().min(into.remaining());
                 into.put_slice(&self.plain[..take]);
                 self.plain.advance(take);
-                if self.flow.first_input.get().is_none() {
-                    self.flow.first_input.set(Some(Instant::now()));
-                }
+                self.flow.note_input();
                 return Poll::Ready(Ok(()));
             }
             if self.eof {

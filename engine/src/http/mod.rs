@@ -9,6 +9,8 @@ pub mod api;
 mod body;
 mod conditional;
 mod delay;
+mod direct;
+mod direct_reply;
 mod file_body;
 mod files;
 #[cfg(test)]
@@ -26,12 +28,12 @@ mod respond;
 mod router;
 mod segment_body;
 mod segments;
-mod sendfile;
 pub mod server;
 mod text_cache;
 mod urls;
 mod variants;
 mod vod;
+mod watch;
 pub mod websocket;
 
 use std::rc::Rc;

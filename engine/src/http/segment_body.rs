@@ -19,31 +19,13 @@ use crate::http::body::{Body, Source};
 use crate::segment::{Packaging, Snapshot, Track};
 use crate::shard::{Absent, Wanted};
 
-/// Pieces that are all there.
-struct Pieces {
-    pieces: VecDeque<Bytes>,
-    left: u64,
-}
-
-impl Source for Pieces {
-    fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        let piece = self.pieces.pop_front();
-        self.left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
-        Poll::Ready(piece.map(Ok))
-    }
-
-    fn remaining(&self) -> Option<u64> {
-        Some(self.left)
-    }
-}
-
 /// A body of these pieces, in order; one piece is a whole body.
 pub(super) fn of_pieces<'a>(pieces: impl Iterator<Item = &'a Bytes>) -> (Body, u64) {
     let mut pieces: VecDeque<Bytes> = pieces.cloned().collect();
-    let left = pieces.iter().map(|piece| piece.len() as u64).sum();
+    let length = pieces.iter().map(|piece| piece.len() as u64).sum();
     match pieces.len() {
-        0 | 1 => (Body::Whole(pieces.pop_front().unwrap_or_default()), left),
-        _ => (Body::Pulled(Box::new(Pieces { pieces, left })), left),
+        0 | 1 => (Body::Whole(pieces.pop_front().unwrap_or_default()), length),
+        _ => (Body::Pieces(pieces), length),
     }
 }
 

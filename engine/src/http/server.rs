@@ -7,9 +7,9 @@ use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -22,12 +22,13 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 
 use crate::alarm::Alarm;
-use crate::clock;
 use crate::http::body::Body;
-use crate::http::io::{Flow, Io};
+use crate::http::direct::{self, Next};
+use crate::http::direct_reply::{DirectReply, Persistence};
+use crate::http::io::Io;
 use crate::http::respond::Reply;
 use crate::http::router::{self, Caller, Routed};
-use crate::http::sendfile::{self, FileReply, Persistence};
+use crate::http::watch::{Active, Deadline, Watch};
 use crate::http::{HttpContext, vod};
 use crate::net::tls::TlsCodec;
 use crate::stream::Container;
@@ -38,8 +39,6 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 64;
 /// Requests at once on one HTTP/2 connection.
 const H2_STREAMS_MAX: u32 = 32;
-/// An answer of which the peer takes nothing for so long ends the connection.
-const WRITE_STALL: Duration = Duration::from_secs(30);
 /// How long the peer gets to read our last answer.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -167,27 +166,35 @@ async fn serve_http1(
     watch: Rc<Watch>,
 ) -> Outcome {
     let mut deadline = Deadline::default();
-    let reason = loop {
+    let plain = io.tls().is_none();
+    let (reason, media) = loop {
+        if plain {
+            match direct::serve(&mut io, caller, &ctx, &watch, &mut deadline).await {
+                Next::Library => {}
+                Next::Media(request) => break ("media", Some(request)),
+                Next::Over(reason) => break (reason, None),
+            }
+        }
         let left = converse(io, caller, &ctx, &watch, &mut deadline).await;
         io = left.io;
         match left.wanted {
-            Some(Wanted::Media(request)) => {
-                let Ok((fd, tls, leftover)) = io.into_parts() else {
-                    return watch.closed("connection_lost");
-                };
-                let request = *request;
-                return Outcome::Media(Box::new(MediaHandoff { fd, tls, leftover, request }));
-            }
-            Some(Wanted::File(mut reply)) => {
-                match send_file(&mut io, &mut reply, &watch, &mut deadline).await {
+            Some(Wanted::Media(request)) => break ("media", Some(request)),
+            Some(Wanted::Reply(mut reply)) => {
+                match direct::send(&mut io, &mut reply, &watch, &mut deadline).await {
                     None if reply.keep_alive => {}
-                    None => break "done",
-                    Some(reason) => break reason,
+                    None => break ("done", None),
+                    Some(reason) => break (reason, None),
                 }
             }
-            None => break left.reason,
+            None => break (left.reason, None),
         }
     };
+    if let Some(request) = media {
+        let Ok((fd, tls, leftover)) = io.into_parts() else {
+            return watch.closed("connection_lost");
+        };
+        return Outcome::Media(Box::new(MediaHandoff { fd, tls, leftover, request: *request }));
+    }
     if matches!(reason, "done" | "bad_request") {
         let late = async {
             Alarm::after(LINGER).await;
@@ -201,8 +208,8 @@ async fn serve_http1(
 enum Wanted {
     /// Live media, for good.
     Media(Box<MediaRequest>),
-    /// A file, for one answer.
-    File(Box<FileReply>),
+    /// Sending a file, for one answer.
+    Reply(Box<DirectReply>),
 }
 
 /// How the HTTP library left a connection.
@@ -234,7 +241,7 @@ async fn converse(
             let want = match router::route(&ctx, caller, &mut request).await {
                 Routed::Reply(reply) if plain && request.is_end_stream() => {
                     match file_reply(reply, &request) {
-                        Ok(file) => Wanted::File(file),
+                        Ok(file) => Wanted::Reply(file),
                         Err(reply) => return Ok::<Reply, Infallible>(*reply),
                     }
                 }
@@ -271,36 +278,14 @@ async fn converse(
 }
 
 /// An answer whose body is a file, taken out of the HTTP library; any other one as it is.
-fn file_reply<B>(reply: Reply, request: &Request<B>) -> Result<Box<FileReply>, Box<Reply>> {
-    let (parts, body) = reply.into_parts();
-    let Body::File(body) = body else {
-        return Err(Box::new(Reply::from_parts(parts, body)));
-    };
-    let persistence = Persistence::of(request.version(), request.headers());
-    let now_s = i64::try_from(clock::unix_millis() / 1000).unwrap_or(i64::MAX);
-    Ok(Box::new(FileReply::new(parts, *body, persistence, now_s)))
-}
-
-/// Sends a file under the same deadlines as any answer; why the connection ends with it, if it
-/// does.
-async fn send_file(
-    io: &mut Io,
-    reply: &mut FileReply,
-    watch: &Watch,
-    deadline: &mut Deadline,
-) -> Option<&'static str> {
-    let mut sending = pin!(sendfile::send(io, reply));
-    poll_fn(|cx| match sending.as_mut().poll(cx) {
-        Poll::Ready(Ok(())) => Poll::Ready(None),
-        Poll::Ready(Err(e)) if is_of_file(&e) => Poll::Ready(Some("file_changed")),
-        Poll::Ready(Err(_)) => Poll::Ready(Some("connection_lost")),
-        Poll::Pending => deadline.poll(cx, watch).map(Some),
-    })
-    .await
-}
-
-fn is_of_file(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::Other)
+fn file_reply<B>(reply: Reply, request: &Request<B>) -> Result<Box<DirectReply>, Box<Reply>> {
+    match reply.body() {
+        Body::File(_) => {
+            let persistence = Persistence::of(request.version(), request.headers());
+            Ok(Box::new(DirectReply::new(reply, request.method(), persistence)))
+        }
+        Body::Whole(_) | Body::Pieces(_) | Body::Pulled(_) => Err(Box::new(reply)),
+    }
 }
 
 async fn serve_http2(io: Io, caller: Caller, ctx: Rc<HttpContext>, watch: Rc<Watch>) -> Outcome {
@@ -367,93 +352,6 @@ where
             }
         })
         .detach();
-    }
-}
-
-/// What the deadlines of a connection depend on.
-struct Watch {
-    flow: Rc<Flow>,
-    active: Cell<usize>,
-    served: Cell<bool>,
-    multiplexed: bool,
-    idle_since: Cell<Instant>,
-    head_timeout: Duration,
-    keepalive_timeout: Duration,
-}
-
-impl Watch {
-    fn closed(&self, reason: &'static str) -> Outcome {
-        let (bytes_in, bytes_out) = (self.flow.bytes_in.get(), self.flow.bytes_out.get());
-        Outcome::Closed { reason, bytes_in, bytes_out }
-    }
-
-    /// When the connection is over if nothing changes, and why.
-    fn due(&self) -> Option<(Instant, &'static str)> {
-        if !self.flow.flushed.get() {
-            return Some((self.flow.last_output.get() + WRITE_STALL, "write_stall"));
-        }
-        if self.active.get() > 0 {
-            return None;
-        }
-        if !self.served.get() {
-            return Some((self.idle_since.get() + self.head_timeout, "head_timeout"));
-        }
-        let idle_since = self.idle_since.get().max(self.flow.last_output.get());
-        match self.flow.first_input.get() {
-            // On HTTP/2 any frame is input, so it says nothing about a head.
-            Some(at) if !self.multiplexed => {
-                Some((at.max(idle_since) + self.head_timeout, "head_timeout"))
-            }
-            _ => Some((idle_since + self.keepalive_timeout, "idle")),
-        }
-    }
-}
-
-/// Counts a request as running while it lives.
-struct Active(Rc<Watch>);
-
-impl Active {
-    fn new(watch: Rc<Watch>) -> Self {
-        watch.active.set(watch.active.get() + 1);
-        watch.served.set(true);
-        Self(watch)
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.active.set(self.0.active.get() - 1);
-        self.0.idle_since.set(Instant::now());
-        self.0.flow.first_input.set(None);
-    }
-}
-
-/// One alarm for all deadlines: set anew only when the next one is earlier than it.
-#[derive(Default)]
-struct Deadline {
-    alarm: Option<Alarm>,
-}
-
-impl Deadline {
-    fn poll(&mut self, cx: &mut Context<'_>, watch: &Watch) -> Poll<&'static str> {
-        loop {
-            let Some((due, reason)) = watch.due() else {
-                return Poll::Pending;
-            };
-            if due <= Instant::now() {
-                return Poll::Ready(reason);
-            }
-            if self.alarm.as_ref().is_none_or(|alarm| alarm.due() > due) {
-                self.alarm = Some(Alarm::at(due));
-            }
-            let Some(alarm) = &mut self.alarm else {
-                return Poll::Pending;
-            };
-            if Pin::new(alarm).poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            self.alarm = None;
-        }
     }
 }
 
