@@ -337,6 +337,8 @@ pub enum Refusal {
     PublisherGone,
     /// The viewer reads too slowly.
     TooSlow,
+    /// The tracks are no longer as the viewer was told, and its protocol has no way to tell it.
+    TracksChanged,
 }
 
 impl Refusal {
@@ -354,6 +356,7 @@ impl Refusal {
             Self::Superseded => "superseded",
             Self::PublisherGone => "publisher_gone",
             Self::TooSlow => "too_slow",
+            Self::TracksChanged => "tracks_changed",
         }
     }
 
@@ -376,6 +379,7 @@ impl Refusal {
             Self::Superseded => "another publisher took the stream over",
             Self::PublisherGone => "publisher has gone",
             Self::TooSlow => "viewer reads too slowly",
+            Self::TracksChanged => "the tracks are no longer as described, play again",
         }
     }
 }

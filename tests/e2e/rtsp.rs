@@ -173,6 +173,27 @@ fn a_viewer_outlives_its_publisher() {
 }
 
 #[test]
+fn a_viewer_is_not_left_with_another_codec() {
+    let server = Server::start_default();
+    let url = server.rtsp_url(NAME) + "?tcp";
+    let Some(first) = Publisher::Ffmpeg.start(Clip::H264Aac, &url) else { return };
+    server.wait_live(NAME);
+    let viewer = std::thread::spawn({
+        let url = url.clone();
+        move || clients::ffmpeg_decode(&url, 60)
+    });
+    server.wait_log("playing", Duration::from_secs(10));
+    drop(first);
+    wait::until_true("the stream is gone", Duration::from_secs(10), || !server.is_live(NAME));
+    let Some(_second) = Publisher::Ffmpeg.start(Clip::HevcAac, &url) else { return };
+    server.wait_log("closed tracks_changed", Duration::from_secs(10));
+    let ended = viewer.join().expect("the viewer does not panic");
+    assert!(ended.is_some_and(|decoded| decoded.pictures > 0));
+    let Some(again) = clients::ffmpeg_decode(&url, 2) else { return };
+    assert!(again.pictures >= 30 && again.complaints.is_empty(), "{again:?}");
+}
+
+#[test]
 fn udp_ports_come_from_the_range_and_sessions_leave_nothing() {
     let config = Config::default().cores(1).set("rtmp/rtp@size", "1200");
     let server = Server::start(&config);

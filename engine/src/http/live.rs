@@ -86,7 +86,8 @@ impl LiveSession {
                 | Refusal::ShuttingDown
                 | Refusal::Superseded
                 | Refusal::PublisherGone
-                | Refusal::TooSlow => (503, "Service Unavailable"),
+                | Refusal::TooSlow
+                | Refusal::TracksChanged => (503, "Service Unavailable"),
             };
             let text = refusal.text();
             let head = format!(

@@ -144,12 +144,39 @@ impl Shard {
                 self.plane.dirty.push((index, wire_index));
             }
         }
+        if let MediaItem::Tracks(_) = item {
+            self.end_outdated(index, now);
+        }
         match appended {
             Appended::JoinPoint => {
                 self.wake_awaiting(index);
                 self.attach_waiting(index, now);
             }
             Appended::Online | Appended::Offline | Appended::Media => {}
+        }
+    }
+
+    /// Ends viewers whose tracks have changed in a way that their protocol cannot tell them.
+    fn end_outdated(&mut self, mirror: usize, now: Instant) {
+        let mut ended = Vec::new();
+        for (_, wire) in &mut self.mirrors[mirror].wires {
+            if std::mem::take(&mut wire.outdated) {
+                ended.extend(wire.viewers.iter().map(|viewer| viewer.conn as usize));
+            }
+        }
+        self.refuse_all(ended, Refusal::TracksChanged, now);
+    }
+
+    /// Says goodbye to viewers, for one reason.
+    fn refuse_all(&mut self, slots: Vec<usize>, refusal: Refusal, now: Instant) {
+        for slot in slots {
+            let token = self.plane.token(slot);
+            self.guarded(token, now, |shard, slot| {
+                shard.drive(slot, now, |session| {
+                    session.handle_command(now, Command::Close(refusal))
+                });
+                shard.close_token(token, CloseReason::Refused(refusal), now);
+            });
         }
     }
 
@@ -381,16 +408,7 @@ impl Shard {
                 idle.push(index);
             }
         }
-        for slot in abandoned {
-            let token = self.plane.token(slot);
-            self.guarded(token, now, |shard, slot| {
-                let refusal = Refusal::PublisherGone;
-                shard.drive(slot, now, |session| {
-                    session.handle_command(now, Command::Close(refusal))
-                });
-                shard.close_token(token, CloseReason::Refused(refusal), now);
-            });
-        }
+        self.refuse_all(abandoned, Refusal::PublisherGone, now);
         for index in idle {
             self.drop_mirror(index);
         }

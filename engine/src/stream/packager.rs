@@ -83,18 +83,19 @@ impl Packager {
         }
     }
 
-    /// The tracks have changed: what everybody who watches gets.
+    /// The tracks have changed: what everybody who watches gets. False when those who watch can not
+    /// be told and have to come again.
     pub fn configure(
         &mut self,
         tracks: &Tracks,
         millis: u32,
         options: PackagerOptions,
         out: &mut Vec<u8>,
-    ) {
+    ) -> bool {
         match &mut self.state {
             State::Stateless => self.format.write_configuration(tracks, millis, options, out),
             State::Ts(muxer) => muxer.set_tracks(tracks),
-            State::Rtp(sender) => sender.set_tracks(tracks),
+            State::Rtp(sender) => return sender.set_tracks(tracks),
             State::Fmp4(fragments) => {
                 fragments.finish(out);
                 **fragments = Fragments {
@@ -104,6 +105,7 @@ impl Packager {
                 out.extend_from_slice(&fragments.init);
             }
         }
+        true
     }
 
     /// Takes one frame; false when this format does not carry it.

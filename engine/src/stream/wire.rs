@@ -102,6 +102,8 @@ pub struct Wire {
     pub empty_since: Option<Instant>,
     /// How far the fan-out has come.
     pub sweep: Sweep,
+    /// Its viewers have been told of tracks that are no longer there.
+    pub outdated: bool,
     /// What makes the bytes.
     pub packager: Packager,
     blocks: VecDeque<Block>,
@@ -131,6 +133,7 @@ impl Wire {
             blocked: 0,
             empty_since: None,
             sweep: Sweep::new(now),
+            outdated: false,
             packager: Packager::new(format, tracks, options),
             blocks: VecDeque::new(),
             marks: VecDeque::new(),
@@ -192,9 +195,8 @@ impl Wire {
         }
         let at = self.newest;
         let millis = wire_millis(at);
-        self.append_with(at, None, BLOCK_BYTES / 16, |packager, out| {
-            packager.configure(tracks, millis, options, out);
-            true
+        self.outdated |= !self.append_with(at, None, BLOCK_BYTES / 16, |packager, out| {
+            packager.configure(tracks, millis, options, out)
         });
         let (head, version) = (self.head, self.configuration);
         for viewer in &mut self.viewers {

@@ -96,7 +96,8 @@ pub fn publish_code(refusal: Refusal) -> &'static str {
         | Refusal::Unsupported
         | Refusal::ShuttingDown
         | Refusal::PublisherGone
-        | Refusal::TooSlow => code::PUBLISH_FAILED,
+        | Refusal::TooSlow
+        | Refusal::TracksChanged => code::PUBLISH_FAILED,
     }
 }
 
@@ -113,6 +114,7 @@ pub fn play_code(refusal: Refusal) -> &'static str {
         | Refusal::Overloaded
         | Refusal::Unsupported
         | Refusal::ShuttingDown
-        | Refusal::TooSlow => code::PLAY_FAILED,
+        | Refusal::TooSlow
+        | Refusal::TracksChanged => code::PLAY_FAILED,
     }
 }

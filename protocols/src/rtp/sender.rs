@@ -152,10 +152,23 @@ impl Sender {
         sender
     }
 
-    /// The tracks from the next frame on; sources and sequence numbers stay.
-    pub fn set_tracks(&mut self, tracks: &Tracks) {
+    /// The tracks from the next frame on; sources and sequence numbers stay. False when who was
+    /// told how they travel must be told anew: parameter sets of pictures come in band, what else
+    /// a description says does not.
+    pub fn set_tracks(&mut self, tracks: &Tracks) -> bool {
+        let told = self.described();
         self.video.carry(tracks.video.as_ref().and_then(Carried::video));
         self.audio.carry(tracks.audio.as_ref().and_then(Carried::audio));
+        told == self.described()
+    }
+
+    /// How the tracks travel, but for the parameters of pictures.
+    fn described(&self) -> [Option<PayloadFormat>; 2] {
+        let format =
+            |track: &Outgoing| track.carried.as_ref().map(|carried| carried.format.clone());
+        let video =
+            format(&self.video).map(|video| PayloadFormat { parameters: Vec::new(), ..video });
+        [video, format(&self.audio)]
     }
 
     /// How each track that is carried travels, video first.

@@ -97,9 +97,10 @@ impl Status {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::UnknownApp | Refusal::StreamNotFound | Refusal::PublisherGone => {
-                Self::NOT_FOUND
-            }
+            Refusal::UnknownApp
+            | Refusal::StreamNotFound
+            | Refusal::PublisherGone
+            | Refusal::TracksChanged => Self::NOT_FOUND,
             Refusal::BadName => Self::BAD_REQUEST,
             Refusal::StreamBusy | Refusal::Superseded => Self::FORBIDDEN,
             Refusal::Unauthorised => Self::UNAUTHORIZED,
