@@ -193,6 +193,16 @@ pub enum Addressing {
     },
 }
 
+impl Segments {
+    /// The longest segment that is listed, rounded up to a millisecond.
+    pub(super) fn longest(&self) -> Option<Duration> {
+        let Addressing::Timeline { segments, .. } = &self.addressing else { return None };
+        let ticks = segments.iter().map(|segment| segment.duration).max()?;
+        let millis = (u128::from(ticks) * 1000).div_ceil(u128::from(self.timescale.max(1)));
+        Some(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
+    }
+}
+
 /// When a segment plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimelineSegment {

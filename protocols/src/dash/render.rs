@@ -30,7 +30,7 @@ impl Mpd {
             }
         };
         xml.attribute("minBufferTime", XsDuration(self.min_buffer_time))
-            .optional("maxSegmentDuration", self.max_segment_duration.map(XsDuration));
+            .optional("maxSegmentDuration", self.max_segment_duration().map(XsDuration));
         if let Some(latency) = dynamic.and_then(|dynamic| dynamic.latency) {
             latency.element(&mut xml);
         }
@@ -40,6 +40,15 @@ impl Mpd {
             .flat_map(|dynamic| &dynamic.utc_timing)
             .for_each(|utc| utc.element(&mut xml));
         xml.finish()
+    }
+
+    /// No segment of any representation is longer (5.3.1.2): sound is cut where its frames end, which
+    /// may be a frame beyond the pictures.
+    fn max_segment_duration(&self) -> Option<Duration> {
+        let sets = self.periods.iter().flat_map(|period| &period.adaptation_sets);
+        let all = sets.flat_map(|set| &set.representations);
+        let longest = all.filter_map(|one| one.segments.longest()).max();
+        self.max_segment_duration.map(|told| longest.map_or(told, |longest| longest.max(told)))
     }
 
     /// Lists of segments are not in the live profile.
@@ -160,7 +169,8 @@ impl Representation {
         xml.start("Representation")
             .attribute("id", &self.id)
             .attribute("codecs", &self.codecs)
-            .attribute("bandwidth", self.bandwidth);
+            // An `xs:unsignedInt`.
+            .attribute("bandwidth", self.bandwidth.min(u32::MAX.into()));
         match self.media {
             Media::Video { width, height, frame_rate } => {
                 xml.optional("width", known(width))

@@ -377,3 +377,20 @@ proptest! {
         prop_assert_eq!(elements(&text, "UTCTiming").len(), 1);
     }
 }
+
+#[test]
+fn no_segment_is_longer_than_what_is_said() {
+    let timeline = |duration| Segments {
+        timescale: 48_000,
+        presentation_time_offset: 0,
+        availability_time_offset: None,
+        addressing: Addressing::Timeline {
+            initialization: "init".to_owned(),
+            media: "$Number$".to_owned(),
+            start_number: 0,
+            segments: vec![TimelineSegment { time: 0, duration }],
+        },
+    };
+    assert_eq!(timeline(48_128).longest(), Some(Duration::from_millis(1003)));
+    assert_eq!(timeline(48_000).longest(), Some(s(1)));
+}
