@@ -20,12 +20,17 @@ const CLOSED: Duration = Duration::from_millis(1500);
 fn ffmpeg_plays_on_any_core() {
     let Some((server, _publisher)) = live(3) else { return };
     for number in 0..TRIES {
-        let url = format!("{}?http", server.rtsp_url("show"));
-        let Some(decoded) = clients::ffmpeg_decode(&url, 1) else { return };
+        let url = server.rtsp_url("show");
+        let decoded = match number % 2 {
+            0 => clients::ffmpeg_decode_tunnelled(&url, 1),
+            _ => clients::ffmpeg9_decode_tunnelled(&url, 1),
+        };
+        let Some(decoded) = decoded else { return };
         assert!(decoded.complaints.is_empty(), "try {number}: {decoded:?}");
         assert!(decoded.pictures >= 20, "try {number}: {decoded:?}");
     }
     nothing_is_left(&server);
+    two_each(&server);
 }
 
 #[test]
@@ -37,6 +42,7 @@ fn gstreamer_plays_on_any_core() {
         assert!(pictures >= 20, "try {number}: {pictures} pictures");
     }
     nothing_is_left(&server);
+    two_each(&server);
 }
 
 #[test]
@@ -99,6 +105,10 @@ fn t8_halves_that_do_not_fit() {
     tunnel.receive.socket.write_all(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n").expect("is taken");
     let _ = http::read_until_closed(&mut tunnel.send, "input on the GET", CLOSED);
 
+    let Tunnel { receive, mut send } = Tunnel::open(&server, "gone");
+    drop(receive);
+    let _ = http::read_until_closed(&mut send, "the POST of a GET that has gone", CLOSED);
+
     let mut tunnel = Tunnel::open(&server, "inner");
     tunnel.send_text(&get("outer"));
     let _ = http::read_until_closed(&mut tunnel.receive.socket, "tunnel in a tunnel", CLOSED);
@@ -149,6 +159,14 @@ fn nothing_is_left(server: &Server) {
     let what = "no RTSP viewer is left";
     wait::until_true(what, Duration::from_secs(5), || {
         server.metrics().sum("smart_rtmpd_viewers", &["rtsp"]) < 1.0
+    });
+}
+
+/// Each try had two connections: it was a tunnel that was played through.
+fn two_each(server: &Server) {
+    let what = "two connections have ended for each play";
+    wait::until_true(what, Duration::from_secs(5), || {
+        server.metrics().sum("smart_rtmpd_closed_total", &["proto=\"rtsp\""]) as usize >= 2 * TRIES
     });
 }
 

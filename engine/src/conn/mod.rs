@@ -1,6 +1,7 @@
 //! One TCP connection: socket, TLS, session, and the bytes that wait for the peer.
 //!
-//! A connection lives on the shard that accepted it, from the first byte to the last.
+//! A connection lives on the shard that accepted it, from the first byte to the last; a half of an
+//! RTSP tunnel from its head on where the tunnel is.
 
 mod close;
 mod pump;

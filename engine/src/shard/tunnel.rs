@@ -306,6 +306,8 @@ impl Shard {
                 self.tunnels.part(&cookie, self.plane.token(slot));
                 match reason {
                     CloseReason::PeerClosed | CloseReason::Socket(_) => return,
+                    // The session is what has ended, and ends this one.
+                    _ if self.tunnels.session(&cookie) != Some(session) => return,
                     reason => (Some(session), reason.clone()),
                 }
             }
