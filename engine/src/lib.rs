@@ -28,6 +28,8 @@
 //! * A frame crosses to a shard once, however many viewers sit there; it is packaged once per
 //!   format and shard.
 //! * Per viewer and frame there is no copy, no allocation, no atomic operation and no lock.
+//! * A connection stays on the shard that accepted it, but for the halves of an RTSP tunnel, which
+//!   have to meet: they move once, before anything is played.
 //! * Every queue, table, buffer and wait has a bound, and every overflow is counted.
 //! * The stream core does not know which protocols exist. Only [`clock`] reads the time.
 //! * No panic is reachable from peer bytes; one that happens all the same ends one connection.

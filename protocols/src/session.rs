@@ -169,6 +169,17 @@ pub enum Event {
         /// Where it sends from, if not from the address of its connection.
         source: Option<IpAddr>,
     },
+    /// The connection is one half of a tunnel (RTSP over HTTP); its session is over, and what it has
+    /// not consumed is for the one that comes after it: a server for the half that receives, an
+    /// upload for the other.
+    TunnelHalf {
+        /// The peer receives (true) or sends (false) on this connection.
+        receives: bool,
+        /// Names the tunnel.
+        cookie: Box<str>,
+    },
+    /// Bytes for the session at the other half of the tunnel.
+    Tunnelled(Bytes),
     /// The peer sends us elsewhere, by URL; this session is over.
     Redirected(String),
     /// The tracks of the published stream, first time or changed.

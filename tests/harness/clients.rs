@@ -171,18 +171,28 @@ pub struct Decoded {
 
 /// Decodes the first `seconds` with the distribution's ffmpeg; every line on stderr is a complaint.
 pub fn ffmpeg_decode(url: &str, seconds: u32) -> Option<Decoded> {
-    decode(tool("ffmpeg")?, url, seconds)
+    decode(tool("ffmpeg")?, &[], url, seconds)
+}
+
+/// As [`ffmpeg_decode`], RTSP through HTTP.
+pub fn ffmpeg_decode_tunnelled(url: &str, seconds: u32) -> Option<Decoded> {
+    decode(tool("ffmpeg")?, &["-rtsp_transport", "http"], url, seconds)
+}
+
+/// As [`ffmpeg_decode_tunnelled`] with ffmpeg 9.
+pub fn ffmpeg9_decode_tunnelled(url: &str, seconds: u32) -> Option<Decoded> {
+    decode(ffmpeg9()?, &["-rtsp_transport", "http"], url, seconds)
 }
 
 /// Decodes the first `seconds` with ffmpeg 9.
 pub fn ffmpeg9_decode(url: &str, seconds: u32) -> Option<Decoded> {
-    decode(ffmpeg9()?, url, seconds)
+    decode(ffmpeg9()?, &[], url, seconds)
 }
 
-fn decode(ffmpeg: PathBuf, url: &str, seconds: u32) -> Option<Decoded> {
+fn decode(ffmpeg: PathBuf, options: &[&str], url: &str, seconds: u32) -> Option<Decoded> {
     let mut command = Command::new(ffmpeg);
     command.args(["-hide_banner", "-nostats", "-v", "warning", "-progress", "pipe:1"]);
-    command.args(["-i", url, "-t", &seconds.to_string(), "-f", "null", "-"]);
+    command.args(options).args(["-i", url, "-t", &seconds.to_string(), "-f", "null", "-"]);
     let ran = Process::run("ffmpeg player", command, Duration::from_secs(15 + u64::from(seconds)));
     let stdout = ran.stdout_text();
     let mut counts =

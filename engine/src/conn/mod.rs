@@ -1,6 +1,7 @@
 //! One TCP connection: socket, TLS, session, and the bytes that wait for the peer.
 //!
-//! A connection lives on the shard that accepted it, from the first byte to the last.
+//! A connection lives on the shard that accepted it, from the first byte to the last; a half of an
+//! RTSP tunnel from its head on where the tunnel is.
 
 mod close;
 mod pump;
@@ -183,6 +184,32 @@ pub struct Conn {
     pub flows: Option<Box<Flows>>,
     /// The connection has been greeted in the log.
     pub announced: bool,
+    /// It is half of a tunnel.
+    pub tunnel: Option<Box<TunnelEnd>>,
+}
+
+/// What a connection is to a tunnel of RTSP through HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TunnelEnd {
+    /// The peer asked for it; the connection is about to leave for the shard of the cookie.
+    Asked {
+        /// The peer receives (true) or sends (false) on it.
+        receives: bool,
+        /// Names the tunnel.
+        cookie: Box<str>,
+    },
+    /// The peer receives on it; the session is here.
+    Receiving {
+        /// Names the tunnel.
+        cookie: Box<str>,
+    },
+    /// The peer sends on it.
+    Sending {
+        /// Names the tunnel.
+        cookie: Box<str>,
+        /// The connection that has the session.
+        session: Token,
+    },
 }
 
 /// How often a viewer was moved to a keyframe lately.
@@ -230,6 +257,7 @@ impl Conn {
             jumps: Jumps::default(),
             flows: None,
             announced: false,
+            tunnel: None,
         }
     }
 

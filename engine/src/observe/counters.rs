@@ -26,11 +26,13 @@ pub enum DropReason {
     Disposable,
     /// The socket did not take a message of datagrams.
     DatagramRefused,
+    /// A datagram from an address that no session has named.
+    WrongSource,
 }
 
 impl DropReason {
     /// All of them, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::BeforeKeyframe,
         Self::RingFull,
         Self::Late,
@@ -38,6 +40,7 @@ impl DropReason {
         Self::LogEvicted,
         Self::Disposable,
         Self::DatagramRefused,
+        Self::WrongSource,
     ];
 
     /// Metric label.
@@ -51,6 +54,7 @@ impl DropReason {
             Self::LogEvicted => "log_evicted",
             Self::Disposable => "disposable",
             Self::DatagramRefused => "datagram_refused",
+            Self::WrongSource => "wrong_source",
         }
     }
 }

@@ -104,6 +104,17 @@ impl Admission {
         Ok(())
     }
 
+    /// Counts a connection that another shard has admitted.
+    pub fn take_over(&mut self, ip: IpAddr, now: Instant) {
+        let full = self.addresses.len() >= ADDRESSES_MAX;
+        let ip = prefix(ip);
+        if ip.is_loopback() || (full && !self.addresses.contains_key(&ip)) {
+            return;
+        }
+        let fresh = Address { connections: 0, second: now, fresh: 0 };
+        self.addresses.entry(ip).or_insert(fresh).connections += 1;
+    }
+
     /// A connection that was admitted has ended.
     pub fn leave(&mut self, ip: IpAddr) {
         let ip = prefix(ip);

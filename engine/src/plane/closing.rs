@@ -24,6 +24,7 @@ impl Shard {
             return;
         }
         self.release_role(slot, now);
+        self.leave_tunnel(slot, &reason, now);
         let conn = &mut self.plane.conns[slot];
         log_end(conn, &reason, now);
         self.counters.closed(conn.protocol.name(), reason.label());

@@ -14,6 +14,7 @@ use protocols::session::{Command, Input, Refusal};
 use smallvec::SmallVec;
 
 use crate::net::sys_datagram::{self, Destination, Inbox, Run};
+use crate::observe::DropReason;
 use crate::ring::Token;
 use crate::shard::Shard;
 
@@ -42,8 +43,6 @@ pub struct Datagrams {
     sockets: Option<Sockets>,
     peers: HashMap<SocketAddr, Peer>,
     inbox: Inbox,
-    /// Datagrams from addresses nobody named.
-    pub strangers: u64,
 }
 
 struct Sockets {
@@ -258,12 +257,12 @@ impl Shard {
             let datagrams = &mut self.plane.datagrams;
             let Some(sockets) = &datagrams.sockets else { break };
             let fd = if rtcp { sockets.rtcp.as_fd() } else { sockets.rtp.as_fd() };
-            let (peers, strangers) = (&datagrams.peers, &mut datagrams.strangers);
+            let (peers, counters) = (&datagrams.peers, &mut self.counters);
             let more = inbox.receive(fd, |from, bytes| match peers.get(&from) {
                 Some(peer) if peer.rtcp == rtcp => {
                     taken.push((*peer, Bytes::copy_from_slice(bytes)));
                 }
-                Some(_) | None => *strangers += 1,
+                Some(_) | None => counters.dropped(DropReason::WrongSource),
             });
             for (peer, data) in taken.drain(..) {
                 self.take_datagram(peer, data, now);

@@ -10,7 +10,7 @@ use protocols::session::{Command, Event, Input, Output, Refusal, Session, Sessio
 
 use super::LISTENER_BIT;
 use super::datagram::DATAGRAM_BIT;
-use crate::conn::{CloseReason, Protocol, Role};
+use crate::conn::{CloseReason, Protocol, Role, TunnelEnd};
 use crate::net::sys_epoll::Ready;
 use crate::net::sys_socket;
 use crate::net::tls::Purpose;
@@ -174,7 +174,13 @@ impl Shard {
                 None => {}
             }
         }
+        // The peer asks on the other half of its tunnel.
+        let silent = matches!(conn.tunnel.as_deref(), Some(TunnelEnd::Receiving { .. }));
         let Some(tls) = &mut conn.tls else {
+            if silent {
+                self.close(slot, CloseReason::Limit("tunnel_input"), now);
+                return buffer;
+            }
             if conn.input.is_empty() {
                 let rest = self.feed_shared(slot, buffer, now);
                 return rest;
@@ -190,6 +196,10 @@ impl Shard {
         let token = self.plane.token(slot);
         match result {
             Ok(received) => {
+                if silent && !input.is_empty() {
+                    self.close(slot, CloseReason::Limit("tunnel_input"), now);
+                    return buffer;
+                }
                 self.feed(slot, input, now);
                 if self.plane.slot(token).is_some() {
                     self.pump(slot, now);
@@ -295,6 +305,12 @@ impl Shard {
                 let token = self.plane.token(slot);
                 self.command(token, Command::Reject(Refusal::Unsupported));
             }
+            Event::TunnelHalf { receives, cookie } => {
+                let end = TunnelEnd::Asked { receives, cookie };
+                self.plane.conns[slot].tunnel = Some(Box::new(end));
+                self.plane.moving.push(self.plane.token(slot));
+            }
+            Event::Tunnelled(bytes) => self.feed_tunnel(slot, &bytes, now),
             // Sessions of this side are never sent elsewhere.
             Event::Redirected(_) => {}
             Event::PublishEnded => {

@@ -59,6 +59,8 @@ pub struct Plane {
     pub commands: VecDeque<(Token, Command)>,
     /// Viewers whose sessions are about to be accepted.
     pub accepted: Vec<Token>,
+    /// Halves of tunnels that are about to leave for the shard of their cookie.
+    pub moving: Vec<Token>,
     /// Connections that used up their budget and go on in the next turn.
     pub again: Vec<Token>,
     /// Readiness reports being worked through.
@@ -103,6 +105,7 @@ impl Plane {
             dirty: Vec::new(),
             commands: VecDeque::new(),
             accepted: Vec::new(),
+            moving: Vec::new(),
             again: Vec::new(),
             ready: Vec::new(),
             egress: egress::choose(mode),

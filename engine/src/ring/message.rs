@@ -8,6 +8,7 @@ use protocols::session::Refusal;
 
 use crate::observe::ShardReport;
 use crate::segment::{Packaging, Snapshot};
+use crate::shard::TunnelHalf;
 use crate::stream::PublisherInfo;
 use crate::timeshift::Refused;
 
@@ -207,6 +208,8 @@ pub enum ControlMessage {
         /// It plays, or cannot.
         answer: Result<(), Refused>,
     },
+    /// One half of a tunnel of RTSP through HTTP, for the shard its cookie names.
+    TunnelHalf(Box<TunnelHalf>),
     /// Stop: close listeners, tell peers, drain, return.
     Stop,
     /// Fault injection for the supervisor's tests: panic or hang on purpose.

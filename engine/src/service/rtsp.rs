@@ -57,6 +57,10 @@ impl RtspOptions {
         };
         Self { session: Arc::new(session), public: config.nat.rtp }
     }
+
+    fn addresses(&self, local: IpAddr, peer: SocketAddr) -> Addresses {
+        Addresses { local: self.public.unwrap_or(local), peer: peer.ip() }
+    }
 }
 
 /// The session of a new connection between `local` and `peer`.
@@ -68,6 +72,19 @@ pub fn session(
     peer: SocketAddr,
     now: Instant,
 ) -> Box<dyn Session> {
-    let addresses = Addresses { local: options.public.unwrap_or(local), peer: peer.ip() };
+    let addresses = options.addresses(local, peer);
     Box::new(Server::new(now, seed, Arc::clone(&options.session), addresses))
+}
+
+/// The session of a tunnel whose `GET` came from `peer` to `local`.
+#[must_use]
+pub fn tunnelled(
+    options: &RtspOptions,
+    seed: u64,
+    local: IpAddr,
+    peer: SocketAddr,
+    now: Instant,
+) -> Box<dyn Session> {
+    let addresses = options.addresses(local, peer);
+    Box::new(Server::tunnelled(now, seed, Arc::clone(&options.session), addresses))
 }

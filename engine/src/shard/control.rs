@@ -92,6 +92,7 @@ impl Shard {
             ControlMessage::ShiftAnswer { question, answer } => {
                 self.shifts.answer(question, answer);
             }
+            ControlMessage::TunnelHalf(half) => self.take_half(*half, now),
             ControlMessage::Stop => self.stop(now),
             ControlMessage::Fault(fault) => act_out(fault),
         }

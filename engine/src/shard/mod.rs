@@ -17,6 +17,7 @@ mod segments;
 mod shift;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -49,6 +50,7 @@ pub use pulse::Pulse;
 pub use run::run;
 pub use segments::{Absent, Feed, Wanted, snapshot};
 pub use shift::shift;
+pub use tunnel::TunnelHalf;
 
 /// Tells the seed of RTP sources from that of sessions.
 const RTP_SEED: u64 = 0x5254_5000;
@@ -121,6 +123,8 @@ pub struct Shard {
     shelves: segments::Shelves,
     /// Streams played later than live that are read here, and questions about others.
     shifts: shift::Shifts,
+    /// Tunnels of RTSP through HTTP.
+    tunnels: tunnel::Tunnels,
     /// Everything process-wide.
     pub shared: Shared,
     /// Bytes of streams held at the last tick, for the budget.
@@ -178,6 +182,7 @@ impl Shard {
             asks: Asks::default(),
             shelves: segments::Shelves::default(),
             shifts: shift::Shifts::default(),
+            tunnels: tunnel::Tunnels::default(),
             held_bytes: 0,
             pulse: Pulse::new(now),
             stopping: None,

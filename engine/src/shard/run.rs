@@ -185,6 +185,7 @@ impl Shard {
             self.run_commands(now);
             self.finish_attachments(now);
         }
+        self.move_halves();
     }
 
     fn finish_turn(&mut self, start: Instant, end: Instant, more: bool) -> Next {

@@ -1,8 +1,12 @@
 //! RTSP over HTTP: which half of a tunnel a connection is, and the base64 of its requests.
 //!
 //! A client opens a `GET`, on which it receives what a server would send, and a `POST` with the same
-//! `x-sessioncookie`, on which it sends its requests in base64. How the two connections meet is not
-//! decided here; the session reads what [`Base64Stream`] yields and writes to the `GET`.
+//! `x-sessioncookie`, on which it sends its requests in base64. A [`super::Server`] that is asked
+//! for either says so with [`Event::TunnelHalf`]; how the two connections meet is the engine's
+//! business. Then a server made with [`super::Server::tunnelled`] writes to the `GET`, and takes what
+//! an [`Upload`] reads from the `POST`.
+
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::GeneralPurpose;
@@ -10,7 +14,9 @@ use base64::engine::general_purpose::{GeneralPurposeConfig, STANDARD};
 use bytes::BytesMut;
 
 use super::message::{Request, Version};
-use super::reader::{Item, Limits, ReadError, Reader};
+use crate::session::{
+    Command, ErrorClass, Event, Input, Output, OutputQueue, Session, SessionError,
+};
 
 /// Longest cookie.
 const COOKIE_BYTES_MAX: usize = 64;
@@ -22,55 +28,8 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
-/// One half of a tunnel.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Half {
-    /// The server sends on this connection.
-    Get {
-        /// Names the tunnel.
-        cookie: Box<str>,
-    },
-    /// The client sends on this connection, in base64.
-    Post {
-        /// Names the tunnel.
-        cookie: Box<str>,
-    },
-}
-
-/// The first bytes of a connection could begin a tunnel; RTSP methods begin otherwise. False while
-/// that is open.
-pub fn begins_tunnel(input: &[u8]) -> bool {
-    input.starts_with(b"GET /") || input.starts_with(b"POST ")
-}
-
-/// Takes the head of a half from the front of `input`, whatever follows is left; `None` while it is
-/// incomplete.
-///
-/// # Errors
-/// It is no tunnel; the connection cannot go on.
-pub fn read_head(input: &mut BytesMut, limits: Limits) -> Result<Option<Half>, ReadError> {
-    // Heads are short and come in one piece; nothing is kept between two looks at one that does not.
-    let mut copy = input.clone();
-    let item = Reader::new(limits).next_item(&mut copy)?;
-    let Some(Item::Request(request)) = item else {
-        return if item.is_none() { Ok(None) } else { Err(not_a_tunnel()) };
-    };
-    let half = half_of(&request).ok_or_else(not_a_tunnel)?;
-    *input = copy;
-    Ok(Some(half))
-}
-
-fn not_a_tunnel() -> ReadError {
-    ReadError {
-        status: super::status::Status::BAD_REQUEST,
-        cseq: None,
-        reason: "bad_message",
-        detail: "not a tunnel of RTSP in HTTP",
-    }
-}
-
-/// Which half a request is, if any.
-pub fn half_of(request: &Request) -> Option<Half> {
+/// Which half a request is, if any: an [`Event::TunnelHalf`].
+pub fn half_of(request: &Request) -> Option<Event> {
     if request.version != Version::Http {
         return None;
     }
@@ -81,10 +40,11 @@ pub fn half_of(request: &Request) -> Option<Half> {
     }
     let cookie = cookie.into();
     match request.method.as_str() {
-        "GET" => Some(Half::Get { cookie }),
+        "GET" => Some(Event::TunnelHalf { receives: true, cookie }),
         "POST" => {
             let kind = request.fields.get("Content-Type").unwrap_or(CONTENT_TYPE);
-            kind.eq_ignore_ascii_case(CONTENT_TYPE).then_some(Half::Post { cookie })
+            let fits = kind.eq_ignore_ascii_case(CONTENT_TYPE);
+            fits.then_some(Event::TunnelHalf { receives: false, cookie })
         }
         _ => None,
     }
@@ -94,6 +54,53 @@ pub fn half_of(request: &Request) -> Option<Half> {
 pub fn get_response() -> &'static [u8] {
     b"HTTP/1.0 200 OK\r\nConnection: close\r\nCache-Control: no-store\r\nPragma: no-cache\r\n\
       Content-Type: application/x-rtsp-tunnelled\r\n\r\n"
+}
+
+/// What a half is answered with that cannot be part of a tunnel.
+pub fn refusal(status: u16, phrase: &str) -> String {
+    format!(
+        "HTTP/1.0 {status} {phrase}\r\nConnection: close\r\nCache-Control: no-store\r\n\
+         Content-Length: 0\r\n\r\n"
+    )
+}
+
+/// The session of a `POST`: everything it reads is an [`Event::Tunnelled`]. It has no deadline of its
+/// own; it ends with the other half.
+#[derive(Debug, Default)]
+pub struct Upload {
+    stream: Base64Stream,
+    outputs: OutputQueue,
+}
+
+impl Session for Upload {
+    fn handle_input(&mut self, _now: Instant, input: Input<'_>) -> Result<(), SessionError> {
+        let Input::Stream(buffer) = input else { return Ok(()) };
+        let mut decoded = BytesMut::with_capacity(buffer.len() / 4 * 3 + 3);
+        let result = self.stream.push(buffer, &mut decoded);
+        buffer.clear();
+        if !decoded.is_empty() {
+            self.outputs.event(Event::Tunnelled(decoded.freeze()));
+        }
+        result.map_err(|error| {
+            SessionError::new(ErrorClass::PeerMisbehaved, "not_base64", error.to_string())
+        })
+    }
+
+    fn handle_command(&mut self, _now: Instant, _command: Command) -> Result<(), SessionError> {
+        Ok(())
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.poll()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.outputs.heap_bytes()
+    }
 }
 
 /// The stream of a `POST` is not base64.
@@ -143,28 +150,30 @@ pub fn encode(request: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtsp::reader::{Item, Limits, Reader};
 
     const GET: &[u8] = b"GET /live/x HTTP/1.0\r\nx-sessioncookie: abc\r\n\
         Accept: application/x-rtsp-tunnelled\r\nPragma: no-cache\r\n\r\n";
     const POST: &[u8] = b"POST /live/x HTTP/1.0\r\nx-sessioncookie: abc\r\n\
-        Content-Type: application/x-rtsp-tunnelled\r\nContent-Length: 32767\r\n\r\nT1BU";
+        Content-Type: application/x-rtsp-tunnelled\r\nContent-Length: 32767\r\n\r\n";
+
+    fn half(bytes: &[u8]) -> Option<(bool, Box<str>)> {
+        let mut input = BytesMut::from(bytes);
+        let Ok(Some(Item::Request(request))) = Reader::new(Limits::default()).next_item(&mut input)
+        else {
+            panic!("no request");
+        };
+        assert!(input.is_empty());
+        match half_of(&request)? {
+            Event::TunnelHalf { receives, cookie } => Some((receives, cookie)),
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
-    fn halves_are_told_apart_and_incomplete_ones_wait() {
-        let read = |bytes: &[u8]| {
-            let mut input = BytesMut::from(bytes);
-            read_head(&mut input, Limits::default()).map(|half| (half, input))
-        };
-        let (half, rest) = read(GET).unwrap();
-        assert_eq!((half, rest.len()), (Some(Half::Get { cookie: "abc".into() }), 0));
-        let (half, rest) = read(POST).unwrap();
-        assert_eq!((half, &rest[..]), (Some(Half::Post { cookie: "abc".into() }), &b"T1BU"[..]));
-        for end in 1..GET.len() {
-            let (half, rest) = read(&GET[..end]).unwrap();
-            assert_eq!((half, &rest[..]), (None, &GET[..end]), "{end}");
-        }
-        assert!(begins_tunnel(GET) && begins_tunnel(POST));
-        assert!(!begins_tunnel(b"GET_PARAMETER a RTSP/1.0"));
+    fn halves_are_told_apart() {
+        assert_eq!(half(GET), Some((true, "abc".into())));
+        assert_eq!(half(POST), Some((false, "abc".into())));
     }
 
     #[test]
@@ -173,14 +182,29 @@ mod tests {
         for bytes in [
             &b"GET / HTTP/1.0\r\n\r\n"[..],
             b"GET / HTTP/1.0\r\nx-sessioncookie:\r\n\r\n",
+            b"GET / HTTP/1.0\r\nx-sessioncookie: a b\r\n\r\n",
             b"GET / RTSP/1.0\r\nx-sessioncookie: a\r\n\r\n",
             b"PUT / HTTP/1.0\r\nx-sessioncookie: a\r\n\r\n",
             b"POST / HTTP/1.0\r\nx-sessioncookie: a\r\nContent-Type: text/html\r\n\r\n",
-            b"$\0\0\0",
             long.as_bytes(),
         ] {
-            assert!(read_head(&mut BytesMut::from(bytes), Limits::default()).is_err());
+            assert_eq!(half(bytes), None, "{}", String::from_utf8_lossy(bytes));
         }
+    }
+
+    #[test]
+    fn an_upload_passes_on_what_comes_before_it_fails() {
+        let now = crate::fuzzing::virtual_epoch();
+        let mut upload = Upload::default();
+        let mut input = BytesMut::from(encode(b"OPTIONS").as_bytes());
+        input.extend_from_slice(b"\r\n=***");
+        let error = upload.handle_input(now, Input::Stream(&mut input)).unwrap_err();
+        assert_eq!((error.reason, input.len()), ("not_base64", 0));
+        let Some(Output::Event(Event::Tunnelled(bytes))) = upload.poll_output() else {
+            panic!("nothing was decoded");
+        };
+        assert_eq!(&bytes[..], b"OPTIONS");
+        assert!(upload.poll_output().is_none());
     }
 
     #[test]

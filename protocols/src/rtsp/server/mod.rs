@@ -28,6 +28,7 @@ use super::auth::server::Guard;
 use super::message::{Draft, Method, Request, Version};
 use super::reader::{Item, Reader};
 use super::status::Status;
+use super::tunnel;
 use super::url::{Target, split_control};
 
 pub use options::{Addresses, ServerOptions};
@@ -62,6 +63,8 @@ pub struct Server {
     /// The stream last described on this connection.
     described: Option<Box<Described>>,
     agent: String,
+    /// Nothing was asked yet: the connection may still be half of a tunnel.
+    fresh: bool,
     /// When the peer is given up.
     deadline: Option<Instant>,
 }
@@ -88,7 +91,11 @@ enum PendingRequest {
     Describe(Target),
     Announce(Box<Publish>),
     Setup(Box<Setup>),
-    Play { wants_scale: bool },
+    Play {
+        wants_scale: bool,
+    },
+    /// The connection is half of a tunnel; this session is over.
+    Tunnel,
 }
 
 impl Server {
@@ -104,9 +111,20 @@ impl Server {
             pending: None,
             described: None,
             agent: String::new(),
+            fresh: true,
             deadline: now.checked_add(options.setup_timeout),
             options,
         }
+    }
+
+    /// The server end of a tunnel: its outputs go to the `GET`, its inputs are those of the `POST`.
+    pub fn tunnelled(
+        now: Instant,
+        seed: u64,
+        options: Arc<ServerOptions>,
+        addresses: Addresses,
+    ) -> Self {
+        Self { fresh: false, ..Self::new(now, seed, options, addresses) }
     }
 
     /// The peer publishes, and may.
@@ -154,8 +172,12 @@ impl Server {
     }
 
     fn on_request(&mut self, now: Instant, request: &Request) -> Result<(), SessionError> {
+        let fresh = std::mem::replace(&mut self.fresh, false);
         if request.version == Version::Http {
-            return Err(self.refuse_http());
+            let half = tunnel::half_of(request).filter(|_| fresh);
+            let Some(half) = half else { return Err(self.refuse_http()) };
+            self.wait(0, PendingRequest::Tunnel, half);
+            return Ok(());
         }
         let Some(cseq) = request.fields.cseq() else {
             let detail = "CSeq is missing or not a number";
@@ -477,7 +499,7 @@ impl Session for Server {
             PendingRequest::Describe(target) => target.heap_bytes(),
             PendingRequest::Announce(publish) => publish.heap_bytes(),
             PendingRequest::Setup(setup) => setup.heap_bytes(),
-            PendingRequest::Play { .. } => 0,
+            PendingRequest::Play { .. } | PendingRequest::Tunnel => 0,
         });
         let described = self.described.as_ref().map_or(0, |described| described.heap_bytes());
         size_of::<Self>()

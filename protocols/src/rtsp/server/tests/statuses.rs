@@ -105,6 +105,31 @@ fn those_who_look_for_a_page_are_told() {
 }
 
 #[test]
+fn a_tunnel_is_the_first_thing_asked_for_or_nothing() {
+    let get = b"GET /live/x HTTP/1.0\r\nx-sessioncookie: abc\r\n\r\nT1BU";
+    let mut bench = Bench::new();
+    bench.feed(get);
+    let Some(Event::TunnelHalf { receives: true, cookie }) = bench.events.pop() else {
+        panic!("no half: {:?}", bench.events);
+    };
+    // What follows is for another session, and nothing is answered by this one.
+    assert_eq!((&*cookie, &bench.inbox[..]), ("abc", &b"T1BU"[..]));
+    assert!(bench.server.poll_timeout().is_none() && bench.end.is_none());
+    assert!(bench.responses.is_empty());
+
+    let mut late = Bench::new();
+    late.feed(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n");
+    let options = ServerOptions::default();
+    let addresses = late.server.addresses;
+    let inner = Server::tunnelled(late.now, 7, Arc::new(options), addresses);
+    for mut server in [late.server, inner] {
+        let mut input = BytesMut::from(&get[..]);
+        let ended = server.handle_input(late.now, Input::Stream(&mut input));
+        assert_eq!(ended.unwrap_err().reason, "looks_like_http");
+    }
+}
+
+#[test]
 fn refusals_of_the_engine() {
     for (refusal, description, publication) in [
         (Refusal::UnknownApp, 404, 404),
