@@ -90,7 +90,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, StartError> {
         tracing::warn!("{warning}");
     }
     preflight::run(cpus.len())?;
-    let server = Server::start(config.clone(), &cpus)?;
+    let server = Server::start(config.clone(), policy.pulls, &cpus)?;
     announce(&server, &config);
     Ok(supervise(server, &signals))
 }

@@ -15,9 +15,11 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use crate::clock;
 use crate::config::Config;
 use crate::net::preflight::StartError;
+use crate::net::resolve::Resolver;
 use crate::net::tls::TlsContext;
 use crate::net::{sys, sys_socket};
 use crate::plane::{Listener, Service};
+use crate::pull::Entry;
 use crate::record::Upkeep;
 use crate::ring::{ControlMessage, Mesh, Remote};
 use crate::shard::{self, Nudge, Ports, Shard, Shared};
@@ -64,13 +66,18 @@ impl Server {
     ///
     /// # Errors
     /// What prevents it, with the remedy; see [`StartError`].
-    pub fn start(config: Config, cpus: &[usize]) -> Result<Self, StartError> {
+    pub fn start(config: Config, pulls: Vec<Entry>, cpus: &[usize]) -> Result<Self, StartError> {
+        let pulls = check_pulls(&config, pulls)?;
         let tls = load_tls(&config)?;
         let shards = cpus.len();
         let mut bound = Bound::default();
         bind_all(&config, shards, &mut bound)?;
         let (ends, remote) =
             Mesh::new(shards, config.engine.ring_depth, config.engine.control_depth).into_ends();
+        let resolver = match pulls.is_empty() {
+            true => None,
+            false => Some(Resolver::start(&remote).map_err(|e| failed(0, &e.to_string()))?),
+        };
         let beats: Arc<[AtomicU64]> = (0..shards).map(|_| AtomicU64::new(0)).collect();
         let shared = Shared {
             config: Arc::new(config),
@@ -81,6 +88,8 @@ impl Server {
             started_unix_ms: clock::unix_millis(),
             ports: Arc::new(bound.ports),
             base_bytes: Arc::default(),
+            pulls,
+            resolver,
             upkeep: Arc::default(),
         };
         let (ready, started) = crossbeam_channel::bounded(shards);
@@ -258,6 +267,22 @@ fn failed(shard: usize, cause: &str) -> StartError {
     StartError::ShardFailed { shard, cause: cause.to_owned() }
 }
 
+/// Pulls whose streams can be.
+fn check_pulls(config: &Config, pulls: Vec<Entry>) -> Result<Arc<[Arc<Entry>]>, StartError> {
+    for entry in &pulls {
+        if let Err(refusal) = config.stream_key("", &entry.app, &entry.name) {
+            return Err(StartError::Policy(format!(
+                "policy line {}: {}/{} cannot be pulled: {}",
+                entry.line,
+                entry.app,
+                entry.name,
+                refusal.text()
+            )));
+        }
+    }
+    Ok(pulls.into_iter().map(Arc::new).collect())
+}
+
 fn secret_seed(shard: usize) -> Result<u64, StartError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| failed(shard, &error.to_string()))?;
@@ -360,7 +385,7 @@ mod tests {
         );
         let config = load_str("test", &text, std::path::Path::new(".")).unwrap();
         let cpus = preflight::place(&config.engine.cores).unwrap();
-        Server::start(config, &cpus).unwrap()
+        Server::start(config, Vec::new(), &cpus).unwrap()
     }
 
     fn await_death(server: &mut Server) -> Ended {

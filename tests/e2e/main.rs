@@ -6,6 +6,7 @@ mod hostile_http;
 mod hostile_rtmp;
 mod lifecycle;
 mod publish_play;
+mod pull;
 mod record;
 mod segments;
 mod slow;

@@ -2,6 +2,7 @@
 //! poller, TLS, and the checks before the start.
 
 pub mod preflight;
+pub mod resolve;
 pub mod sys;
 pub mod sys_datagram;
 pub mod sys_epoll;

@@ -1,5 +1,6 @@
 //! What crosses between shards: media on the rings, everything else on the control queues.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -206,6 +207,15 @@ pub enum ControlMessage {
         question: u64,
         /// It plays, or cannot.
         answer: Result<(), Refused>,
+    },
+    /// The name of a source has been looked up; from a thread of the resolver.
+    Resolved {
+        /// The pull that asked.
+        pull: usize,
+        /// Its attempt.
+        attempt: u64,
+        /// What was found; nothing if the name is not known.
+        addresses: Vec<SocketAddr>,
     },
     /// Stop: close listeners, tell peers, drain, return.
     Stop,

@@ -92,6 +92,9 @@ impl Shard {
             ControlMessage::ShiftAnswer { question, answer } => {
                 self.shifts.answer(question, answer);
             }
+            ControlMessage::Resolved { pull, attempt, addresses } => {
+                self.on_resolved(pull, attempt, addresses, now);
+            }
             ControlMessage::Stop => self.stop(now),
             ControlMessage::Fault(fault) => act_out(fault),
         }

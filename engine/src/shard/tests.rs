@@ -87,6 +87,8 @@ impl World {
             started_unix_ms: 0,
             ports: Arc::default(),
             base_bytes: Arc::default(),
+            pulls: Arc::default(),
+            resolver: None,
             upkeep: Arc::default(),
         };
         let shards = ends
