@@ -333,7 +333,9 @@ impl Shard {
         pull.redirected = None;
         pull.stop_file = None;
         let source = pull.entry.shown();
-        let Some(pause) = pull.puller.ended(now) else { return };
+        let Some(pause) = pull.puller.ended(now).filter(|_| self.stopping.is_none()) else {
+            return;
+        };
         tracing::warn!(key = %pull.key, %source, reason, ?pause, "a source is away, trying again");
         *self.counters.pull_failures.entry(reason).or_default() += 1;
     }
