@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::net::preflight::StartError;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsContext;
+use crate::net::tls_client::TlsClient;
 use crate::net::{sys, sys_socket};
 use crate::plane::{Listener, Service};
 use crate::pull::Entry;
@@ -62,18 +63,20 @@ pub enum Ended {
 }
 
 impl Server {
-    /// Binds the ports and brings every shard up, or none.
+    /// Binds the ports and brings every shard up, or none. `pulls` have passed [`check_pulls`].
     ///
     /// # Errors
     /// What prevents it, with the remedy; see [`StartError`].
     pub fn start(config: Config, pulls: Vec<Entry>, cpus: &[usize]) -> Result<Self, StartError> {
-        let pulls = check_pulls(&config, pulls)?;
         let tls = load_tls(&config)?;
         let shards = cpus.len();
         let mut bound = Bound::default();
         bind_all(&config, shards, &mut bound)?;
         let (ends, remote) =
             Mesh::new(shards, config.engine.ring_depth, config.engine.control_depth).into_ends();
+        let sealed = pulls.iter().filter(|entry| entry.is_sealed());
+        let tls_client = TlsClient::load(sealed.map(|entry| entry.ca.clone()))
+            .map_err(|error| StartError::Certificate(error.to_string()))?;
         let resolver = match pulls.is_empty() {
             true => None,
             false => Some(Resolver::start(&remote).map_err(|e| failed(0, &e.to_string()))?),
@@ -88,8 +91,9 @@ impl Server {
             started_unix_ms: clock::unix_millis(),
             ports: Arc::new(bound.ports),
             base_bytes: Arc::default(),
-            pulls,
+            pulls: pulls.into_iter().map(Arc::new).collect(),
             resolver,
+            tls_client: Arc::new(tls_client),
             upkeep: Arc::default(),
         };
         let (ready, started) = crossbeam_channel::bounded(shards);
@@ -267,20 +271,20 @@ fn failed(shard: usize, cause: &str) -> StartError {
     StartError::ShardFailed { shard, cause: cause.to_owned() }
 }
 
-/// Pulls whose streams can be.
-fn check_pulls(config: &Config, pulls: Vec<Entry>) -> Result<Arc<[Arc<Entry>]>, StartError> {
-    for entry in &pulls {
-        if let Err(refusal) = config.stream_key("", &entry.app, &entry.name) {
-            return Err(StartError::Policy(format!(
-                "policy line {}: {}/{} cannot be pulled: {}",
-                entry.line,
-                entry.app,
-                entry.name,
-                refusal.text()
-            )));
+/// Checks pulls against the configuration, and has the paths in them begin at its folder.
+///
+/// # Errors
+/// A stream that cannot be.
+pub fn check_pulls(config: &Config, mut pulls: Vec<Entry>) -> Result<Vec<Entry>, StartError> {
+    for Entry { app, name, ca, line, .. } in &mut pulls {
+        *ca = ca.take().map(|ca| config.base_dir.join(ca));
+        if let Err(refusal) = config.stream_key("", app, name) {
+            let text = refusal.text();
+            let sentence = format!("policy line {line}: {app}/{name} cannot be pulled: {text}");
+            return Err(StartError::Policy(sentence));
         }
     }
-    Ok(pulls.into_iter().map(Arc::new).collect())
+    Ok(pulls)
 }
 
 fn secret_seed(shard: usize) -> Result<u64, StartError> {

@@ -73,6 +73,30 @@ fn chained_by_every_protocol() {
 }
 
 #[test]
+fn chained_within_tls_by_a_certificate_that_is_trusted() {
+    let _alone = alone();
+    let Some((origin, _publisher)) = origin() else { return };
+    let trusted = origin.folder().join("ssl/self-signed.crt");
+    let own = |url: String| url.replace("127.0.0.1", "localhost");
+    let rtsp = own(origin.rtsp_url(NAME)).replace("rtsp:", "rtsps:");
+    let (rtmp, flv) = (own(origin.rtmps_url(NAME)), own(origin.https_flv_url(NAME)));
+    let pull = |url: &str, name: &str, ca: &str| {
+        format!("<pull url='{url}' stream='live/{name}' linger='1' {ca}/>")
+    };
+    let ca = format!("ca='{}'", trusted.display());
+    let pulls = pull(&rtsp, "rtsp", &ca)
+        + &pull(&rtmp, "rtmp", &ca)
+        + &pull(&flv, "flv", &ca)
+        + &pull(&rtmp, "strange", "when='always'");
+    let edge = Server::start(&Config::default().policy(&policy(&pulls)));
+    for name in ["rtsp", "rtmp", "flv"] {
+        watch_on_demand(&edge, name, 1);
+    }
+    assert!(!edge.is_live("strange"), "a certificate of nobody known is trusted");
+    assert!(edge.metrics().sum("smart_rtmpd_pull_failures_total", &["reason=\"tls\""]) >= 1.0);
+}
+
+#[test]
 fn segments_and_rtsp_players_start_a_pull() {
     let _alone = alone();
     let Some((origin, _publisher)) = origin() else { return };
@@ -286,7 +310,8 @@ fn from_nginx_rtmp() {
 #[test]
 fn a_policy_that_cannot_be_is_refused() {
     for (pull, sentence) in [
-        ("<pull url='rtsps://u:s3cr3t@h/x' stream='live/x'/>", "rtsps://***@h/x"),
+        ("<pull url='srt://u:s3cr3t@h/x' stream='live/x'/>", "srt://***@h/x"),
+        ("<pull url='rtsps://h/x' stream='live/x' ca='missing.pem'/>", "missing.pem"),
         ("<pull url='rtsp://h/x' stream='other/x'/>", "no such application"),
     ] {
         let config = Config::default().policy(&policy(pull));

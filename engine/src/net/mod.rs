@@ -11,3 +11,4 @@ pub mod sys_serve;
 pub mod sys_signal;
 pub mod sys_socket;
 pub mod tls;
+pub mod tls_client;

@@ -1,5 +1,6 @@
 //! `<pulls>`: sources that this server fetches itself.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use protocols::media::StreamKey;
@@ -12,7 +13,7 @@ use crate::pull::{Entry, Source, Transport, masked};
 /// Most entries of a file.
 const PULLS_MAX: usize = 4096;
 /// Attributes of an entry.
-const ATTRIBUTES: &[&str] = &["url", "stream", "when", "transport", "linger", "play"];
+const ATTRIBUTES: &[&str] = &["url", "stream", "when", "transport", "linger", "play", "ca"];
 /// How long a source stays after its last viewer unless an entry says so.
 const LINGER: Duration = Duration::from_secs(10);
 /// Longest linger, in seconds.
@@ -84,6 +85,7 @@ impl Reader<'_> {
             always: one_of("when", false, ["always", "demand"])?,
             transport,
             linger,
+            ca: Some(element.attribute("ca")).filter(|ca| !ca.is_empty()).map(PathBuf::from),
             once: one_of("play", false, ["once", "loop"])?,
             line: element.line,
         }))
@@ -118,7 +120,7 @@ mod tests {
     #[test]
     fn bad_entries_give_one_sentence_without_secrets() {
         for (text, sentence) in [
-            ("<pull url='rtsps://u:secret@c/1' stream='live/c'/>", "rtsps://***@c/1"),
+            ("<pull url='srt://u:secret@c/1' stream='live/c'/>", "srt://***@c/1"),
             ("<pull url='ftp://u:secret@c/1' stream='live/c'/>", "ftp://***@c/1"),
             ("<pull url='rtsp://c/1' stream='live'/>", "is not app/name"),
             ("<pull url='rtsp://c/1' stream='live/c' when='now'/>", "is not always or demand"),

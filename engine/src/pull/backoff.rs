@@ -102,8 +102,8 @@ mod tests {
     #[test]
     fn sources_do_not_retry_in_step() {
         let now = crate::clock::now();
-        let pauses: std::collections::BTreeSet<_> =
-            (1..50u64).map(|seed| Backoff::new(seed * 0x9e37_79b9_7f4a_7c15).failed(now)).collect();
+        let pause = |seed: u64| Backoff::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).failed(now);
+        let pauses: std::collections::BTreeSet<_> = (1..50).map(pause).collect();
         assert!(pauses.len() > 40, "{}", pauses.len());
     }
 }

@@ -79,7 +79,7 @@ fn rtmp_options(
     let stream = if query.is_empty() { stream.to_owned() } else { format!("{stream}?{query}") };
     Some(rtmp::ClientOptions {
         app: app.to_owned(),
-        tc_url: format!("rtmp://{authority}/{app}"),
+        tc_url: format!("{}://{authority}/{app}", if remote.tls { "rtmps" } else { "rtmp" }),
         stream,
         role: rtmp::Role::Play,
         chunk_size: CHUNK_SIZE,

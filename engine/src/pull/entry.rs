@@ -1,6 +1,7 @@
 //! One `<pull>` of `policy.xml`: which source becomes which stream, when and how.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct Entry {
     pub transport: Transport,
     /// How long it stays after the last viewer.
     pub linger: Duration,
+    /// PEM file of the authorities of a source with TLS, instead of those of the platform.
+    pub ca: Option<PathBuf>,
     /// A file ends with its end; otherwise it begins again.
     pub once: bool,
     /// Line of the file, for messages.
@@ -33,6 +36,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The source is within TLS.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        matches!(&self.source, Source::Remote(remote) if remote.tls)
+    }
+
     /// The source, without credentials: for logs and the API.
     #[must_use]
     pub fn shown(&self) -> Arc<str> {
@@ -77,6 +86,8 @@ pub enum Scheme {
 pub struct Remote {
     /// What it speaks.
     pub scheme: Scheme,
+    /// Within TLS.
+    pub tls: bool,
     /// Its URL, credentials included: not to be shown.
     pub url: String,
     /// Host to dial.
@@ -92,13 +103,10 @@ pub struct Remote {
 pub enum EntryError {
     /// Not one of the known forms.
     #[error(
-        "rtsp://, rtmp:// or http:// with host and path, or file: with a name beneath the folder \
-         of files on demand"
+        "rtsp, rtmp or http, or one of these with s, :// host and path, or file: with a name \
+         beneath the folder of files on demand"
     )]
     Form,
-    /// TLS to sources is missing.
-    #[error("pulled with TLS by this build: use rtsp://, rtmp:// or http://")]
-    Tls,
     /// Only FLV is pulled by HTTP.
     #[error("an http:// URL whose path ends with .flv: other containers are not pulled by HTTP")]
     Container,
@@ -133,11 +141,13 @@ impl Source {
 impl Remote {
     fn parse(url: &str, redirects: u8) -> Result<Self, EntryError> {
         let (scheme, _) = url.split_once("://").ok_or(EntryError::Form)?;
-        let (scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
-            "rtsp" => (Scheme::Rtsp, 554),
-            "rtmp" => (Scheme::Rtmp, 1935),
-            "http" => (Scheme::HttpFlv, 80),
-            "rtsps" | "rtmps" | "https" => return Err(EntryError::Tls),
+        let (scheme, tls, default_port) = match scheme.to_ascii_lowercase().as_str() {
+            "rtsp" => (Scheme::Rtsp, false, 554),
+            "rtsps" => (Scheme::Rtsp, true, 322),
+            "rtmp" => (Scheme::Rtmp, false, 1935),
+            "rtmps" => (Scheme::Rtmp, true, 443),
+            "http" => (Scheme::HttpFlv, false, 80),
+            "https" => (Scheme::HttpFlv, true, 443),
             _ => return Err(EntryError::Form),
         };
         let unfit = |c: char| c.is_control() || c.is_whitespace() || !c.is_ascii();
@@ -157,16 +167,18 @@ impl Remote {
             return Err(EntryError::Container);
         }
         let port = port.unwrap_or(default_port);
-        Ok(Self { scheme, url: url.to_owned(), host: host.to_owned(), port, redirects })
+        let (url, host) = (url.to_owned(), host.to_owned());
+        Ok(Self { scheme, tls, url, host, port, redirects })
     }
 
-    /// Where the source sends us; credentials go along only to the same host. `None`: it is no such
-    /// URL, or one too many.
+    /// Where the source sends us; credentials go along only to the same host, and not out of TLS.
+    /// `None`: it is no such URL, or one too many.
     #[must_use]
     pub fn redirected(&self, url: &str) -> Option<Self> {
         let mut there = Self::parse(url, self.redirects.checked_sub(1)?).ok()?;
         let same = there.scheme == self.scheme && there.host.eq_ignore_ascii_case(&self.host);
         if same
+            && there.tls >= self.tls
             && let (Some(user), None) = (user(&self.url), user(&there.url))
             && let Some((scheme, rest)) = there.url.split_once("://")
         {
@@ -232,6 +244,7 @@ mod tests {
         );
         assert_eq!(camera.user(), Some("u:p"));
         assert_eq!(remote("RTMP://h:1936/live/x").port, 1936);
+        assert_eq!((remote("rtsps://h/x").port, remote("https://h/x.flv").tls), (322, true));
         assert_eq!(remote("http://[::1]:8080/live/x.flv?t=1").host, "::1");
         assert_eq!(Source::parse("file:a/b.mp4"), Ok(Source::File("a/b.mp4".to_owned())));
         for (url, error) in [
@@ -241,7 +254,6 @@ mod tests {
             ("rtsp://h:0/x", EntryError::Form),
             ("rtsp://h/a b", EntryError::Form),
             ("srt://h/x", EntryError::Form),
-            ("rtsps://h/x", EntryError::Tls),
             ("http://h/live/x.m3u8", EntryError::Container),
             ("file:../x.mp4", EntryError::Form),
             ("file:/etc/x.mp4", EntryError::Form),
@@ -266,5 +278,7 @@ mod tests {
         assert_eq!((same.user(), same.redirects), (Some("u:p"), REDIRECTS_MAX - 1));
         assert_eq!(same.redirected("rtsp://other/b").unwrap().user(), None);
         assert!(camera.redirected("http://camera/x.flv").is_none());
+        let sealed = remote("rtsps://u:p@camera/a");
+        assert_eq!(sealed.redirected("rtsp://camera/b").unwrap().user(), None);
     }
 }

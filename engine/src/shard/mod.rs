@@ -38,6 +38,7 @@ use crate::conn::Conn;
 use crate::http::HttpContext;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsContext;
+use crate::net::tls_client::TlsClient;
 use crate::observe::{Audience, Counters, Memory, ShardReport, Viewers};
 use crate::plane::{Listener, Plane};
 use crate::pull::Entry;
@@ -86,6 +87,8 @@ pub struct Shared {
     pub pulls: Arc<[Arc<Entry>]>,
     /// The way to resolve the names of sources; none when nothing is pulled.
     pub resolver: Option<Resolver>,
+    /// Whom to trust among sources.
+    pub tls_client: Arc<TlsClient>,
     /// What the thread that looks after recordings did.
     pub upkeep: Arc<crate::record::UpkeepCounts>,
 }

@@ -262,6 +262,17 @@ impl Shard {
             Ok(session) => session,
             Err(error) => return self.fail_pull(index, error.reason, now),
         };
+        let tls = remote.tls.then(|| {
+            let ca = pull.entry.ca.as_deref();
+            self.shared.tls_client.connect(ca, &remote.host)
+        });
+        let tls = match tls.transpose() {
+            Ok(tls) => tls.map(Box::new),
+            Err(error) => {
+                tracing::warn!(source = %pull.entry.shown(), %error, "no TLS to a source");
+                return self.fail_pull(index, "tls", now);
+            }
+        };
         let fd = match sys_socket::connect(address) {
             Ok(fd) => fd,
             Err(error) => {
@@ -276,6 +287,7 @@ impl Shard {
         let id = conn.id;
         conn.timeout = session.poll_timeout();
         conn.session = Some(session);
+        conn.tls = tls;
         match self.plane.insert(conn) {
             Ok(slot) => {
                 let token = self.plane.token(slot);

@@ -89,6 +89,7 @@ impl World {
             base_bytes: Arc::default(),
             pulls: Arc::default(),
             resolver: None,
+            tls_client: Arc::new(TlsClient::load([]).unwrap()),
             upkeep: Arc::default(),
         };
         let shards = ends

@@ -11,6 +11,7 @@
 
 mod body;
 mod client;
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 

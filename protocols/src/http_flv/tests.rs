@@ -1,7 +1,5 @@
 //! Answers of servers, cut at every place.
 
-use std::time::Instant;
-
 use bytes::BytesMut;
 
 use super::{Client, ClientOptions};
@@ -40,7 +38,7 @@ fn chunked(body: &[u8], size: usize) -> Vec<u8> {
 fn times(answer: &[u8], piece: usize) -> (Vec<i64>, Result<(), SessionError>) {
     let mut client = client("http://h/live/x.flv");
     let mut buffer = BytesMut::new();
-    let now = Instant::now();
+    let now = crate::fuzzing::virtual_epoch();
     let mut frames = Vec::new();
     let mut result = Ok(());
     for bytes in answer.chunks(piece) {
@@ -112,7 +110,7 @@ fn a_redirect_is_told() {
     while client.poll_output().is_some() {}
     let answer = b"HTTP/1.1 302 Found\r\nLocation: http://i/y.flv\r\n\r\n";
     let mut buffer = BytesMut::from(&answer[..]);
-    client.handle_input(Instant::now(), Input::Stream(&mut buffer)).unwrap();
+    client.handle_input(crate::fuzzing::virtual_epoch(), Input::Stream(&mut buffer)).unwrap();
     match client.poll_output() {
         Some(Output::Event(Event::Redirected(url))) => assert_eq!(url, "http://i/y.flv"),
         other => panic!("{other:?}"),
