@@ -16,6 +16,7 @@
 //! * [`shard`]: the loop and the control plane. [`ring`]: what crosses between shards.
 //! * [`stream`]: logs, wires, owners, timelines; no sockets. [`plane`]: the sockets; no protocols.
 //! * [`conn`]: one connection. [`service`]: how a listener's connections become sessions.
+//! * [`pull`]: streams this server fetches itself: entries, retries, clients, files.
 //! * [`record`]: recordings: files of live streams, and what of them is played.
 //! * [`timeshift`]: streams played later than live, from recordings or segments.
 //! * [`segment`]: what HLS and DASH list, cut on the owner shard, read by every shard.
@@ -45,6 +46,7 @@ pub mod net;
 pub mod observe;
 pub mod plane;
 pub mod policy;
+pub mod pull;
 pub mod record;
 pub mod ring;
 pub mod segment;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use engine::net::preflight::{self, StartError};
 use engine::net::sys_signal::{Signal, Signals};
-use engine::server::{Ended, Server};
+use engine::server::{self, Ended, Server};
 use engine::{clock, config, observe, policy};
 
 /// All of a stop, peers' farewells included.
@@ -79,6 +79,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, StartError> {
     if let Some(sentence) = policy.unsupported() {
         return Err(StartError::Policy(sentence));
     }
+    let pulls = server::check_pulls(&config, policy.pulls)?;
     let cpus = preflight::place(&config.engine.cores)?;
     if arguments.check {
         say(&format!("{}: ok\n", arguments.config.display()));
@@ -90,7 +91,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, StartError> {
         tracing::warn!("{warning}");
     }
     preflight::run(cpus.len())?;
-    let server = Server::start(config.clone(), &cpus)?;
+    let server = Server::start(config.clone(), pulls, &cpus)?;
     announce(&server, &config);
     Ok(supervise(server, &signals))
 }

@@ -47,6 +47,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, Target)> {
     let containers = ts::fuzzing::TARGETS.iter().chain(crate::container::fmp4::fuzzing::TARGETS);
     let (rtp, rtmp) = (crate::rtp::fuzzing::TARGETS, crate::rtmp::fuzzing::TARGETS);
     let protocols = rtp.iter().chain(rtmp).chain(crate::rtsp::fuzzing::TARGETS);
+    let protocols = protocols.chain(crate::http_flv::fuzzing::TARGETS);
     TARGETS.iter().chain(containers).chain(protocols).copied()
 }
 
@@ -277,6 +278,7 @@ mod tests {
         }
         seeds.push(b"\x7f\x02\x04\xc8_HLS_msn=127&_HLS_part=2&_HLS_skip=YES&token=a".to_vec());
         seeds.extend(crate::rtsp::fuzzing::SEEDS.iter().map(|seed| seed.to_vec()));
+        seeds.extend(crate::http_flv::fuzzing::SEEDS.iter().map(|seed| seed.to_vec()));
         seeds.extend(crate::rtp::fuzzing::seeds());
         seeds.push(b"\x12\x10".to_vec());
         seeds.push(b"\x11\x0a\x1b\x05Cl\x03a\x04\x01\x03b\x01\x01".to_vec());

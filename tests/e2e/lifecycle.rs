@@ -261,13 +261,13 @@ fn next_picture(viewer: &mut Peer) -> Tag {
 }
 
 /// A viewer in a thread of its own that keeps what it gets.
-struct Recording {
+pub(crate) struct Recording {
     tags: Arc<Mutex<Vec<Tag>>>,
     thread: JoinHandle<()>,
 }
 
 impl Recording {
-    fn flv(server: &Server, name: &str) -> Recording {
+    pub(crate) fn flv(server: &Server, name: &str) -> Recording {
         let (port, path) = (server.http, format!("/live/{name}.flv"));
         let (status, _, body) = http::open(port, &path).expect("an answer");
         assert_eq!(status, 200);
@@ -276,7 +276,7 @@ impl Recording {
         Recording::spawn(move || reader.next_tag().ok().flatten())
     }
 
-    fn rtmp(server: &Server, name: &str) -> Recording {
+    pub(crate) fn rtmp(server: &Server, name: &str) -> Recording {
         let mut peer = Peer::playing(server.rtmp, name).expect("plays");
         peer.socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
         Recording::spawn(move || peer.next_tag().ok())
@@ -296,20 +296,20 @@ impl Recording {
         Recording { tags, thread }
     }
 
-    fn open(&self) -> bool {
+    pub(crate) fn open(&self) -> bool {
         !self.thread.is_finished()
     }
 
-    fn tags(&self) -> Vec<Tag> {
+    pub(crate) fn tags(&self) -> Vec<Tag> {
         self.tags.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn pictures(&self) -> usize {
+    pub(crate) fn pictures(&self) -> usize {
         let tags = self.tags.lock().unwrap_or_else(PoisonError::into_inner);
         tags.iter().filter(|tag| tag.is_picture()).count()
     }
 
-    fn wait_pictures(&self, count: usize) {
+    pub(crate) fn wait_pictures(&self, count: usize) {
         let what = format!("{count} pictures at a viewer");
         wait::until_true(&what, Duration::from_secs(15), || self.pictures() >= count);
     }

@@ -8,6 +8,7 @@ mod hostile_rtp;
 mod hostile_rtsp;
 mod lifecycle;
 mod publish_play;
+mod pull;
 mod record;
 mod rtsp;
 mod rtsp_tunnel;

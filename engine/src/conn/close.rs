@@ -21,6 +21,8 @@ pub enum CloseReason {
     SlowViewer,
     /// The publisher sent nothing for too long.
     PublisherIdle,
+    /// Nobody watches the pulled stream any more.
+    Unwanted,
     /// A limit of this server.
     Limit(&'static str),
     /// A bug in this server, met while serving this connection.
@@ -39,6 +41,7 @@ impl CloseReason {
             Self::Tls(_) => "tls",
             Self::SlowViewer => "slow_viewer",
             Self::PublisherIdle => "publisher_idle",
+            Self::Unwanted => "unwanted",
             Self::Limit(which) => which,
             Self::Panic => "panic",
         }
@@ -48,7 +51,7 @@ impl CloseReason {
     #[must_use]
     pub fn is_ordinary(&self) -> bool {
         match self {
-            Self::PeerClosed | Self::Refused(_) => true,
+            Self::PeerClosed | Self::Refused(_) | Self::Unwanted => true,
             Self::Session(error) => error.class == ErrorClass::Refused,
             Self::Socket(_)
             | Self::Tls(_)
@@ -71,6 +74,7 @@ impl fmt::Display for CloseReason {
             | Self::Refused(_)
             | Self::SlowViewer
             | Self::PublisherIdle
+            | Self::Unwanted
             | Self::Limit(_)
             | Self::Panic => Ok(()),
         }

@@ -47,6 +47,8 @@ pub enum Protocol {
     Rtmp,
     /// RTSP or RTSPS.
     Rtsp,
+    /// Whatever the source of a pull speaks.
+    Pull,
     /// HTTP until a request says what it is about.
     Http,
     /// A live stream as an endless HTTP body or in WebSocket messages.
@@ -60,6 +62,7 @@ impl Protocol {
         match self {
             Self::Rtmp => "rtmp",
             Self::Rtsp => "rtsp",
+            Self::Pull => "pull",
             Self::Http => "http",
             Self::Live(kind) => kind.name(),
         }

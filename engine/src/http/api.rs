@@ -53,8 +53,10 @@ pub struct StreamInfo {
     pub publisher_host: String,
     /// Port the publisher addressed, if it named one.
     pub publisher_port: Option<u16>,
-    /// How the stream comes in: `rtmp`, `rtsp`.
+    /// How the stream comes in: `rtmp`, `rtsp`, `pull`.
     pub from: &'static str,
+    /// Where this server fetches it from, without credentials.
+    pub source: Option<Arc<str>>,
     /// Time since the stream began.
     pub uptime: Duration,
     /// Bytes received from the publisher.
@@ -176,6 +178,7 @@ fn detail(stream: &StreamInfo, at: &Addressed, config: &Config, status: &StatusI
             "name": stream.app,
             "duration": iso_duration(stream.uptime),
             "from": stream.from,
+            "source": stream.source.as_deref(),
             "rate": rate(stream.bits_per_second),
             "rec": config.records(&stream.app, &stream.name),
         },

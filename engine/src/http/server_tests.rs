@@ -59,6 +59,7 @@ impl Backend for Fake {
             publisher_host: "pub.example".into(),
             publisher_port: None,
             from: "rtmp",
+            source: None,
             uptime: Duration::from_secs(2),
             bytes_in: 100,
             bits_per_second: 2e6,

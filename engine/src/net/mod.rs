@@ -2,6 +2,7 @@
 //! poller, TLS, and the checks before the start.
 
 pub mod preflight;
+pub mod resolve;
 pub mod sys;
 pub mod sys_datagram;
 pub mod sys_epoll;
@@ -10,3 +11,4 @@ pub mod sys_serve;
 pub mod sys_signal;
 pub mod sys_socket;
 pub mod tls;
+pub mod tls_client;

@@ -78,6 +78,28 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, SocketAddr)> {
     Ok((fd, peer))
 }
 
+/// A non-blocking socket on its way to a peer: it becomes writable when it is there, or hangs up.
+///
+/// # Errors
+/// What `socket` or `connect` say at once.
+pub fn connect(addr: SocketAddr) -> io::Result<OwnedFd> {
+    let domain = if addr.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers; the result is checked.
+    let fd = check(unsafe { libc::socket(domain, kind, 0) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let (storage, length) = to_storage(addr);
+    // SAFETY: the storage holds an address of `length` bytes for the length of the call.
+    let connected =
+        check(unsafe { libc::connect(fd.as_raw_fd(), (&raw const storage).cast(), length) });
+    match connected {
+        Ok(_) => Ok(fd),
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(fd),
+        Err(error) => Err(error),
+    }
+}
+
 /// Where a socket is bound.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::BytesMut;
 use rustls::crypto::aws_lc_rs;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{Connection, ServerConfig, ServerConnection};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -136,7 +136,7 @@ impl TlsContext {
         let mut conn = ServerConnection::new(config)?;
         // What `send` is given is encrypted and taken out at once, so nothing piles up inside.
         conn.set_buffer_limit(None);
-        Ok(TlsCodec { conn, closing: false })
+        Ok(TlsCodec::new(conn.into()))
     }
 }
 
@@ -235,14 +235,19 @@ impl Write for Socket<'_> {
     }
 }
 
-/// The server side of one TLS connection without its socket: ciphertext in, plaintext out, and
+/// One side of one TLS connection without its socket: ciphertext in, plaintext out, and
 /// the other way round. It keeps at most one partial record; everything else is handed on.
 pub struct TlsCodec {
-    conn: ServerConnection,
+    conn: Connection,
     closing: bool,
 }
 
 impl TlsCodec {
+    /// Of a connection without a limit of its buffers.
+    pub(super) fn new(conn: Connection) -> Self {
+        Self { conn, closing: false }
+    }
+
     /// Takes all of `cipher` and appends what it decrypts to. Answers of the protocol itself are
     /// then waiting in [`TlsCodec::take_output`]. Bytes after the peer's end are dropped.
     ///

@@ -68,6 +68,10 @@ pub struct Counters {
     pub turned_away: BTreeMap<&'static str, u64>,
     /// Connections ended, by protocol and reason.
     pub closed: BTreeMap<(&'static str, &'static str), u64>,
+    /// Times that a source was to be fetched.
+    pub pull_attempts: u64,
+    /// Fetches that failed or ended, by reason.
+    pub pull_failures: BTreeMap<&'static str, u64>,
     /// Bytes from peers.
     pub bytes_in: u64,
     /// Bytes to peers.
@@ -106,6 +110,8 @@ impl Default for Counters {
             accepted: 0,
             turned_away: BTreeMap::new(),
             closed: BTreeMap::new(),
+            pull_attempts: 0,
+            pull_failures: BTreeMap::new(),
             bytes_in: 0,
             bytes_out: 0,
             frames_in: 0,
@@ -174,6 +180,10 @@ impl Counters {
         }
         for (key, count) in &other.closed {
             *self.closed.entry(*key).or_default() += count;
+        }
+        self.pull_attempts += other.pull_attempts;
+        for (reason, count) in &other.pull_failures {
+            *self.pull_failures.entry(reason).or_default() += count;
         }
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;

@@ -163,6 +163,7 @@ fn totals(out: &mut Text, sum: &Counters) {
         ("accepted_total", "Connections accepted.", sum.accepted),
         ("bytes_in_total", "Bytes from peers.", sum.bytes_in),
         ("bytes_out_total", "Bytes to peers.", sum.bytes_out),
+        ("pull_attempts_total", "Times a source was to be fetched.", sum.pull_attempts),
         ("frames_in_total", "Frames from publishers.", sum.frames_in),
         ("time_breaks_total", "Publisher time jumps bridged.", sum.bridged),
         ("frames_nudged_total", "Frames moved to keep a track monotonic.", sum.nudged),
@@ -182,6 +183,10 @@ fn totals(out: &mut Text, sum: &Counters) {
     out.family("closed_total", "counter", "Connections ended, by protocol and reason.");
     for ((proto, reason), count) in &sum.closed {
         out.sample("closed_total", &[("proto", proto), ("reason", reason)], count);
+    }
+    out.family("pull_failures_total", "counter", "Sources that failed or ended, by reason.");
+    for (reason, count) in &sum.pull_failures {
+        out.sample("pull_failures_total", &[("reason", reason)], count);
     }
     out.family("turned_away_total", "counter", "Connections turned away at accept.");
     for (reason, count) in &sum.turned_away {

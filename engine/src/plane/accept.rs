@@ -20,7 +20,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Addresses whose connections are counted at a time.
 const ADDRESSES_MAX: usize = 65_536;
 /// Data that the peer does not acknowledge for so long ends the connection.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
+pub(crate) const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 
 /// Which service a listener belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use protocols::session::ErrorClass;
 
-use crate::conn::{CloseReason, Conn, Role};
+use crate::conn::{CloseReason, Conn, Protocol, Role};
 use crate::net::sys::{self, Half};
 use crate::ring::Token;
 use crate::shard::Shard;
@@ -25,6 +25,11 @@ impl Shard {
         }
         self.release_role(slot, now);
         self.leave_tunnel(slot, &reason, now);
+        let pulled = self.plane.conns[slot].protocol == Protocol::Pull;
+        let token = self.plane.token(slot);
+        if pulled {
+            self.on_pull_closed(token, &reason, now);
+        }
         let conn = &mut self.plane.conns[slot];
         log_end(conn, &reason, now);
         self.counters.closed(conn.protocol.name(), reason.label());
@@ -43,7 +48,6 @@ impl Shard {
             return;
         }
         conn.draining = Some(now + DRAIN_MAX);
-        let token = self.plane.token(slot);
         self.pump(slot, now);
         if self.plane.slot(token).is_some() && self.plane.conns[slot].pending_bytes() == 0 {
             self.finish_draining(slot);
@@ -69,7 +73,10 @@ impl Shard {
     /// Takes the connection out of the table and closes its socket.
     pub(crate) fn finish(&mut self, slot: usize) {
         let Some(conn) = self.plane.conns.try_remove(slot) else { return };
-        self.plane.admission.leave(conn.peer.ip());
+        // Who was dialled was not admitted.
+        if conn.protocol != Protocol::Pull {
+            self.plane.admission.leave(conn.peer.ip());
+        }
         self.plane.epoll.remove(conn.fd.as_fd());
         sys::shutdown(conn.fd.as_fd(), Half::Both);
     }
@@ -103,6 +110,7 @@ fn log_end(conn: &Conn, reason: &CloseReason, now: Instant) {
         | CloseReason::Tls(_)
         | CloseReason::SlowViewer
         | CloseReason::PublisherIdle
+        | CloseReason::Unwanted
         | CloseReason::Limit(_) => false,
     };
     let (id, peer, proto) = (conn.id, conn.peer, conn.protocol.name());

@@ -162,6 +162,7 @@ impl Shard {
                 Protocol::Rtmp => self.config.rtmp.ssl,
                 Protocol::Rtsp => self.config.rtsp.ssl,
                 Protocol::Http | Protocol::Live(_) => self.config.http.ssl,
+                Protocol::Pull => false,
             };
             let tls = self.tls.as_ref().filter(|_| on);
             match tls.map(|tls| tls.accept(Purpose::Rtmp)) {
@@ -290,7 +291,12 @@ impl Shard {
 
     fn on_event(&mut self, slot: usize, event: Event, now: Instant) {
         match event {
-            Event::PublishRequested(request) => self.request_publish(slot, &request),
+            Event::PublishRequested(request) => match self.plane.conns[slot].protocol {
+                Protocol::Pull => self.request_pull(slot, &request),
+                Protocol::Rtmp | Protocol::Rtsp | Protocol::Http | Protocol::Live(_) => {
+                    self.request_publish(slot, &request);
+                }
+            },
             Event::PlayRequested(request) => self.request_play(slot, &request, now),
             Event::Tracks(tracks) => self.publish_tracks(slot, tracks, now),
             Event::Frame(frame) => self.publish_frame(slot, frame, now),
@@ -311,8 +317,7 @@ impl Shard {
                 self.plane.moving.push(self.plane.token(slot));
             }
             Event::Tunnelled(bytes) => self.feed_tunnel(slot, &bytes, now),
-            // Sessions of this side are never sent elsewhere.
-            Event::Redirected(_) => {}
+            Event::Redirected(url) => self.redirect_pull(slot, &url, now),
             Event::PublishEnded => {
                 self.unpublish(slot, now);
                 self.drop_flows(slot);

@@ -31,6 +31,7 @@ use crate::conn::{Conn, ConnId};
 use crate::net::sys_epoll::{Epoll, Ready};
 use crate::ring::{ShardId, Token};
 
+pub(crate) use accept::UNACKNOWLEDGED_MAX;
 pub use accept::{Admission, Listener, Service};
 pub use datagram::Flows;
 pub use egress::{Batch, Egress, Parcel};

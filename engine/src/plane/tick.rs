@@ -8,7 +8,7 @@ use protocols::session::{Command, Input, Refusal};
 
 use crate::conn::{CloseReason, Role};
 use crate::ring::Token;
-use crate::shard::Shard;
+use crate::shard::{PULL_WAIT, Shard};
 
 /// How often deadlines are looked at: their resolution.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
@@ -50,6 +50,7 @@ impl Shard {
         for (token, action) in due {
             self.act(token, action, now);
         }
+        self.tend_pulls(now);
         self.tend_streams(now);
         self.tend_mirrors(now);
         self.tend_shelves(now);
@@ -87,8 +88,14 @@ impl Shard {
             Role::Waiting { since, mirror, .. } => {
                 // With a publisher there it is only the next keyframe that is waited for; and
                 // the owner of the stream must have had time to answer.
-                let online = self.mirrors.get(*mirror).is_some_and(|mirror| mirror.online);
-                let least = if online { KEYFRAME_WAIT } else { OWNER_WAIT };
+                let mirror = self.mirrors.get(*mirror);
+                let online = mirror.is_some_and(|mirror| mirror.online);
+                let pulled = mirror.is_some_and(|mirror| self.is_pulled(&mirror.key));
+                let least = match (online, pulled) {
+                    (true, _) => KEYFRAME_WAIT,
+                    (false, true) => PULL_WAIT,
+                    (false, false) => OWNER_WAIT,
+                };
                 let over = now.saturating_duration_since(*since) > rtmp.play_wait.max(least);
                 over.then_some(Due::Reject(Refusal::StreamNotFound))
             }

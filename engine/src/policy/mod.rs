@@ -1,15 +1,18 @@
-//! `policy.xml`: which streams are forwarded where.
+//! `policy.xml`: which streams are forwarded where, and which are fetched from where.
 //!
 //! Rules for a whole app stand under `<vhosts>`, rules for one stream under `<urls>`; a `<url>`
 //! under `<vhosts>` is tolerated. A rule without a name, and a forward without a host, is a
-//! placeholder and ignored. This build reads and checks the rules but cannot carry them out:
-//! [`Policy::unsupported`].
+//! placeholder and ignored. This build reads and checks these rules but cannot carry them
+//! out: [`Policy::unsupported`]. Under `<pulls>` stand the sources of [`crate::pull`].
+
+mod pull;
 
 use std::path::Path;
 
 use crate::config::model::HostPort;
 use crate::config::xml::{self, Element};
 use crate::config::{ConfigError, Problem, units};
+use crate::pull::Entry;
 
 /// All active rules of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct Policy {
     pub vhosts: Vec<Rule>,
     /// The stream with exactly this URL.
     pub urls: Vec<Rule>,
+    /// Sources to be pulled.
+    pub pulls: Vec<Entry>,
 }
 
 /// One rule.
@@ -67,11 +72,15 @@ pub fn load_str(name: &str, text: &str) -> Result<Policy, ConfigError> {
     let root = xml::parse(name, text, "policy")?;
     let reader = Reader { file: name };
     let mut policy = Policy::default();
-    reader.only(&root, "policy", &["vhosts", "urls"], &[])?;
+    reader.only(&root, "policy", &["vhosts", "urls", "pulls"], &[])?;
     for (index, group) in root.children.iter().enumerate() {
         if let Some(first) = root.children.iter().take(index).find(|e| e.name == group.name) {
             let problem = Problem::Duplicate { first_line: first.line };
             return Err(reader.error(group.line, &group.name, problem));
+        }
+        if group.name == "pulls" {
+            policy.pulls = reader.pulls(group)?;
+            continue;
         }
         let allowed: &[&str] = if group.name == "urls" { &["url"] } else { &["vhost", "url"] };
         reader.only(group, &group.name, allowed, &[])?;

@@ -1,5 +1,6 @@
 //! What crosses between shards: media on the rings, everything else on the control queues.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -210,6 +211,15 @@ pub enum ControlMessage {
     },
     /// One half of a tunnel of RTSP through HTTP, for the shard its cookie names.
     TunnelHalf(Box<TunnelHalf>),
+    /// The name of a source has been looked up; from a thread of the resolver.
+    Resolved {
+        /// The pull that asked.
+        pull: usize,
+        /// Its attempt.
+        attempt: u64,
+        /// What was found; nothing if the name is not known.
+        addresses: Vec<SocketAddr>,
+    },
     /// Stop: close listeners, tell peers, drain, return.
     Stop,
     /// Fault injection for the supervisor's tests: panic or hang on purpose.

@@ -93,6 +93,9 @@ impl Shard {
                 self.shifts.answer(question, answer);
             }
             ControlMessage::TunnelHalf(half) => self.take_half(*half, now),
+            ControlMessage::Resolved { pull, attempt, addresses } => {
+                self.on_resolved(pull, attempt, addresses, now);
+            }
             ControlMessage::Stop => self.stop(now),
             ControlMessage::Fault(fault) => act_out(fault),
         }

@@ -124,6 +124,7 @@ fn stream_infos(reports: &[ShardReport]) -> Vec<StreamInfo> {
                 publisher_host: publisher.host.clone(),
                 publisher_port: publisher.port,
                 from: publisher.protocol,
+                source: publisher.source.clone(),
                 uptime: Duration::from_millis(now.saturating_sub(publisher.since_unix_ms)),
                 bytes_in: stream.bytes_in,
                 bits_per_second: stream.bytes_per_second as f64 * 8.0,

@@ -10,6 +10,8 @@ mod nudge;
 mod owner;
 mod play;
 mod publish;
+mod pull;
+mod pull_file;
 mod pulse;
 mod recording;
 mod run;
@@ -35,9 +37,12 @@ use slab::Slab;
 use crate::config::Config;
 use crate::conn::Conn;
 use crate::http::HttpContext;
+use crate::net::resolve::Resolver;
 use crate::net::tls::TlsContext;
+use crate::net::tls_client::TlsClient;
 use crate::observe::{Audience, Counters, Memory, ShardReport, Viewers};
 use crate::plane::{Listener, Plane};
+use crate::pull::Entry;
 use crate::ring::{MeshEnd, ShardId};
 use crate::service::rtmp::RtmpOptions;
 use crate::service::rtsp::RtspOptions;
@@ -46,6 +51,7 @@ use crate::stream::{Container, Mirror, PackagerOptions, Stream, StreamSnapshot};
 pub use ask::{Asks, ask_all};
 pub use nudge::Nudge;
 pub use owner::owner_of;
+pub(crate) use pull::PULL_WAIT;
 pub use pulse::Pulse;
 pub use run::run;
 pub use segments::{Absent, Feed, Wanted, snapshot};
@@ -54,6 +60,9 @@ pub use tunnel::TunnelHalf;
 
 /// Tells the seed of RTP sources from that of sessions.
 const RTP_SEED: u64 = 0x5254_5000;
+
+/// Tells the seed of retries from that of sessions.
+const PULL_SEED: u64 = 0x5055_4c4c;
 
 type LocalBoxFuture = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -76,6 +85,12 @@ pub struct Shared {
     pub ports: Arc<Ports>,
     /// Resident bytes when all shards had come up.
     pub base_bytes: Arc<AtomicU64>,
+    /// What is pulled.
+    pub pulls: Arc<[Arc<Entry>]>,
+    /// The way to resolve the names of sources; none when nothing is pulled.
+    pub resolver: Option<Resolver>,
+    /// Whom to trust among sources.
+    pub tls_client: Arc<TlsClient>,
     /// What the thread that looks after recordings did.
     pub upkeep: Arc<crate::record::UpkeepCounts>,
 }
@@ -121,6 +136,8 @@ pub struct Shard {
     pub asks: Asks,
     /// Segments of streams that are asked for here.
     shelves: segments::Shelves,
+    /// Sources of streams owned here.
+    pulls: pull::Pulls,
     /// Streams played later than live that are read here, and questions about others.
     shifts: shift::Shifts,
     /// Tunnels of RTSP through HTTP.
@@ -174,13 +191,20 @@ impl Shard {
             rtmp_options: RtmpOptions::new(&config, shared.ports.http),
             rtsp_options: RtspOptions::new(&config, shared.ports.http),
             tls: shared.tls.clone(),
-            mesh,
             plane,
             streams: Slab::new(),
             mirrors: Slab::new(),
             counters: Counters::default(),
             asks: Asks::default(),
             shelves: segments::Shelves::default(),
+            pulls: pull::Pulls::new(
+                &shared.pulls,
+                &config,
+                mesh.id(),
+                mesh.shards(),
+                seed ^ PULL_SEED,
+            ),
+            mesh,
             shifts: shift::Shifts::default(),
             tunnels: tunnel::Tunnels::default(),
             held_bytes: 0,

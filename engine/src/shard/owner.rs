@@ -8,7 +8,7 @@ use protocols::session::Refusal;
 
 use crate::observe::DropReason;
 use crate::ring::{ControlMessage, Grant, MediaItem, MediaMessage, MediaTarget, ShardId, Token};
-use crate::shard::Shard;
+use crate::shard::{Feed, Shard};
 use crate::stream::{Claim, Mirror, Stream, Subscriber, SubscriberShard, Verdict};
 
 /// The owner shard of a stream: the same on every shard, fixed for the life of the process.
@@ -75,7 +75,13 @@ impl Shard {
         }
     }
 
-    fn grant(&mut self, index: usize, claim: &Claim, deposed: Option<Claim>, now: Instant) {
+    pub(super) fn grant(
+        &mut self,
+        index: usize,
+        claim: &Claim,
+        deposed: Option<Claim>,
+        now: Instant,
+    ) {
         if let Some(deposed) = deposed {
             tracing::warn!(key = %self.streams[index].key, "publisher replaced by a newcomer");
             let kick = ControlMessage::Kick { conn: deposed.conn, refusal: Refusal::Superseded };
@@ -226,7 +232,10 @@ impl Shard {
             self.settle_challenger(index, now, dead);
             let stream = &mut self.streams[index];
             stream.takers.retain_mut(|taker| taker.tend(now));
+            let asked =
+                self.pulls.cover(&stream.key) && stream.feeds.iter().any(Feed::is_asked_for);
             if stream.is_idle(now, grace)
+                && !asked
                 && stream.takers.is_empty()
                 && self.mirrors[stream.mirror].audience() == 0
             {

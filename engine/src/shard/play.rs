@@ -46,7 +46,7 @@ impl Shard {
             (Protocol::Rtmp, None) => {
                 Container::Rtmp { message_stream_id: request.message_stream_id }
             }
-            (Protocol::Http | Protocol::Rtsp, None) => Container::Flv,
+            (Protocol::Http | Protocol::Rtsp | Protocol::Pull, None) => Container::Flv,
         };
         let format = Format {
             container,
@@ -82,7 +82,7 @@ impl Shard {
                 Ok(delay_s) => Ok(key.delayed(delay_s)),
                 Err(_) => Err(Refusal::BadName),
             },
-            Protocol::Rtmp | Protocol::Rtsp | Protocol::Http => Ok(key),
+            Protocol::Rtmp | Protocol::Rtsp | Protocol::Http | Protocol::Pull => Ok(key),
         }
     }
 
@@ -398,7 +398,9 @@ impl Shard {
             });
             let offline_for =
                 mirror.offline_since.map(|since| now.saturating_duration_since(since));
-            if offline_for.is_some_and(|offline| offline > grace) {
+            // What is pulled comes back for as long as it is wanted.
+            let pulled = self.pulls.cover(&mirror.key);
+            if offline_for.is_some_and(|offline| offline > grace && !pulled) {
                 for (_, wire) in &mirror.wires {
                     abandoned.extend(wire.viewers.iter().map(|viewer| viewer.conn as usize));
                 }

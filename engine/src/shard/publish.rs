@@ -37,6 +37,7 @@ impl Shard {
         if self.stopping.is_some() {
             return self.command(token, Command::Reject(Refusal::ShuttingDown));
         }
+        let source = self.source_of(slot);
         let conn = &mut self.plane.conns[slot];
         conn.role = Role::Claiming { key: key.clone() };
         let info = Arc::new(PublisherInfo {
@@ -46,6 +47,7 @@ impl Shard {
             agent: escape(&request.agent),
             merge_ms: merge_of_query(&request.query),
             since_unix_ms: crate::clock::unix_millis(),
+            source,
         });
         let owner = owner_of(&key, self.mesh.shards());
         let claim = ControlMessage::Publish { key, from: self.id, conn: token, info };

@@ -113,6 +113,11 @@ impl Wanted {
 }
 
 impl Feed {
+    /// Some shard asks for it.
+    pub(super) fn is_asked_for(&self) -> bool {
+        !self.shards.is_empty()
+    }
+
     /// Media bytes held.
     pub fn bytes(&self) -> usize {
         self.latest.bytes()
@@ -218,7 +223,27 @@ impl Shard {
             }
             Arc::clone(&feed.latest)
         });
+        let snapshot = snapshot.or_else(|| {
+            // Whoever asks waits for what does not come at once.
+            let pulled = self.await_pull(&key, packaging, from);
+            pulled.then(|| Arc::new(self.nothing_yet(packaging)))
+        });
         self.mesh.send(from, ControlMessage::Segments { key, packaging, snapshot });
+    }
+
+    /// What there is of a stream that is only being fetched.
+    fn nothing_yet(&self, packaging: Packaging) -> Snapshot {
+        let http = &self.config.http;
+        let options = Options {
+            segment: http.segment,
+            part: http.part,
+            window: http.segments_listed,
+            kept: http.segments_kept,
+            gop: None,
+            frame: None,
+            delay: Duration::ZERO,
+        };
+        Segmenter::new(packaging, options, clock::unix_millis()).snapshot()
     }
 
     fn feed_position(&self, index: usize, packaging: Packaging) -> Option<usize> {
@@ -297,6 +322,7 @@ impl Shard {
         packaging: Packaging,
         from: ShardId,
     ) {
+        self.leave_pull(key, packaging, from);
         let Some(&index) = self.stream_index.get(key) else { return };
         let stream = &mut self.streams[index];
         stream.feeds.retain_mut(|feed| {

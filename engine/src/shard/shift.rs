@@ -216,6 +216,7 @@ impl Shard {
             agent: String::new(),
             merge_ms: None,
             since_unix_ms: clock::unix_millis(),
+            source: None,
         });
         let claim = Claim { from: self.id, conn: NO_CONN, info, at: now };
         // Nobody else publishes under a key with a delay.

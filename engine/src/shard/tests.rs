@@ -87,6 +87,9 @@ impl World {
             started_unix_ms: 0,
             ports: Arc::default(),
             base_bytes: Arc::default(),
+            pulls: Arc::default(),
+            resolver: None,
+            tls_client: Arc::new(TlsClient::load([]).unwrap()),
             upkeep: Arc::default(),
         };
         let shards = ends

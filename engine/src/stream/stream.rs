@@ -30,6 +30,8 @@ pub struct PublisherInfo {
     pub merge_ms: Option<u16>,
     /// Wall clock at the publish request, milliseconds since the Unix epoch.
     pub since_unix_ms: u64,
+    /// Where this server fetches the stream from, without credentials; `None` if it was brought.
+    pub source: Option<Arc<str>>,
 }
 
 /// A connection that publishes or wants to.
@@ -305,6 +307,7 @@ mod tests {
             agent: String::new(),
             merge_ms: None,
             since_unix_ms: 0,
+            source: None,
         };
         let conn = Token { index: conn, generation: 0 };
         Claim { from: ShardId(0), conn, info: Arc::new(info), at }

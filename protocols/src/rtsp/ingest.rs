@@ -28,6 +28,8 @@ pub(super) struct Ingest {
     receiver: Receiver,
     /// Tracks the receiver knows, in its order.
     tracks: Vec<IngestTrack>,
+    /// Source of each, once a datagram of it has come.
+    sources: Vec<Option<u32>>,
 }
 
 impl Ingest {
@@ -39,7 +41,8 @@ impl Ingest {
     ) -> Self {
         let tracks: Vec<_> = tracks.into_iter().filter(|track| track.format.is_some()).collect();
         let formats = tracks.iter().filter_map(|track| track.format.clone()).collect();
-        Self { receiver: Receiver::new(now, seed, limits, formats), tracks }
+        let sources = vec![None; tracks.len()];
+        Self { receiver: Receiver::new(now, seed, limits, formats), tracks, sources }
     }
 
     /// One interleaved packet; packets of channels nobody set up are dropped. True: it was one of
@@ -81,8 +84,33 @@ impl Ingest {
             tracing::trace!(track, "datagram of an unknown track dropped");
             return false;
         };
+        let index = self.track_of(index, rtcp, &data);
         self.handle(now, index, rtcp, data, outputs);
         !rtcp
+    }
+
+    /// The track of a datagram from the address of `index`. A server may send all its tracks from
+    /// one port to one port: the payload type tells them apart then, and of reports the source.
+    fn track_of(&mut self, index: usize, rtcp: bool, data: &[u8]) -> usize {
+        let number = |at: usize| data.get(at..)?.first_chunk().map(|it| u32::from_be_bytes(*it));
+        if rtcp {
+            let by_source = |source| self.sources.iter().position(|known| *known == Some(source));
+            return number(4).and_then(by_source).unwrap_or(index);
+        }
+        let Some(payload_type) = data.get(1).map(|byte| byte & 0x7f) else { return index };
+        let is_its_own = |track: &IngestTrack| {
+            let format = track.format.as_ref();
+            matches!(track.delivery, Delivery::Datagram { .. })
+                && format.is_some_and(|format| format.payload_type == payload_type)
+        };
+        let index = match self.tracks.get(index).is_some_and(is_its_own) {
+            true => index,
+            false => self.tracks.iter().position(is_its_own).unwrap_or(index),
+        };
+        if let Some(source) = self.sources.get_mut(index) {
+            *source = number(8);
+        }
+        index
     }
 
     fn handle(
@@ -147,5 +175,40 @@ impl Ingest {
     /// Bytes held on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
         self.receiver.memory_bytes() + self.tracks.capacity() * size_of::<IngestTrack>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn tracks_from_one_port_are_told_apart() {
+        let track = |track, payload_type| IngestTrack {
+            track,
+            format: PayloadFormat::from_static(payload_type),
+            delivery: Delivery::Datagram { client: (2, 3), server: Some((4, 5)) },
+        };
+        let limits = ReceiverLimits {
+            reorder_packets: 8,
+            reorder_time: Duration::from_millis(1),
+            frame_bytes: 1000,
+        };
+        let now = crate::fuzzing::virtual_epoch();
+        let mut ingest = Ingest::new(now, 1, limits, [track(0, 8), track(1, 0)]);
+        let rtp =
+            |payload_type: u8, source: u8| [128, payload_type, 0, 1, 0, 0, 0, 2, 0, 0, 0, source];
+        let report = |source: u8| [128, 200, 0, 6, 0, 0, 0, source];
+        assert_eq!(ingest.track_of(1, true, &report(7)), 1, "nothing is known yet");
+        assert_eq!(ingest.track_of(1, false, &rtp(8 | 128, 7)), 0);
+        assert_eq!(ingest.track_of(1, false, &rtp(0, 9)), 1);
+        assert_eq!(ingest.track_of(1, false, &rtp(96, 9)), 1, "of no track at all");
+        assert_eq!(
+            (ingest.track_of(1, true, &report(7)), ingest.track_of(0, true, &report(9))),
+            (0, 1)
+        );
+        assert_eq!(ingest.track_of(0, false, &[]), 0);
+        assert_eq!(ingest.track_of(0, true, &[1, 2]), 0);
     }
 }

@@ -1,0 +1,96 @@
+//! The session that fetches a source: which client, with which options.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use protocols::http_flv;
+use protocols::rtmp::chunk::Limits;
+use protocols::rtmp::client as rtmp;
+use protocols::rtsp::client as rtsp;
+use protocols::session::{AccessRequest, ErrorClass, Session, SessionError};
+use protocols::text::split_url;
+
+use super::{Entry, PullSession, Remote, Scheme, Transport};
+use crate::config::Config;
+use crate::stream::SERVER_NAME;
+
+/// Chunk streams a server may use at a time.
+const CHUNK_STREAMS_MAX: usize = 64;
+/// Size of the chunks this side writes; it writes commands only.
+const CHUNK_SIZE: u32 = 4096;
+/// Largest message of a server: a keyframe of a very high rate stream.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The session of a fresh connection to `remote`, which becomes the stream of `entry`.
+///
+/// # Errors
+/// The URL is not one of its protocol after all.
+pub fn client(
+    now: Instant,
+    seed: u64,
+    entry: &Entry,
+    remote: &Remote,
+    config: &Config,
+) -> Result<Box<dyn Session>, SessionError> {
+    let unfit = || SessionError::new(ErrorClass::Internal, "bad_url", "not a URL of its scheme");
+    let message_bytes = MESSAGE_BYTES_MAX.min(config.limits.rtmp_reassembly_bytes);
+    let client: Box<dyn Session> = match remote.scheme {
+        Scheme::Rtsp => {
+            let mut options = rtsp::ClientOptions::new(&remote.url).ok_or_else(unfit)?;
+            SERVER_NAME.clone_into(&mut options.agent);
+            options.redirects = remote.redirects;
+            options.receiver.frame_bytes = message_bytes;
+            options.preference = match entry.transport {
+                Transport::Tcp => rtsp::Preference::Interleaved,
+                Transport::Udp => rtsp::Preference::Datagram,
+            };
+            Box::new(rtsp::Client::new(now, seed, Arc::new(options)))
+        }
+        Scheme::Rtmp => {
+            let options = rtmp_options(remote, config, message_bytes).ok_or_else(unfit)?;
+            Box::new(rtmp::Client::new(now, seed, Arc::new(options)))
+        }
+        Scheme::HttpFlv => {
+            let options = http_flv::ClientOptions {
+                url: remote.url.clone(),
+                agent: SERVER_NAME.to_owned(),
+                legacy_h265_id: config.rtmp.legacy_h265_id,
+                tag_bytes: message_bytes,
+            };
+            Box::new(http_flv::Client::new(options))
+        }
+    };
+    let request = AccessRequest {
+        app: entry.app.clone(),
+        name: entry.name.clone(),
+        ..AccessRequest::default()
+    };
+    Ok(Box::new(PullSession::new(now, client, request)))
+}
+
+fn rtmp_options(
+    remote: &Remote,
+    config: &Config,
+    message_bytes: usize,
+) -> Option<rtmp::ClientOptions> {
+    let (authority, path, query) = split_url(&remote.url);
+    let (app, stream) = path.trim_start_matches('/').split_once('/')?;
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let stream = if query.is_empty() { stream.to_owned() } else { format!("{stream}?{query}") };
+    Some(rtmp::ClientOptions {
+        app: app.to_owned(),
+        tc_url: format!("{}://{authority}/{app}", if remote.tls { "rtmps" } else { "rtmp" }),
+        stream,
+        role: rtmp::Role::Play,
+        chunk_size: CHUNK_SIZE,
+        type3_extended_timestamp: config.rtmp.type3_extended_timestamp,
+        enhanced: true,
+        flash_ver: SERVER_NAME.to_owned(),
+        limits: Limits {
+            reassembly_bytes: config.limits.rtmp_reassembly_bytes,
+            chunk_streams: CHUNK_STREAMS_MAX,
+            message_bytes,
+        },
+        legacy_h265_id: config.rtmp.legacy_h265_id,
+    })
+}
