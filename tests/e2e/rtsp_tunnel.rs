@@ -21,8 +21,9 @@ fn ffmpeg_plays_on_any_core() {
     let Some((server, _publisher)) = live(3) else { return };
     for number in 0..TRIES {
         let url = server.rtsp_url("show");
-        let decoded = match number % 2 {
-            0 => clients::ffmpeg_decode_tunnelled(&url, 1),
+        let decoded = match number % 3 {
+            0 => clients::ffmpeg_decode_tunnelled(&url, "http", 1),
+            1 => clients::ffmpeg_decode_tunnelled(&url, "https", 1),
             _ => clients::ffmpeg9_decode_tunnelled(&url, 1),
         };
         let Some(decoded) = decoded else { return };

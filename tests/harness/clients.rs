@@ -174,12 +174,12 @@ pub fn ffmpeg_decode(url: &str, seconds: u32) -> Option<Decoded> {
     decode(tool("ffmpeg")?, &[], url, seconds)
 }
 
-/// As [`ffmpeg_decode`], RTSP through HTTP.
-pub fn ffmpeg_decode_tunnelled(url: &str, seconds: u32) -> Option<Decoded> {
-    decode(tool("ffmpeg")?, &["-rtsp_transport", "http"], url, seconds)
+/// As [`ffmpeg_decode`], RTSP through `http` or `https`.
+pub fn ffmpeg_decode_tunnelled(url: &str, through: &str, seconds: u32) -> Option<Decoded> {
+    decode(tool("ffmpeg")?, &["-rtsp_transport", through], url, seconds)
 }
 
-/// As [`ffmpeg_decode_tunnelled`] with ffmpeg 9.
+/// As [`ffmpeg_decode_tunnelled`] through HTTP, with ffmpeg 9.
 pub fn ffmpeg9_decode_tunnelled(url: &str, seconds: u32) -> Option<Decoded> {
     decode(ffmpeg9()?, &["-rtsp_transport", "http"], url, seconds)
 }
