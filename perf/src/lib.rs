@@ -3,6 +3,7 @@
 //!
 //! * [`publish`] sends synthetic streams whose every frame carries the time of its sending.
 //! * [`load`] plays them with thousands of connections; [`churn`] plays their first frames only.
+//! * [`llhls`] plays low-latency HLS with thousands of players.
 //! * [`floor`] and [`ingest_floor`] move the same bytes with no protocol at all.
 //! * [`report`] turns the rows the others print into a table and a picture.
 
@@ -10,12 +11,17 @@ pub mod args;
 pub mod checker;
 pub mod churn;
 pub mod clip;
+pub mod cost;
+pub mod fetch;
 pub mod floor;
-pub mod flv_play;
+pub mod http_play;
 pub mod ingest_floor;
 pub mod link;
+pub mod ll_playlist;
+pub mod llhls;
 pub mod load;
 pub mod machine;
+pub mod media_reader;
 pub mod publish;
 pub mod report;
 pub mod rtmp_peer;

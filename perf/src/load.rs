@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use crate::args::Args;
 use crate::checker::Findings;
+use crate::cost::Edge;
 use crate::link::tls_config;
-use crate::machine::{self, Pids};
+use crate::machine::Pids;
 use crate::sys::{self, Epoll, monotonic_ns};
 use crate::target::Target;
 use crate::viewer::{Bench, Care, Viewer};
@@ -106,12 +107,9 @@ struct Crowd {
     first_fault: Option<String>,
 }
 
-/// Counters at the edge of the measuring window.
-struct Edge {
-    at_ns: u64,
-    server_cpu: f64,
-    own_cpu: f64,
-    machine_cpu: f64,
+/// What there was at one end of the measuring window.
+struct Counts {
+    cost: Edge,
     received: u64,
     stalls: usize,
 }
@@ -147,9 +145,9 @@ pub fn run(args: &mut Args) -> Outcome<()> {
     crowd.run_for(crowd.options.warmup)?;
     let resident_after = crowd.options.pids.resident_kib();
     crowd.bench.findings.latency.reset();
-    let before = crowd.edge();
+    let before = crowd.counts();
     crowd.run_for(crowd.options.seconds)?;
-    let after = crowd.edge();
+    let after = crowd.counts();
     let mut row = crowd.figures(&before, &after);
     let per_viewer =
         |kib: u64| (kib as f64 - resident_before as f64) / crowd.options.viewers.max(1) as f64;
@@ -295,30 +293,19 @@ impl Crowd {
         self.first_fault.get_or_insert(fault.to_owned());
     }
 
-    fn edge(&self) -> Edge {
-        Edge {
-            at_ns: monotonic_ns(),
-            server_cpu: self.options.pids.cpu_seconds(),
-            own_cpu: machine::own_cpu_seconds(),
-            machine_cpu: machine::machine_cpu_seconds(),
-            received: self.received,
-            stalls: self.stalls,
-        }
+    fn counts(&self) -> Counts {
+        let cost = Edge::now(&self.options.pids);
+        Counts { cost, received: self.received, stalls: self.stalls }
     }
 
-    fn figures(&self, before: &Edge, after: &Edge) -> Value {
-        let seconds = (after.at_ns - before.at_ns) as f64 / SECOND;
-        let server_cpu = after.server_cpu - before.server_cpu;
-        let own_cpu = after.own_cpu - before.own_cpu;
-        let machine_cpu = after.machine_cpu - before.machine_cpu;
-        let delivered = after.received - before.received;
-        let gigabytes = delivered as f64 / 1e9;
+    fn figures(&self, before: &Counts, after: &Counts) -> Value {
         let firsts = |pick: fn(&Viewer) -> Option<u64>| {
             let viewers = self.viewers.iter().flatten();
             let times = viewers.filter_map(|v| Some((pick(v)? - v.began_ns) / 1000));
             report::distribution_ms(times)
         };
-        json!({
+        let mut row = after.cost.since(&before.cost, after.received - before.received);
+        let seen = json!({
             "kind": "load",
             "url": self.options.url,
             "viewers": self.options.viewers,
@@ -329,23 +316,15 @@ impl Crowd {
             "stalls": after.stalls - before.stalls,
             "stalls_total": after.stalls,
             "first_fault": self.first_fault,
-            "seconds": report::round(seconds),
-            "delivered_bytes": delivered,
-            "mbit_per_s": report::round(delivered as f64 * 8.0 / 1e6 / seconds),
-            "server_cpu_s": report::round(server_cpu),
-            "load_cpu_s": report::round(own_cpu),
-            "server_share": report::round(server_cpu / seconds),
-            "load_share": report::round(own_cpu / seconds),
-            "other_cpus": report::round((machine_cpu - server_cpu - own_cpu) / seconds),
-            "cpu_s_per_gb": report::round(server_cpu / gigabytes),
-            "cpu_s_per_gb_with_load": report::round((server_cpu + own_cpu) / gigabytes),
             "latency_ms": report::histogram_ms(&self.bench.findings.latency),
             "first_media_ms": firsts(|viewer| viewer.first_media_ns),
             "first_video_ms": firsts(|viewer| viewer.first_video_ns),
             "checked": findings(&self.bench.findings),
             "slow": findings(&self.bench.slow),
             "slow_lost": self.slow_lost,
-        })
+        });
+        report::merge(&mut row, seen);
+        row
     }
 }
 

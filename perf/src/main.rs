@@ -3,13 +3,14 @@
 use std::process::ExitCode;
 
 use perf::args::Args;
-use perf::{Outcome, churn, floor, ingest_floor, load, publish, report};
+use perf::{Outcome, churn, floor, ingest_floor, llhls, load, machine, publish, report};
 
 const USAGE: &str = "\
 perf COMMAND [OPTIONS]
 
   load          N viewers of a stream: cost, latency, stalls, memory
       --url URL           rtmp(s)://host/app/name, http(s)://host/app/name.flv, ws(s)://…, tcp://…
+                          (.ts and .mp4 as well as .flv)
                           %d in the name counts through --streams
       --viewers N [1]     --streams N [1]    --join-rate PER_S [500]   --join-timeout S [60]
       --seconds S [20]    --warmup S [2]     --probes N [20]           --cpu CPU
@@ -30,8 +31,13 @@ perf COMMAND [OPTIONS]
   churn         connect, first video frame, close
       --url URL --count N [20000] --concurrency N [50] --timeout S [5] --settle S [3]
       --server-pid PID,… --cpu CPU
+  llhls         players of low-latency HLS, as hls.js is one
+      --url URL           http://host/app/name.m3u8?format=fmp4
+      --players N [1]     --join-rate PER_S [200] --warmup S [5] --seconds S [20]
+      --server-pid PID,… --cpu CPU
   report        rows of the above (one JSON object per line) to tables
       --rows FILE --out BASE --scenario NAME --command TEXT --commit ID
+  machine       one line about this machine
 
 Every measuring command prints one line; --json FILE appends its row, --label K=V,… adds to it.
 ";
@@ -54,7 +60,13 @@ fn run() -> Outcome<()> {
         "floor" => floor::run(&mut args),
         "ingest-floor" => ingest_floor::run(&mut args),
         "churn" => churn::run(&mut args),
+        "llhls" => llhls::run(&mut args),
         "report" => report::run(&mut args),
+        "machine" => {
+            args.done()?;
+            perf::args::say(&format!("{}\n", machine::describe()));
+            Ok(())
+        }
         "help" => {
             perf::args::say(USAGE);
             Ok(())

@@ -89,16 +89,21 @@ without keyframe + gaps that end on no keyframe. *other*: CPUs used by everythin
 
 type Column = (&'static str, fn(&Value) -> Option<f64>);
 
-const COLUMNS: [Column; 19] = [
+const COLUMNS: [Column; 24] = [
     ("joined", |row| number(row, "/joined")),
     ("Mbit/s", |row| number(row, "/mbit_per_s")),
     ("per s", |row| number(row, "/per_second")),
+    ("requests/s", |row| number(row, "/requests_per_s")),
+    ("us per request", |row| number(row, "/server_us_per_request")),
+    ("us per viewer and s", |row| number(row, "/server_us_per_viewer_second")),
     ("server CPU", |row| number(row, "/server_share")),
     ("CPU-s/GB", |row| number(row, "/cpu_s_per_gb")),
     ("with load", |row| number(row, "/cpu_s_per_gb_with_load")),
     ("p50 ms", |row| number(row, "/latency_ms/p50")),
     ("p99 ms", |row| number(row, "/latency_ms/p99")),
     ("max ms", |row| number(row, "/latency_ms/max")),
+    ("listed p50 ms", |row| number(row, "/listed_ms/p50")),
+    ("listed p99 ms", |row| number(row, "/listed_ms/p99")),
     ("first media p50", |row| number(row, "/first_media_ms/p50")),
     ("first media p99", |row| number(row, "/first_media_ms/p99")),
     ("first picture p99", |row| number(row, "/first_video_ms/p99")),
@@ -164,7 +169,11 @@ fn table(rows: &[Value]) -> String {
     for (name, _) in &used {
         let _ = write!(out, " {name} |");
     }
-    let _ = writeln!(out, " x floor | x nginx |\n|---|---|{}---|---|", "---|".repeat(used.len()));
+    // Where containers are compared, FLV is what the others are held to.
+    let beside_flv = groups.iter().any(|(name, _)| name.starts_with("server ts"));
+    let (flv, flv_line) = if beside_flv { (" x FLV |", "---|") } else { ("", "") };
+    let lines = "---|".repeat(used.len());
+    let _ = writeln!(out, " x floor | x nginx |{flv}\n|---|---|{lines}---|---|{flv_line}");
     for (name, rows) in &groups {
         let _ = write!(out, "| {name} | {} |", rows.len());
         for (_, pick) in &used {
@@ -180,7 +189,10 @@ fn table(rows: &[Value]) -> String {
                 _ => "–".to_owned(),
             }
         };
-        let _ = writeln!(out, " {} | {} |", against("floor-epoll", true), against("nginx", false));
+        let _ = write!(out, " {} | {} |", against("floor-epoll", true), against("nginx", false));
+        let flv =
+            if beside_flv { format!(" {} |", against("server flv", true)) } else { String::new() };
+        let _ = writeln!(out, "{flv}");
     }
     out
 }

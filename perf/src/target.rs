@@ -9,9 +9,9 @@ use crate::Outcome;
 pub enum Scheme {
     /// RTMP.
     Rtmp,
-    /// FLV over HTTP.
+    /// FLV, a transport stream or MP4 over HTTP, by the extension of the path.
     Http,
-    /// FLV over WebSocket.
+    /// The same over WebSocket.
     WebSocket,
     /// FLV after one line, as the floor program sends it.
     Tcp,

@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 
 use crate::Outcome;
 use crate::checker::{Checker, Findings, Tag};
-use crate::flv_play::FlvPlay;
+use crate::http_play::HttpPlay;
 use crate::link::{Link, is_wait};
 use crate::rtmp_peer::RtmpPeer;
 use crate::target::{Scheme, Target};
@@ -34,7 +34,7 @@ pub enum Care {
 #[derive(Debug)]
 enum Protocol {
     Rtmp(RtmpPeer),
-    Flv(FlvPlay),
+    Http(HttpPlay),
 }
 
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Viewer {
                 let names = target.rtmp_names(stream);
                 Protocol::Rtmp(RtmpPeer::new(Role::Play, &target.authority, names, &mut out))
             }
-            _ => Protocol::Flv(FlvPlay::new(target, &target.path_of(stream), &mut out)),
+            _ => Protocol::Http(HttpPlay::new(target, &target.path_of(stream), &mut out)),
         };
         // The socket takes nothing yet, so this only queues.
         link.send(&out)?;
@@ -226,7 +226,7 @@ impl Viewer {
             Protocol::Rtmp(rtmp) => {
                 rtmp.take(&mut parser.input, &mut bench.out, &mut bench.tags)?
             }
-            Protocol::Flv(flv) => flv.take(&mut parser.input, &mut bench.tags)?,
+            Protocol::Http(http) => http.take(&mut parser.input, &mut bench.tags)?,
         }
         let slow = matches!(self.care, Care::Slow(_));
         let found = if slow { &mut bench.slow } else { &mut bench.findings };

@@ -1,21 +1,19 @@
-//! FLV as it is played: over HTTP, over WebSocket, or bare after one line.
+//! Endless bodies as they are played: over HTTP, over WebSocket, or bare after one line.
 
 use bytes::{Buf, BytesMut};
-use protocols::container::flv::TagReader;
 
 use crate::checker::Tag;
+use crate::media_reader::MediaReader;
 use crate::target::{Scheme, Target};
 
 /// Longest answer head accepted.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Largest tag accepted.
-const TAG_BYTES_MAX: usize = 8 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
     /// The answer head is not complete.
     Head,
-    /// Everything is FLV.
+    /// Everything is media.
     Bare,
     /// HTTP chunks; so many bytes of the current one are left.
     Chunks { left: usize, first: bool },
@@ -23,16 +21,16 @@ enum Framing {
     Frames { left: usize, media: bool },
 }
 
-/// One FLV connection.
+/// One connection.
 #[derive(Debug)]
-pub struct FlvPlay {
+pub struct HttpPlay {
     scheme: Scheme,
     framing: Framing,
-    flv: BytesMut,
-    tags: TagReader,
+    media: BytesMut,
+    reader: MediaReader,
 }
 
-impl FlvPlay {
+impl HttpPlay {
     /// A connection that will play `path`; appends its request to `out`.
     pub fn new(target: &Target, path: &str, out: &mut Vec<u8>) -> Self {
         let scheme = target.scheme;
@@ -54,8 +52,8 @@ impl FlvPlay {
         Self {
             scheme,
             framing: if scheme == Scheme::Tcp { Framing::Bare } else { Framing::Head },
-            flv: BytesMut::new(),
-            tags: TagReader::new(TAG_BYTES_MAX),
+            media: BytesMut::new(),
+            reader: MediaReader::of_path(path),
         }
     }
 
@@ -65,25 +63,20 @@ impl FlvPlay {
     /// The server refuses or cannot be understood.
     pub fn take(&mut self, input: &mut BytesMut, tags: &mut Vec<Tag>) -> Result<(), String> {
         while self.unframe(input)? {}
-        while let Some((tag, timestamp, body)) =
-            self.tags.next_tag(&mut self.flv).map_err(|error| error.to_string())?
-        {
-            tags.push(Tag { tag, timestamp, body });
-        }
-        Ok(())
+        self.reader.take(&mut self.media, tags)
     }
 
-    /// One step from `input` to `flv`; false when more input is needed.
+    /// One step from `input` to `media`; false when more input is needed.
     fn unframe(&mut self, input: &mut BytesMut) -> Result<bool, String> {
         match self.framing {
             Framing::Head => self.take_head(input),
             Framing::Bare => {
-                self.flv.unsplit(input.split());
+                self.media.unsplit(input.split());
                 Ok(false)
             }
             Framing::Chunks { left, first } if left > 0 => {
                 let count = left.min(input.len());
-                self.flv.unsplit(input.split_to(count));
+                self.media.unsplit(input.split_to(count));
                 self.framing = Framing::Chunks { left: left - count, first };
                 Ok(count > 0)
             }
@@ -105,7 +98,7 @@ impl FlvPlay {
                 let count = left.min(input.len());
                 let part = input.split_to(count);
                 if media {
-                    self.flv.unsplit(part);
+                    self.media.unsplit(part);
                 }
                 self.framing = Framing::Frames { left: left - count, media };
                 Ok(count > 0)
@@ -175,7 +168,7 @@ mod tests {
         target.scheme = scheme;
         for step in [1, 7, wire.len()] {
             let (mut input, mut tags) = (BytesMut::new(), Vec::new());
-            let mut play = FlvPlay::new(&target, "/", &mut Vec::new());
+            let mut play = HttpPlay::new(&target, "/", &mut Vec::new());
             for part in wire.chunks(step) {
                 input.extend_from_slice(part);
                 play.take(&mut input, &mut tags).unwrap();
