@@ -35,7 +35,9 @@ impl Shard {
                 | CloseReason::SlowViewer
         );
         conn.closing = Some(reason);
-        conn.session = None;
+        if let Some(session) = conn.session.take() {
+            self.counters.packets.add(session.packet_statistics());
+        }
         conn.timeout = None;
         if !speaks {
             self.finish(slot);
@@ -68,6 +70,9 @@ impl Shard {
     /// Takes the connection out of the table and closes its socket.
     pub(crate) fn finish(&mut self, slot: usize) {
         let Some(conn) = self.plane.conns.try_remove(slot) else { return };
+        if let Some(session) = &conn.session {
+            self.counters.packets.add(session.packet_statistics());
+        }
         self.plane.admission.leave(conn.peer.ip());
         self.plane.epoll.remove(conn.fd.as_fd());
         sys::shutdown(conn.fd.as_fd(), Half::Both);

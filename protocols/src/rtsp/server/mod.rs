@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
+use crate::rtp::Statistics;
 use crate::session::{
     AccessRequest, Command, ErrorClass, Event, Input, Output, OutputQueue, Refusal, Session,
     SessionError,
@@ -64,6 +65,8 @@ pub struct Server {
     agent: String,
     /// When the peer is given up.
     deadline: Option<Instant>,
+    /// Packets of publications that are over.
+    packets: Statistics,
 }
 
 /// What the connection is for (RFC 2326 A.2).
@@ -105,6 +108,7 @@ impl Server {
             described: None,
             agent: String::new(),
             deadline: now.checked_add(options.setup_timeout),
+            packets: Statistics::default(),
             options,
         }
     }
@@ -237,6 +241,7 @@ impl Server {
             Phase::Play(_) => self.outputs.event(Event::PlayEnded),
             Phase::Publish(mut publish) => {
                 publish.finish(now, &mut self.outputs);
+                self.packets.add(publish.statistics());
                 self.outputs.event(Event::PublishEnded);
             }
             Phase::Idle | Phase::Ended => {}
@@ -415,6 +420,7 @@ impl Server {
     }
 
     fn end(&mut self) {
+        self.packets = self.packet_statistics();
         self.phase = Phase::Ended;
         self.pending = None;
         self.deadline = None;
@@ -465,6 +471,14 @@ impl Session for Server {
             _ => None,
         };
         [deadline, receiver].into_iter().flatten().min()
+    }
+
+    fn packet_statistics(&self) -> Statistics {
+        let mut total = self.packets;
+        if let Phase::Publish(publish) = &self.phase {
+            total.add(publish.statistics());
+        }
+        total
     }
 
     fn memory_bytes(&self) -> usize {
