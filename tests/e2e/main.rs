@@ -7,6 +7,7 @@ mod hostile_rtmp;
 mod lifecycle;
 mod publish_play;
 mod record;
+mod rtsp_loss;
 mod segments;
 mod slow;
 mod start;

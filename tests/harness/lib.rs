@@ -14,6 +14,7 @@ pub mod http;
 pub mod media;
 pub mod process;
 pub mod rtmp;
+pub mod rtsp_relay;
 pub mod server;
 pub mod sys;
 pub mod wait;
