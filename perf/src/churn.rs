@@ -52,7 +52,7 @@ pub fn run(args: &mut Args) -> Outcome<()> {
             begun += 1;
             match Viewer::connect(&target, &tls, 0, Care::Checks, monotonic_ns()) {
                 Ok(viewer) => {
-                    epoll.add(viewer.fd(), index as u64, true)?;
+                    viewer.watch(&epoll, index as u64)?;
                     *place = Some(viewer);
                 }
                 Err(error) => {

@@ -4,14 +4,17 @@
 //! * [`publish`] sends synthetic streams whose every frame carries the time of its sending.
 //! * [`load`] plays them with thousands of connections; [`churn`] plays their first frames only.
 //! * [`llhls`] plays low-latency HLS with thousands of players.
-//! * [`floor`] and [`ingest_floor`] move the same bytes with no protocol at all.
+//! * [`floor`], [`datagram_floor`] and [`ingest_floor`] move the same bytes with no protocol at all.
 //! * [`report`] turns the rows the others print into a table and a picture.
 
 pub mod args;
 pub mod checker;
 pub mod churn;
 pub mod clip;
+pub mod clip_rtp;
 pub mod cost;
+pub mod datagram_floor;
+pub mod datagrams;
 pub mod fetch;
 pub mod floor;
 pub mod http_play;
@@ -25,7 +28,9 @@ pub mod media_reader;
 pub mod publish;
 pub mod report;
 pub mod rtmp_peer;
+pub mod rtp_play;
 pub mod sys;
+pub mod sys_datagram;
 pub mod target;
 pub mod viewer;
 

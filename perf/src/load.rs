@@ -13,7 +13,8 @@ use crate::args::Args;
 use crate::checker::Findings;
 use crate::cost::Edge;
 use crate::link::tls_config;
-use crate::machine::Pids;
+use crate::machine::{self, Pids};
+use crate::rtp_play::Arrivals;
 use crate::sys::{self, Epoll, monotonic_ns};
 use crate::target::Target;
 use crate::viewer::{Bench, Care, Viewer};
@@ -111,6 +112,8 @@ struct Crowd {
 struct Counts {
     cost: Edge,
     received: u64,
+    /// Datagrams the kernel of this machine could not deliver, to whomever.
+    undelivered: u64,
     stalls: usize,
 }
 
@@ -145,6 +148,7 @@ pub fn run(args: &mut Args) -> Outcome<()> {
     crowd.run_for(crowd.options.warmup)?;
     let resident_after = crowd.options.pids.resident_kib();
     crowd.bench.findings.latency.reset();
+    crowd.bench.arrivals = Arrivals::default();
     let before = crowd.counts();
     crowd.run_for(crowd.options.seconds)?;
     let after = crowd.counts();
@@ -192,7 +196,7 @@ impl Crowd {
         let stream = index % self.options.streams;
         let viewer = Viewer::connect(&self.options.target, &self.tls, stream, care, monotonic_ns());
         let added = viewer.and_then(|viewer| {
-            self.epoll.add(viewer.fd(), index as u64, true)?;
+            viewer.watch(&self.epoll, index as u64)?;
             Ok(viewer)
         });
         match added {
@@ -252,7 +256,7 @@ impl Crowd {
             self.visits[index % self.options.visit_ms].push(index);
         }
         if viewer.first_media_ns.is_some() && viewer.care != Care::Probes {
-            self.epoll.remove(viewer.fd());
+            viewer.unwatch(&self.epoll);
         } else if writable && !viewer.wants_write() {
             let _ = self.epoll.modify(viewer.fd(), index as u64, false);
         } else if viewer.wants_write() {
@@ -281,7 +285,7 @@ impl Crowd {
 
     fn drop_viewer(&mut self, index: usize, fault: &str) {
         let Some(viewer) = self.viewers[index].take() else { return };
-        self.epoll.remove(viewer.fd());
+        viewer.unwatch(&self.epoll);
         if viewer.first_media_ns.is_none() {
             self.joining -= 1;
             self.failed += 1;
@@ -295,7 +299,8 @@ impl Crowd {
 
     fn counts(&self) -> Counts {
         let cost = Edge::now(&self.options.pids);
-        Counts { cost, received: self.received, stalls: self.stalls }
+        let undelivered = machine::undelivered_datagrams();
+        Counts { cost, received: self.received, undelivered, stalls: self.stalls }
     }
 
     fn figures(&self, before: &Counts, after: &Counts) -> Value {
@@ -324,6 +329,14 @@ impl Crowd {
             "slow_lost": self.slow_lost,
         });
         report::merge(&mut row, seen);
+        if self.options.target.is_datagrams() {
+            let datagrams = json!({
+                "packets": self.bench.arrivals.packets,
+                "packets_lost": self.bench.arrivals.lost,
+                "undelivered": after.undelivered - before.undelivered,
+            });
+            report::merge(&mut row, json!({ "datagrams": datagrams }));
+        }
         row
     }
 }

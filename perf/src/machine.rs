@@ -56,6 +56,16 @@ pub fn machine_cpu_seconds() -> f64 {
     [0, 1, 2, 5, 6].iter().filter_map(|&at| fields.get(at)).sum::<f64>() / TICKS_PER_SECOND
 }
 
+/// Datagrams that arrived in this network and found no room in their socket, or no socket, so far.
+pub fn undelivered_datagrams() -> u64 {
+    let text = fs::read_to_string("/proc/net/snmp").unwrap_or_default();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp:"));
+    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let named = names.split_whitespace().zip(values.split_whitespace());
+    let wanted = named.filter(|(name, _)| matches!(*name, "NoPorts" | "InErrors"));
+    wanted.filter_map(|(_, value)| value.parse::<u64>().ok()).sum()
+}
+
 fn cpu_seconds(pid: &str) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The command may hold anything, so the fields count from its closing bracket.

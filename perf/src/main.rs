@@ -3,14 +3,17 @@
 use std::process::ExitCode;
 
 use perf::args::Args;
-use perf::{Outcome, churn, floor, ingest_floor, llhls, load, machine, publish, report};
+use perf::{
+    Outcome, churn, datagram_floor, floor, ingest_floor, llhls, load, machine, publish, report,
+};
 
 const USAGE: &str = "\
 perf COMMAND [OPTIONS]
 
   load          N viewers of a stream: cost, latency, stalls, memory
       --url URL           rtmp(s)://host/app/name, http(s)://host/app/name.flv, ws(s)://…, tcp://…
-                          (.ts and .mp4 as well as .flv)
+                          (.ts and .mp4 as well as .flv), rtsp(s)://…, rtspu://… for media by UDP,
+                          udp://… for the floor of datagrams
                           %d in the name counts through --streams
       --viewers N [1]     --streams N [1]    --join-rate PER_S [500]   --join-timeout S [60]
       --seconds S [20]    --warmup S [2]     --probes N [20]           --cpu CPU
@@ -25,6 +28,9 @@ perf COMMAND [OPTIONS]
   floor         the same bytes to TCP viewers from a bare loop
       --listen PORT --mode epoll|uring [epoll] --merge-ms MS [0] --slots N [one per 10 ms]
       --sndbuf BYTES [262144]
+      --bitrate KBPS [2000] --fps N [30] --gop S [2] --no-audio --cpu CPU
+  datagram-floor  the same stream as RTP over UDP from a bare loop
+      --listen PORT --merge-ms MS [50]
       --bitrate KBPS [2000] --fps N [30] --gop S [2] --no-audio --cpu CPU
   ingest-floor  accepts and discards
       --listen PORT --cpu CPU
@@ -58,6 +64,7 @@ fn run() -> Outcome<()> {
         "load" => load::run(&mut args),
         "publish" => publish::run(&mut args),
         "floor" => floor::run(&mut args),
+        "datagram-floor" => datagram_floor::run(&mut args),
         "ingest-floor" => ingest_floor::run(&mut args),
         "churn" => churn::run(&mut args),
         "llhls" => llhls::run(&mut args),

@@ -72,7 +72,8 @@ impl MediaReader {
     }
 }
 
-fn tag_of_frame(frame: &Frame) -> Option<Tag> {
+/// A frame as the FLV tag a checker looks at; none of data.
+pub fn tag_of_frame(frame: &Frame) -> Option<Tag> {
     let timestamp = frame.dts.to_millis() as u32;
     match frame.kind {
         FrameKind::Data => None,

@@ -85,11 +85,12 @@ gigabyte; on loopback that holds the receiver's share of TCP. *with load*: plus 
 generator. *x floor*, *x nginx*: that figure over the floor's with the same window, and over \
 nginx's, of the same run. *latency*: from just before the publisher's write of a picture to the \
 arrival of its last byte at a probe. *bad*: damaged frames + frames out of order + starts \
-without keyframe + gaps that end on no keyframe. *other*: CPUs used by everything else.\n";
+without keyframe + gaps that end on no keyframe. *packets lost*: datagrams of probes passed over \
+by their sequence numbers. *undelivered*: datagrams for whom their socket had no room. *other*: CPUs used by everything else.\n";
 
 type Column = (&'static str, fn(&Value) -> Option<f64>);
 
-const COLUMNS: [Column; 24] = [
+const COLUMNS: [Column; 26] = [
     ("joined", |row| number(row, "/joined")),
     ("Mbit/s", |row| number(row, "/mbit_per_s")),
     ("per s", |row| number(row, "/per_second")),
@@ -111,6 +112,8 @@ const COLUMNS: [Column; 24] = [
     ("stalls", |row| number(row, "/stalls")),
     ("lost", |row| number(row, "/lost").or_else(|| number(row, "/failed"))),
     ("bad", bad),
+    ("packets lost", |row| number(row, "/datagrams/packets_lost")),
+    ("undelivered", |row| number(row, "/datagrams/undelivered")),
     ("slow jumps", |row| number(row, "/slow/jumps").filter(|_| has_slow(row))),
     ("slow lost", |row| number(row, "/slow_lost").filter(|_| has_slow(row))),
     ("other", |row| number(row, "/other_cpus")),
@@ -169,11 +172,16 @@ fn table(rows: &[Value]) -> String {
     for (name, _) in &used {
         let _ = write!(out, " {name} |");
     }
-    // Where containers are compared, FLV is what the others are held to.
-    let beside_flv = groups.iter().any(|(name, _)| name.starts_with("server ts"));
-    let (flv, flv_line) = if beside_flv { (" x FLV |", "---|") } else { ("", "") };
+    // Where containers are compared, FLV is what the others are held to; RTMP where RTSP is there.
+    let any = |prefix: &str| groups.iter().any(|(name, _)| name.starts_with(prefix));
+    let beside =
+        [("server ts", "server flv", " x FLV |"), ("server rtsp", "server rtmp", " x RTMP |")]
+            .into_iter()
+            .find(|(prefix, ..)| any(prefix));
+    let (beside_title, beside_line) = beside.map_or(("", ""), |(_, _, title)| (title, "---|"));
     let lines = "---|".repeat(used.len());
-    let _ = writeln!(out, " x floor | x nginx |{flv}\n|---|---|{lines}---|---|{flv_line}");
+    let _ =
+        writeln!(out, " x floor | x nginx |{beside_title}\n|---|---|{lines}---|---|{beside_line}");
     for (name, rows) in &groups {
         let _ = write!(out, "| {name} | {} |", rows.len());
         for (_, pick) in &used {
@@ -189,10 +197,13 @@ fn table(rows: &[Value]) -> String {
                 _ => "–".to_owned(),
             }
         };
-        let _ = write!(out, " {} | {} |", against("floor-epoll", true), against("nginx", false));
-        let flv =
-            if beside_flv { format!(" {} |", against("server flv", true)) } else { String::new() };
-        let _ = writeln!(out, "{flv}");
+        let datagrams = rows[0].pointer("/datagrams").is_some();
+        let floor = if datagrams { "floor-gso" } else { "floor-epoll" };
+        let _ = write!(out, " {} | {} |", against(floor, true), against("nginx", false));
+        if let Some((_, wanted, _)) = beside {
+            let _ = write!(out, " {} |", against(wanted, true));
+        }
+        let _ = writeln!(out);
     }
     out
 }

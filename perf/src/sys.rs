@@ -1,6 +1,7 @@
-//! Every raw system call of the measuring programs, each behind a small safe function.
+//! Raw system calls of the measuring programs but those of datagrams, each behind a small safe
+//! function.
 
-// The one place where raw calls are allowed; each block says why it is sound.
+// Raw calls are allowed here; each block says why it is sound.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -95,11 +96,20 @@ pub fn set_send_buffer(stream: &TcpStream, bytes: usize) {
 }
 
 fn set_buffer(stream: &TcpStream, option: libc::c_int, bytes: usize) {
-    let value = bytes as libc::c_int;
+    // A refusal leaves the default.
+    let _ = set_option(stream, libc::SOL_SOCKET, option, bytes as libc::c_int);
+}
+
+pub(crate) fn set_option(
+    socket: &impl AsRawFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     let size = size_of_val(&value) as libc::socklen_t;
     let pointer = (&raw const value).cast();
-    // SAFETY: pointer and size describe one live int; a refusal leaves the default.
-    unsafe { libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, option, pointer, size) };
+    // SAFETY: pointer and size describe one live int.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, pointer, size) }).map(drop)
 }
 
 /// Throws received bytes away without copying them; how many, 0 at the end of the stream.
@@ -286,6 +296,6 @@ impl SendRing {
     }
 }
 
-fn check(result: i32) -> io::Result<i32> {
+pub(crate) fn check(result: i32) -> io::Result<i32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

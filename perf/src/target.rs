@@ -15,6 +15,12 @@ pub enum Scheme {
     WebSocket,
     /// FLV after one line, as the floor program sends it.
     Tcp,
+    /// RTSP, with media in its connection.
+    Rtsp,
+    /// RTSP, with media by datagrams (`rtspu://`).
+    RtspDatagram,
+    /// RTP after one line, as the floor of datagrams sends it (`udp://`).
+    Datagram,
 }
 
 /// One URL, resolved.
@@ -49,6 +55,10 @@ impl Target {
             "ws" => (Scheme::WebSocket, false, 80),
             "wss" => (Scheme::WebSocket, true, 443),
             "tcp" => (Scheme::Tcp, false, 9000),
+            "rtsp" => (Scheme::Rtsp, false, 554),
+            "rtsps" => (Scheme::Rtsp, true, 322),
+            "rtspu" => (Scheme::RtspDatagram, false, 554),
+            "udp" => (Scheme::Datagram, false, 9000),
             other => return Err(format!("scheme {other} is not known").into()),
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -73,6 +83,17 @@ impl Target {
         self.path.replace("%d", &stream.to_string())
     }
 
+    /// The URL as RTSP wants it.
+    pub fn rtsp_url(&self, stream: usize) -> String {
+        let scheme = if self.tls { "rtsps" } else { "rtsp" };
+        format!("{scheme}://{}{}", self.authority, self.path_of(stream))
+    }
+
+    /// Media comes by datagrams.
+    pub fn is_datagrams(&self) -> bool {
+        matches!(self.scheme, Scheme::RtspDatagram | Scheme::Datagram)
+    }
+
     /// App and stream name of an RTMP path.
     pub fn rtmp_names(&self, stream: usize) -> (String, String) {
         let path = self.path_of(stream);
@@ -95,6 +116,9 @@ mod tests {
         let target = Target::parse("https://[::1]/live/a.flv").unwrap();
         assert_eq!(target.address, "[::1]:443".parse().unwrap());
         assert!(target.tls && target.path == "/live/a.flv");
+        let target = Target::parse("rtspu://127.0.0.1/live/s%d").unwrap();
+        assert!(target.is_datagrams());
+        assert_eq!(target.rtsp_url(2), "rtsp://127.0.0.1/live/s2");
         assert!(Target::parse("gopher://127.0.0.1/").is_err());
     }
 }

@@ -16,7 +16,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use crate::media::{Frame, Tracks};
-use crate::rtp::Channels;
+use crate::rtp::{Channels, Statistics};
 
 /// The state machine of one peer.
 pub trait Session {
@@ -40,6 +40,12 @@ pub trait Session {
 
     /// Bytes the session holds on the heap, itself included; an estimate for the accounts.
     fn memory_bytes(&self) -> usize;
+
+    /// What has become of the media packets of the peer since the session began; nothing where the
+    /// protocol has none. The counts never fall.
+    fn packet_statistics(&self) -> Statistics {
+        Statistics::default()
+    }
 }
 
 /// What comes in from outside.

@@ -11,6 +11,7 @@ mod publish_play;
 mod pull;
 mod record;
 mod rtsp;
+mod rtsp_loss;
 mod rtsp_tunnel;
 mod segments;
 mod slow;

@@ -15,6 +15,7 @@ pub mod media;
 pub mod process;
 pub mod rtmp;
 pub mod rtsp;
+pub mod rtsp_relay;
 pub mod server;
 pub mod sys;
 pub mod wait;

@@ -3,7 +3,7 @@
 // Raw socket calls; each block says why it is sound.
 #![allow(unsafe_code)]
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -126,10 +126,11 @@ fn name_bytes() -> libc::socklen_t {
     size_of::<libc::sockaddr_storage>() as libc::socklen_t
 }
 
-/// An address in the form a socket takes.
+/// An address in the form a socket takes: IPv6, or IPv4 in the same room. Small, since each message
+/// of a fan-out carries one.
 #[derive(Clone, Copy)]
 pub struct Destination {
-    name: libc::sockaddr_storage,
+    name: libc::sockaddr_in6,
     length: libc::socklen_t,
 }
 
@@ -143,69 +144,63 @@ impl Destination {
             }
             other => other,
         };
-        let (name, length) = to_storage(to);
+        let (storage, length) = to_storage(to);
+        // SAFETY: a sockaddr_storage is larger than a sockaddr_in6 and aligned for it, and any
+        // bytes are valid for one.
+        let name = unsafe { (&raw const storage).cast::<libc::sockaddr_in6>().read() };
         Self { name, length }
+    }
+
+    fn storage(&self) -> libc::sockaddr_storage {
+        // SAFETY: all-zero is a valid sockaddr_storage.
+        let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
+        // SAFETY: as in `new`.
+        unsafe { (&raw mut storage).cast::<libc::sockaddr_in6>().write(self.name) };
+        storage
     }
 }
 
 impl std::fmt::Debug for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", from_storage(&self.name))
+        write!(f, "{:?}", from_storage(&self.storage()))
     }
 }
 
-/// A message: slices that the kernel cuts into datagrams of `segment` bytes, the last one shorter;
+/// A message: bytes that the kernel cuts into datagrams of `segment` bytes, the last one shorter;
 /// one datagram when `segment` is all there is.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Run<'a> {
-    /// The bytes.
-    pub slices: Vec<IoSlice<'a>>,
+    /// All bytes.
+    pub bytes: &'a [u8],
     /// Bytes of each datagram but the last.
     pub segment: u16,
-    /// All bytes.
-    pub bytes: usize,
+}
+
+/// A run as the kernel takes it.
+struct Sealed {
+    slice: libc::iovec,
     control: Control,
+    control_length: usize,
 }
 
 /// Aligned as a control message must be.
-#[derive(Debug, Default)]
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_BYTES]);
 
-impl<'a> Run<'a> {
-    /// Of one datagram.
-    #[must_use]
-    pub fn new(first: &'a [u8]) -> Self {
-        Self {
-            slices: vec![IoSlice::new(first)],
-            segment: u16::try_from(first.len()).unwrap_or(u16::MAX),
-            bytes: first.len(),
-            control: Control::default(),
-        }
-    }
-
-    /// Adds a datagram if the kernel can cut it off; false if it needs a message of its own.
-    pub fn extend(&mut self, next: &'a [u8]) -> bool {
-        let segment = usize::from(self.segment);
-        let fits = self.slices.len() < SEGMENTS_MAX && self.bytes + next.len() <= RUN_BYTES_MAX;
-        // All so far are of full size: a shorter one ends the run.
-        if !fits || next.len() > segment || !self.bytes.is_multiple_of(segment.max(1)) {
-            return false;
-        }
-        self.slices.push(IoSlice::new(next));
-        self.bytes += next.len();
-        true
-    }
-
-    /// Writes the control message; where it is, and its length.
-    fn seal(&mut self) -> (*mut libc::c_void, usize) {
-        if self.slices.len() < 2 {
-            return (std::ptr::null_mut(), 0);
+impl Run<'_> {
+    fn seal(&self) -> Sealed {
+        let mut control = Control([0; CONTROL_BYTES]);
+        let slice = libc::iovec {
+            iov_base: self.bytes.as_ptr().cast_mut().cast(),
+            iov_len: self.bytes.len(),
+        };
+        if self.bytes.len() <= usize::from(self.segment) {
+            return Sealed { slice, control, control_length: 0 };
         }
         // SAFETY: computations without memory.
         let (space, length) = unsafe { (libc::CMSG_SPACE(2) as usize, libc::CMSG_LEN(2) as usize) };
         debug_assert!(space <= CONTROL_BYTES);
-        let header = self.control.0.as_mut_ptr().cast::<libc::cmsghdr>();
+        let header = control.0.as_mut_ptr().cast::<libc::cmsghdr>();
         // SAFETY: the buffer is aligned for a header and has room for it and two bytes of data.
         unsafe {
             (*header).cmsg_len = length;
@@ -213,7 +208,7 @@ impl<'a> Run<'a> {
             (*header).cmsg_type = libc::UDP_SEGMENT;
             libc::CMSG_DATA(header).cast::<u16>().write_unaligned(self.segment);
         }
-        (self.control.0.as_mut_ptr().cast(), space)
+        Sealed { slice, control, control_length: space }
     }
 }
 
@@ -239,23 +234,28 @@ impl Sent {
 
 /// Sends each listed run to its destination, in order, without waiting: what the socket does not
 /// take is dropped, as the network drops. Pairs are (index of the run, destination).
-pub fn send(fd: BorrowedFd<'_>, runs: &mut [Run<'_>], pairs: &[(usize, Destination)]) -> Sent {
-    let sealed: Vec<_> = runs.iter_mut().map(Run::seal).collect();
+pub fn send(fd: BorrowedFd<'_>, runs: &[Run<'_>], pairs: &[(usize, Destination)]) -> Sent {
     let mut sent = Sent::default();
+    if pairs.is_empty() {
+        return sent;
+    }
+    let sealed: Vec<_> = runs.iter().map(Run::seal).collect();
     let mut headers: Vec<libc::mmsghdr> = Vec::with_capacity(pairs.len().min(SEND_MAX));
     for pairs in pairs.chunks(SEND_MAX) {
         headers.clear();
         headers.extend(pairs.iter().map(|(run, to)| {
-            let (control, control_length) = sealed[*run];
+            let run = &sealed[*run];
             // SAFETY: all-zero is a valid mmsghdr.
             let mut header: libc::mmsghdr = unsafe { mem::zeroed() };
-            // The kernel only reads through these; `IoSlice` has the layout of `iovec`.
+            // The kernel only reads through these.
             header.msg_hdr.msg_name = (&raw const to.name).cast_mut().cast();
             header.msg_hdr.msg_namelen = to.length;
-            header.msg_hdr.msg_iov = runs[*run].slices.as_ptr().cast_mut().cast();
-            header.msg_hdr.msg_iovlen = runs[*run].slices.len();
-            header.msg_hdr.msg_control = control;
-            header.msg_hdr.msg_controllen = control_length;
+            header.msg_hdr.msg_iov = (&raw const run.slice).cast_mut();
+            header.msg_hdr.msg_iovlen = 1;
+            if run.control_length > 0 {
+                header.msg_hdr.msg_control = run.control.0.as_ptr().cast_mut().cast();
+                header.msg_hdr.msg_controllen = run.control_length;
+            }
             header
         }));
         let mut done = 0;
@@ -263,7 +263,7 @@ pub fn send(fd: BorrowedFd<'_>, runs: &mut [Run<'_>], pairs: &[(usize, Destinati
             let rest = &mut headers[done..];
             let count = libc::c_uint::try_from(rest.len()).unwrap_or(libc::c_uint::MAX);
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            // SAFETY: every header points at a name, slices and control data that live for the
+            // SAFETY: every header points at a name, a slice and control data that live for the
             // call.
             let taken = unsafe { libc::sendmmsg(fd.as_raw_fd(), rest.as_mut_ptr(), count, flags) };
             let Ok(taken @ 1..) = usize::try_from(taken) else {
@@ -287,28 +287,16 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn runs_take_equal_datagrams_and_one_shorter() {
-        let (full, short) = ([1u8; 100], [2u8; 40]);
-        let mut run = Run::new(&full);
-        assert!(run.extend(&full));
-        assert!(run.extend(&short));
-        assert!(!run.extend(&full), "nothing follows a shorter one");
-        assert!(!Run::new(&short).extend(&full), "nor a longer one");
-        assert_eq!((run.slices.len(), run.segment, run.bytes), (3, 100, 240));
-    }
-
-    #[test]
     fn what_is_sent_arrives_cut_into_datagrams() {
         for any in ["127.0.0.1:0", "[::]:0"] {
             let Ok(from) = bind(any.parse().unwrap(), 1 << 18) else { continue };
             let to = bind("127.0.0.1:0".parse().unwrap(), 1 << 18).unwrap();
             let ipv6 = any.starts_with('[');
             let place = Destination::new(local_addr(to.as_fd()).unwrap(), ipv6);
-            let (full, short) = ([1u8; 100], [2u8; 40]);
-            let mut runs = vec![Run::new(&full), Run::new(&short)];
-            assert_eq!(segments(from.as_fd()), runs[0].extend(&full), "a kernel since 4.18");
-            assert!(runs[0].extend(&short));
-            let sent = send(from.as_fd(), &mut runs, &[(0, place), (1, place)]);
+            assert!(segments(from.as_fd()), "a kernel since 4.18");
+            let runs =
+                [Run { bytes: &[1; 240], segment: 100 }, Run { bytes: &[2; 40], segment: 40 }];
+            let sent = send(from.as_fd(), &runs, &[(0, place), (1, place)]);
             assert_eq!(sent, Sent { messages: 2, bytes: 280, refused: 0 });
             let mut lengths = Vec::new();
             let more = Inbox::default()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use protocols::media::StreamKey;
+use protocols::rtp::Statistics;
 
 use crate::ring::ShardId;
 use crate::stream::StreamSnapshot;
@@ -90,6 +91,8 @@ pub struct Counters {
     pub sends_blocked: u64,
     /// Batches of the fan-out.
     pub flushes: u64,
+    /// RTP packets of publishers.
+    pub packets: Statistics,
     /// Recordings.
     pub recordings: crate::record::Counts,
     drops: [u64; DropReason::ALL.len()],
@@ -121,6 +124,7 @@ impl Default for Counters {
             sends: 0,
             sends_blocked: 0,
             flushes: 0,
+            packets: Statistics::default(),
             recordings: crate::record::Counts::default(),
             drops: [0; DropReason::ALL.len()],
             ingest_to_socket: histogram(),
@@ -194,6 +198,7 @@ impl Counters {
         self.sends += other.sends;
         self.sends_blocked += other.sends_blocked;
         self.flushes += other.flushes;
+        self.packets.add(other.packets);
         self.recordings.merge(&other.recordings);
         for (mine, theirs) in self.drops.iter_mut().zip(other.drops) {
             *mine += theirs;

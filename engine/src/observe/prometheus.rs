@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use protocols::rtp::Statistics;
 
 use super::{Counters, DropReason, ShardReport};
 use crate::record::{Counts, GapReason};
@@ -103,6 +104,7 @@ pub fn render(reports: &[ShardReport], process: &Process) -> String {
         out.sample("viewers", &[("proto", proto)], viewers.of(proto));
     }
     totals(&mut out, &sum);
+    packets(&mut out, &sum.packets);
     recordings(&mut out, &sum.recordings, process);
     out.summary(
         "ingest_to_socket_seconds",
@@ -192,6 +194,25 @@ fn totals(out: &mut Text, sum: &Counters) {
     for (reason, count) in &sum.turned_away {
         out.sample("turned_away_total", &[("reason", reason)], count);
     }
+}
+
+fn packets(out: &mut Text, sum: &Statistics) {
+    let rows = [
+        ("received", sum.received),
+        ("lost", sum.given_up),
+        ("late", sum.late),
+        ("reordered", sum.reordered),
+        ("duplicate", sum.duplicates),
+        ("malformed", sum.malformed_payloads),
+        ("wrong_payload_type", sum.wrong_payload_type),
+    ];
+    let help = "RTP packets of publishers; lost ones are those not waited for any longer.";
+    out.family("rtp_packets_total", "counter", help);
+    for (what, count) in rows {
+        out.sample("rtp_packets_total", &[("what", what)], count);
+    }
+    let help = "Frames not passed on because a packet of them, or a picture they need, was lost.";
+    out.one("rtp_frames_discarded_total", "counter", help, sum.discarded_frames);
 }
 
 fn recordings(out: &mut Text, counts: &Counts, process: &Process) {

@@ -41,7 +41,9 @@ impl Shard {
                 | CloseReason::SlowViewer
         );
         conn.closing = Some(reason);
-        conn.session = None;
+        if let Some(session) = conn.session.take() {
+            self.counters.packets.add(session.packet_statistics());
+        }
         conn.timeout = None;
         if !speaks {
             self.finish(slot);
@@ -73,6 +75,9 @@ impl Shard {
     /// Takes the connection out of the table and closes its socket.
     pub(crate) fn finish(&mut self, slot: usize) {
         let Some(conn) = self.plane.conns.try_remove(slot) else { return };
+        if let Some(session) = &conn.session {
+            self.counters.packets.add(session.packet_statistics());
+        }
         // Who was dialled was not admitted.
         if conn.protocol != Protocol::Pull {
             self.plane.admission.leave(conn.peer.ip());

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use protocols::session::{Command, Input, Refusal};
 use smallvec::SmallVec;
 
+use super::datagram_egress::Train;
 use crate::net::sys_datagram::{self, Destination, Inbox, Run};
 use crate::observe::DropReason;
 use crate::ring::Token;
@@ -43,6 +44,8 @@ pub struct Datagrams {
     sockets: Option<Sockets>,
     peers: HashMap<SocketAddr, Peer>,
     inbox: Inbox,
+    /// Room for what is sent to viewers.
+    pub(super) train: Train,
 }
 
 struct Sockets {
@@ -300,7 +303,9 @@ impl Shard {
             true => (sockets.rtcp.as_fd(), flow.rtcp),
             false => (sockets.rtp.as_fd(), flow.rtp),
         };
-        let sent = sys_datagram::send(fd, &mut [Run::new(data)], &[(0, to)]);
+        let segment = u16::try_from(data.len()).unwrap_or(u16::MAX);
+        let run = Run { bytes: data, segment };
+        let sent = sys_datagram::send(fd, &[run], &[(0, to)]);
         conn.bytes_out += sent.bytes;
         self.counters.bytes_out += sent.bytes;
     }

@@ -274,7 +274,10 @@ impl Shard {
                 Output::Event(event) => self.on_event(slot, event, now),
             }
         }
-        let Some(slot) = self.plane.slot(token) else { return };
+        let Some(slot) = self.plane.slot(token) else {
+            self.counters.packets.add(session.packet_statistics());
+            return;
+        };
         let conn = &mut self.plane.conns[slot];
         conn.timeout = session.poll_timeout();
         conn.session = Some(session);

@@ -252,7 +252,7 @@ impl Shard {
         let streams = live.filter_map(|(_, stream)| self.snapshot(stream)).collect();
         ShardReport {
             shard: self.id,
-            counters: (!streams_only).then(|| Box::new(self.counters_with_recordings())),
+            counters: (!streams_only).then(|| Box::new(self.counters_now())),
             streams,
             audiences: self.mirrors.iter().map(|(_, mirror)| self.audience(mirror)).collect(),
             connections: self.plane.connections(),

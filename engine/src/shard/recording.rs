@@ -31,8 +31,14 @@ impl Shard {
         }
     }
 
-    pub(super) fn counters_with_recordings(&self) -> Counters {
+    /// The counters, with what recordings and sessions that go on have counted.
+    pub(super) fn counters_now(&self) -> Counters {
         let mut counters = self.counters.clone();
+        for (_, conn) in &self.plane.conns {
+            if let Some(session) = &conn.session {
+                counters.packets.add(session.packet_statistics());
+            }
+        }
         if let Some(hub) = &self.recordings {
             counters.recordings = hub.counts();
         }

@@ -239,6 +239,7 @@ impl Incoming {
         Statistics {
             received: self.reception.received,
             lost: self.reception.lost(),
+            given_up: self.reorder.given_up,
             reordered: self.reception.reordered,
             duplicates: self.reception.duplicates,
             late: self.late,

@@ -64,6 +64,9 @@ pub struct Statistics {
     pub received: u64,
     /// Packets that never came.
     pub lost: u64,
+    /// Packets that had not come when those behind them were passed on. Never falls; `late` has
+    /// those that came after all.
+    pub given_up: u64,
     /// Packets that came after one sent later.
     pub reordered: u64,
     /// Packets that had come before.
@@ -81,6 +84,22 @@ pub struct Statistics {
     pub wrong_payload_type: u64,
     /// Pictures whose presentation was moved, because they were reordered more than was known.
     pub moved_frames: u64,
+}
+
+impl Statistics {
+    /// Adds the counts of another track. Jitter, which is in ticks of a track's own, is left.
+    pub fn add(&mut self, other: Self) {
+        self.received += other.received;
+        self.lost += other.lost;
+        self.given_up += other.given_up;
+        self.reordered += other.reordered;
+        self.duplicates += other.duplicates;
+        self.late += other.late;
+        self.discarded_frames += other.discarded_frames;
+        self.malformed_payloads += other.malformed_payloads;
+        self.wrong_payload_type += other.wrong_payload_type;
+        self.moved_frames += other.moved_frames;
+    }
 }
 
 /// Receives all tracks of one publisher; of these the first video and the first audio track are
@@ -230,6 +249,13 @@ impl Receiver {
         let moved_frames = if self.video == Some(track) { self.order.moved } else { 0 };
         let incoming = self.tracks.get(track).map(Incoming::statistics);
         Statistics { moved_frames, ..incoming.unwrap_or_default() }
+    }
+
+    /// The counts of all tracks together.
+    pub fn total(&self) -> Statistics {
+        let mut total = Statistics::default();
+        (0..self.tracks.len()).for_each(|track| total.add(self.statistics(track)));
+        total
     }
 
     /// Bytes held on the heap; an estimate for the accounts.

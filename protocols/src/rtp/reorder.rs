@@ -13,6 +13,8 @@ pub(super) struct Reorder<T> {
     early: BTreeMap<i64, (Instant, T)>,
     /// The arrival of the packet that waits longest.
     waits_since: Option<Instant>,
+    /// Sequence numbers whose turn came without their packet.
+    pub(super) given_up: u64,
 }
 
 /// What becomes of a packet.
@@ -29,7 +31,7 @@ pub(super) enum Place<T> {
 impl<T> Reorder<T> {
     pub(super) fn new(packets_max: usize, patience: Duration) -> Self {
         let early = BTreeMap::new();
-        Self { packets_max, patience, next: None, early, waits_since: None }
+        Self { packets_max, patience, next: None, early, waits_since: None, given_up: 0 }
     }
 
     /// Takes a packet that was not there before; [`Reorder::pop`] until `None` comes next.
@@ -58,6 +60,7 @@ impl<T> Reorder<T> {
         }
         let (sequence, (_, packet)) = self.early.pop_first()?;
         self.next = Some(sequence + 1);
+        self.given_up += (sequence - next).unsigned_abs();
         let follows = |(first, _): (&i64, &_)| *first == sequence + 1;
         if !self.early.first_key_value().is_some_and(follows) {
             self.waits_since = self.early.values().map(|(arrival, _)| *arrival).min();
@@ -122,6 +125,7 @@ mod tests {
         reorder.push(later, 9, 9);
         let given_up = [(true, 6), (false, 7), (false, 8), (false, 9)];
         assert_eq!(drain(&mut reorder, later), given_up);
+        assert_eq!(reorder.given_up, 3);
         assert_eq!(reorder.restart().count(), 0);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::rtp::{PayloadFormat, Receiver, ReceiverEvent, ReceiverLimits};
+use crate::rtp::{PayloadFormat, Receiver, ReceiverEvent, ReceiverLimits, Statistics};
 use crate::session::{Event, Output, OutputQueue};
 
 use super::message::write_interleaved;
@@ -170,6 +170,11 @@ impl Ingest {
                 Delivery::Interleaved(None) | Delivery::Multicast { .. } => {}
             }
         }
+    }
+
+    /// What has become of the packets so far.
+    pub(super) fn statistics(&self) -> Statistics {
+        self.receiver.total()
     }
 
     /// Bytes held on the heap.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use crate::rtp::PayloadFormat;
+use crate::rtp::{PayloadFormat, Statistics};
 use crate::session::{
     Command, ErrorClass, Event, Input, Output, OutputQueue, Session, SessionError,
 };
@@ -380,6 +380,10 @@ impl Session for Client {
         let receiver = self.ingest.as_ref().and_then(|ingest| ingest.poll_timeout());
         let receiver = receiver.filter(|_| self.phase != Phase::Ended);
         [answer, keepalive, datagrams, media, receiver].into_iter().flatten().min()
+    }
+
+    fn packet_statistics(&self) -> Statistics {
+        self.ingest.as_ref().map(|ingest| ingest.statistics()).unwrap_or_default()
     }
 
     fn memory_bytes(&self) -> usize {

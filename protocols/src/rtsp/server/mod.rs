@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
+use crate::rtp::Statistics;
 use crate::session::{
     AccessRequest, Command, ErrorClass, Event, Input, Output, OutputQueue, Refusal, Session,
     SessionError,
@@ -67,6 +68,8 @@ pub struct Server {
     fresh: bool,
     /// When the peer is given up.
     deadline: Option<Instant>,
+    /// Packets of publications that are over.
+    packets: Statistics,
 }
 
 /// What the connection is for (RFC 2326 A.2).
@@ -113,6 +116,7 @@ impl Server {
             agent: String::new(),
             fresh: true,
             deadline: now.checked_add(options.setup_timeout),
+            packets: Statistics::default(),
             options,
         }
     }
@@ -259,6 +263,7 @@ impl Server {
             Phase::Play(_) => self.outputs.event(Event::PlayEnded),
             Phase::Publish(mut publish) => {
                 publish.finish(now, &mut self.outputs);
+                self.packets.add(publish.statistics());
                 self.outputs.event(Event::PublishEnded);
             }
             Phase::Idle | Phase::Ended => {}
@@ -437,6 +442,7 @@ impl Server {
     }
 
     fn end(&mut self) {
+        self.packets = self.packet_statistics();
         self.phase = Phase::Ended;
         self.pending = None;
         self.deadline = None;
@@ -487,6 +493,14 @@ impl Session for Server {
             _ => None,
         };
         [deadline, receiver].into_iter().flatten().min()
+    }
+
+    fn packet_statistics(&self) -> Statistics {
+        let mut total = self.packets;
+        if let Phase::Publish(publish) = &self.phase {
+            total.add(publish.statistics());
+        }
+        total
     }
 
     fn memory_bytes(&self) -> usize {

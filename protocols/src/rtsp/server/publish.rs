@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::rtp::PayloadFormat;
 use crate::rtp::sdp::{self, MediumFormat};
+use crate::rtp::{PayloadFormat, Statistics};
 use crate::rtsp::ingest::{Ingest, IngestTrack};
 use crate::rtsp::message::{Draft, Request};
 use crate::rtsp::status::Status;
@@ -118,6 +118,11 @@ impl Publish {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.ingest.as_ref().and_then(Ingest::poll_timeout)
+    }
+
+    /// What has become of the packets so far.
+    pub(super) fn statistics(&self) -> Statistics {
+        self.ingest.as_ref().map(Ingest::statistics).unwrap_or_default()
     }
 
     /// What comes until the next `RECORD` is dropped.
