@@ -71,11 +71,8 @@ impl Datagrams {
                     Err(error) => return Err(error),
                 };
                 bytes += count;
-                let datagrams = buffer[..count].chunks(segment);
-                datagrams
-                    .map(|data| each(index, data))
-                    .collect::<Result<(), _>>()
-                    .map_err(io::Error::other)?;
+                let mut datagrams = buffer[..count].chunks(segment);
+                datagrams.try_for_each(|data| each(index, data)).map_err(io::Error::other)?;
             }
         }
         Ok(bytes)
