@@ -1,6 +1,7 @@
 //! RTSP: real publishers and players over TCP, UDP and TLS, every codec, lip sync, users.
 
 use std::process::Command;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tests::clients::{self, Decoded, Publisher};
@@ -154,42 +155,18 @@ fn wrong_apps_and_unknown_streams_are_named() {
 
 #[test]
 fn a_viewer_outlives_its_publisher() {
-    let server = Server::start_default();
-    let url = server.rtsp_url(NAME) + "?tcp";
-    let Some(first) = Publisher::Ffmpeg.start(Clip::H264Aac, &url) else { return };
-    server.wait_live(NAME);
-    let viewer = std::thread::spawn({
-        let url = url.clone();
-        move || clients::ffmpeg_decode(&url, 8)
-    });
-    server.wait_log("playing", Duration::from_secs(10));
-    let watches = || server.metrics().sum("smart_rtmpd_viewers", &["proto=\"rtsp\""]) == 1.0;
-    wait::stays_true("the viewer watches", Duration::from_secs(2), watches);
-    drop(first);
-    wait::until_true("the stream is gone", Duration::from_secs(10), || !server.is_live(NAME));
-    let Some(_second) = Publisher::Ffmpeg.start(Clip::H264Aac, &url) else { return };
+    let Some((_server, _second, viewer)) = replaced(8, Clip::H264Aac) else { return };
     let Some(decoded) = viewer.join().expect("the viewer does not panic") else { return };
     assert!(decoded.pictures >= 120, "{decoded:?}");
 }
 
 #[test]
 fn a_viewer_is_not_left_with_another_codec() {
-    let server = Server::start_default();
-    let url = server.rtsp_url(NAME) + "?tcp";
-    let Some(first) = Publisher::Ffmpeg.start(Clip::H264Aac, &url) else { return };
-    server.wait_live(NAME);
-    let viewer = std::thread::spawn({
-        let url = url.clone();
-        move || clients::ffmpeg_decode(&url, 60)
-    });
-    server.wait_log("playing", Duration::from_secs(10));
-    drop(first);
-    wait::until_true("the stream is gone", Duration::from_secs(10), || !server.is_live(NAME));
-    let Some(_second) = Publisher::Ffmpeg.start(Clip::HevcAac, &url) else { return };
+    let Some((server, _second, viewer)) = replaced(60, Clip::HevcAac) else { return };
     server.wait_log("closed tracks_changed", Duration::from_secs(10));
     let ended = viewer.join().expect("the viewer does not panic");
     assert!(ended.is_some_and(|decoded| decoded.pictures > 0));
-    let Some(again) = clients::ffmpeg_decode(&url, 2) else { return };
+    let Some(again) = clients::ffmpeg_decode(&(server.rtsp_url(NAME) + "?tcp"), 2) else { return };
     assert!(again.pictures >= 30 && again.complaints.is_empty(), "{again:?}");
 }
 
@@ -222,6 +199,26 @@ fn live_by_rtmp(clip: Clip) -> Option<(Server, Process)> {
     let process = Publisher::Ffmpeg.start(clip, &server.rtmp_url(NAME))?;
     server.wait_live(NAME);
     Some((server, process))
+}
+
+/// A stream that somebody plays for so many seconds, whose publisher has gone and whose second one
+/// is starting.
+fn replaced(seconds: u32, second: Clip) -> Option<(Server, Process, JoinHandle<Option<Decoded>>)> {
+    let server = Server::start_default();
+    let url = server.rtsp_url(NAME) + "?tcp";
+    let first = Publisher::Ffmpeg.start(Clip::H264Aac, &url)?;
+    server.wait_live(NAME);
+    let viewer = std::thread::spawn({
+        let url = url.clone();
+        move || clients::ffmpeg_decode(&url, seconds)
+    });
+    server.wait_log("playing", Duration::from_secs(10));
+    let watches = || server.metrics().sum("smart_rtmpd_viewers", &["proto=\"rtsp\""]) == 1.0;
+    wait::stays_true("the viewer watches", Duration::from_secs(2), watches);
+    drop(first);
+    wait::until_true("the stream is gone", Duration::from_secs(10), || !server.is_live(NAME));
+    let second = Publisher::Ffmpeg.start(second, &url)?;
+    Some((server, second, viewer))
 }
 
 /// Publishes over both transports and plays what comes in by RTMP, FLV, HLS and RTSP.

@@ -359,7 +359,8 @@ fn damaged_transport_streams_are_refused_or_cut() {
 
 #[test]
 fn the_walk_over_a_long_file_goes_on_alone_and_is_not_felt() {
-    let (server, folder) = start(&Config::default().cores(1));
+    let config = Config::default().cores(1).set("log", "info,engine::http::vod=debug");
+    let (server, folder) = start(&config);
     let Some(clip) = Clip::H264Aac.file() else { return };
     if !remux(&clip, &folder.join("short.ts"), &["-t", "20"]) {
         return;
@@ -377,6 +378,7 @@ fn the_walk_over_a_long_file_goes_on_alone_and_is_not_felt() {
     assert_eq!(playlist.status, 200, "{}", playlist.text());
     let marks = playlist.text().matches("#EXT-X-DISCONTINUITY\n").count();
     assert_eq!(marks, times - 1);
+    assert_eq!(server.log_count("a file was walked over"), 1, "the first walk went on");
     canary.verify(&server, "a long walk");
 }
 

@@ -18,12 +18,9 @@ use crate::http::HttpContext;
 use crate::http::direct_reply::{self, DirectReply, Persistence};
 use crate::http::io::Io;
 use crate::http::router::{self, Caller, Routed};
-use crate::http::server::MediaRequest;
+use crate::http::server::{HEAD_BYTES_MAX, HEADERS_MAX, MediaRequest};
 use crate::http::watch::{Active, Deadline, Watch};
 
-/// Headers of one request, and bytes of its head; with more the library refuses it.
-const HEADERS_MAX: usize = 64;
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// A head that is not whole after so many reads is left to the library.
 const READS_MAX: usize = 4;
 

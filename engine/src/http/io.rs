@@ -175,7 +175,8 @@ impl Io {
     /// read at once; more waits in the kernel, and so does the end of the stream behind it.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.eof && self.plain.len() < READ_BYTES {
-            if ready!(self.poll_fill(cx)).is_err() {
+            // Nothing is expected: the socket is not asked in vain each time a task is woken.
+            if ready!(self.poll_wait(cx, true)).is_err() || ready!(self.poll_fill(cx)).is_err() {
                 return Poll::Ready(());
             }
         }

@@ -34,9 +34,9 @@ use crate::net::tls::TlsCodec;
 use crate::stream::Container;
 
 /// Bytes of one request head.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
+pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Headers of one request.
-const HEADERS_MAX: usize = 64;
+pub(super) const HEADERS_MAX: usize = 64;
 /// Requests at once on one HTTP/2 connection.
 const H2_STREAMS_MAX: u32 = 32;
 /// How long the peer gets to read our last answer.

@@ -32,9 +32,10 @@ struct Rendition {
 }
 
 impl Rendition {
-    /// The stream of this name beside another; `None` when no stream can have it.
+    /// The stream of this name beside another, played as late; `None` when no stream can have it.
     fn new(beside: &StreamKey, name: &str) -> Option<Self> {
         let key = StreamKey::new(beside.vhost(), beside.app(), name).ok()?;
+        let key = key.delayed(beside.delay_s());
         Some(Self { key, uri: format!("{}.m3u8", name.rsplit('/').next()?) })
     }
 }
@@ -171,6 +172,8 @@ mod tests {
             assert_eq!(others(none), [], "{none}");
         }
         assert_eq!(others_of(&[], &key("show_low")), []);
+        let later = others_of(&endings, &key("show_low").delayed(30));
+        assert!(!later.is_empty() && later.iter().all(|other| other.key.delay_s() == 30));
     }
 
     #[test]

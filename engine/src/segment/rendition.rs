@@ -66,9 +66,8 @@ fn codecs(packaging: Packaging, tracks: &Arc<Tracks>) -> Vec<String> {
         return list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
     }
     let muxer = Muxer::new(tracks);
-    let carried = |codec| !muxer.left_out().iter().any(|(left_out, _)| *left_out == codec);
-    let video = tracks.video.as_ref().filter(|track| carried(track.codec));
-    let audio = tracks.audio.as_ref().filter(|track| carried(track.codec));
+    let video = tracks.video.as_ref().filter(|track| muxer.carries(track.codec));
+    let audio = tracks.audio.as_ref().filter(|track| muxer.carries(track.codec));
     let video = video.and_then(rfc6381::video);
     let audio = audio.and_then(|track| rfc6381::audio(track, Manifest::Hls));
     video.into_iter().chain(audio).collect()

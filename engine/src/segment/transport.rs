@@ -30,8 +30,7 @@ impl Transport {
             return None;
         }
         let video = tracks.video.as_ref().map(|track| track.codec);
-        let has_video =
-            video.is_some_and(|codec| !muxer.left_out().iter().any(|(left, _)| *left == codec));
+        let has_video = video.is_some_and(|codec| muxer.carries(codec));
         let empty = Bytes::new;
         let init =
             Init { id, tracks: Arc::clone(tracks), both: empty(), video: empty(), audio: empty() };

@@ -233,8 +233,13 @@ impl Shard {
 
     /// What there is of a stream that is only being fetched.
     fn nothing_yet(&self, packaging: Packaging) -> Snapshot {
+        Segmenter::new(packaging, self.segment_options(), clock::unix_millis()).snapshot()
+    }
+
+    /// As configured, of a stream of which nothing is known.
+    fn segment_options(&self) -> Options {
         let http = &self.config.http;
-        let options = Options {
+        Options {
             segment: http.segment,
             part: http.part,
             window: http.segments_listed,
@@ -242,8 +247,7 @@ impl Shard {
             gop: None,
             frame: None,
             delay: Duration::ZERO,
-        };
-        Segmenter::new(packaging, options, clock::unix_millis()).snapshot()
+        }
     }
 
     fn feed_position(&self, index: usize, packaging: Packaging) -> Option<usize> {
@@ -256,15 +260,11 @@ impl Shard {
         let video = self.mirrors[stream.mirror].log.tracks().video.as_ref();
         let rate = video.map_or(0.0, |track| track.info.frame_rate);
         let frame = (1.0..=1000.0).contains(&rate).then(|| Duration::from_secs_f64(1.0 / rate));
-        let http = &self.config.http;
         let options = Options {
-            segment: http.segment,
-            part: http.part,
-            window: http.segments_listed,
-            kept: http.segments_kept,
             gop: stream.gop,
             frame: frame.or(stream.frame_duration()),
             delay: Duration::from_secs(stream.key.delay_s().into()),
+            ..self.segment_options()
         };
         let unix_ms = clock::unix_millis();
         tracing::info!(key = %stream.key, ?packaging, "segments are made from now on");

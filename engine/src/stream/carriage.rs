@@ -31,10 +31,10 @@ fn carried(output: &str, tracks: &Tracks) -> (bool, bool) {
         "flv" => (in_flv(tracks, FrameKind::Keyframe), in_flv(tracks, FrameKind::Audio)),
         "ts" => {
             let muxer = ts::Muxer::new(tracks);
-            let lacks = |codec| muxer.left_out().iter().any(|(of, _)| Some(*of) == codec);
-            let video = tracks.video.as_ref().map(|track| track.codec);
-            let audio = tracks.audio.as_ref().map(|track| track.codec);
-            (!lacks(video), !lacks(audio))
+            (
+                tracks.video.as_ref().is_some_and(|track| muxer.carries(track.codec)),
+                tracks.audio.as_ref().is_some_and(|track| muxer.carries(track.codec)),
+            )
         }
         "mp4" => match fmp4::init_segment(tracks, Selection::Both) {
             Ok(init) => {

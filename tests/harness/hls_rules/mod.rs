@@ -7,7 +7,7 @@
 pub mod renditions;
 mod single;
 mod succession;
-mod syntax;
+pub mod syntax;
 
 /// One playlist as it arrived.
 #[derive(Debug, Clone, Copy)]

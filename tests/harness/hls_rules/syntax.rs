@@ -401,7 +401,7 @@ fn has_form(value: &str, form: Value) -> bool {
 }
 
 /// Unix milliseconds of `YYYY-MM-DDThh:mm:ss.SSS` and `Z` or an offset.
-pub(super) fn date_time_ms(text: &str) -> Option<i64> {
+pub fn date_time_ms(text: &str) -> Option<i64> {
     let number = |range: std::ops::Range<usize>| -> Option<i64> {
         let digits = text.get(range)?;
         is_integer(digits).then(|| digits.parse().ok()).flatten()

@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_lite::FutureExt as _;
 use glommio::sync::Semaphore;
 
 use super::off_shard;
@@ -69,7 +71,11 @@ impl Shelf {
         let shelf = Rc::clone(self);
         let walking = glommio::spawn_local(async move {
             let _permit = permit;
-            shelf.walk(key, walk).await
+            let walked = AssertUnwindSafe(shelf.walk(key, walk)).catch_unwind().await;
+            walked.unwrap_or_else(|_| {
+                tracing::error!("the walk over a file panicked");
+                Err(Unplayable::NotRead)
+            })
         });
         walking.detach().await.unwrap_or(Err(Unplayable::NotRead))
     }
@@ -81,6 +87,7 @@ impl Shelf {
                 Slice::Done(made) => break made.map(Arc::new),
             }
         };
+        tracing::debug!(file = key.below, "a file was walked over");
         let left_out_bytes = made.as_ref().map_or(0, |made| made.left_out_bytes());
         if left_out_bytes > 0 {
             tracing::warn!(

@@ -130,6 +130,11 @@ impl Muxer {
         &self.left_out
     }
 
+    /// Tracks of this codec go into the stream.
+    pub fn carries(&self, codec: Codec) -> bool {
+        self.left_out.iter().all(|(left_out, _)| *left_out != codec)
+    }
+
     /// No track is carried.
     pub fn is_empty(&self) -> bool {
         self.video.is_none() && self.audio.is_none()
