@@ -14,8 +14,8 @@ use crate::plane::{Pace, finish_message};
 use crate::ring::{ControlMessage, MediaItem, ShardId, Token};
 use crate::shard::Shard;
 use crate::stream::{
-    AWAIT_KEYFRAME, Appended, Container, Format, PAUSED, Viewer, Wire, WireLimits, merge_of_query,
-    wire_millis,
+    AWAIT_KEYFRAME, Appended, Container, Format, Mirror, PAUSED, Viewer, Wire, WireLimits,
+    merge_of_query, wire_millis,
 };
 use crate::timeshift::delay_of_query;
 
@@ -30,6 +30,17 @@ impl Shard {
         request: &AccessRequest,
         now: Instant,
     ) {
+        // A player may ask again; it stays one, since its role is what takes it off its wire.
+        if let Role::Viewer { mirror, .. } = self.plane.conns[slot].role {
+            let token = self.plane.token(slot);
+            let mirror = &self.mirrors[mirror];
+            let command = match self.resolve(request) {
+                Ok(key) if key == mirror.key => Command::Describe(Arc::clone(mirror.log.tracks())),
+                Ok(_) => Command::Reject(Refusal::Unsupported),
+                Err(refusal) => Command::Reject(refusal),
+            };
+            return self.command(token, command);
+        }
         self.request_stream(slot, request, Wants::Description, now);
     }
 
@@ -60,6 +71,11 @@ impl Shard {
 
     fn request_stream(&mut self, slot: usize, request: &AccessRequest, wants: Wants, now: Instant) {
         let token = self.plane.token(slot);
+        // Whoever does something for a stream must end that first: what it leaves behind on a wire
+        // would be served for ever.
+        if !matches!(self.plane.conns[slot].role, Role::Idle) {
+            return self.command(token, Command::Reject(Refusal::Unsupported));
+        }
         let key = self.resolve(request).and_then(|key| self.delayed(slot, key, &request.query));
         let key = match key.and_then(|key| self.admit_player(slot, key)) {
             Ok(key) => key,
@@ -227,12 +243,12 @@ impl Shard {
         now: Instant,
     ) -> Command {
         let limits = self.wire_limits();
+        let gop = self.config.rtmp.gop_enable;
         let mirror = &mut self.mirrors[mirror];
         let index = mirror.wire(format, limits, self.options, now);
-        let start = mirror.log.joinable().next().map(|first| first.frame.dts);
         let wire = &mirror.wires[index];
-        let from = wire.join_point().unwrap_or(wire.head());
-        let at = start.unwrap_or(wire.newest());
+        let join = join_of(mirror, wire, gop);
+        let (from, at) = join.unwrap_or((wire.head(), wire.newest()));
         let of = |video, channel| rtp_start(wire, from, at, video, channel);
         Command::AcceptPlay {
             video: of(true, channels.video).filter(|_| format.video),
@@ -263,17 +279,21 @@ impl Shard {
         let wire = &mirror.wires[wire_index];
         let millis = wire_millis(start.unwrap_or(wire.newest()));
         let bytes = wire.packager.joining(tracks, millis, self.options);
-        // Without instant start a viewer joins only at a point that has just been reached.
-        let join = wire.join_point().filter(|_| gop || mirror.log.joinable().count() == 1);
+        let join = join_of(mirror, wire, gop);
         let conn = &mut self.plane.conns[slot];
         conn.stage_out(&bytes);
         tracing::info!(conn = %conn.id, peer = %conn.peer, "playing {}", mirror.key);
-        if let (Some(_), Some(from)) = (join, start) {
+        if let Some((_, from)) = join {
             conn.pace = Some(Pace::new(now, from, self.config.rtmp.start_rate));
             let token = self.plane.token(slot);
             self.plane.pacing.push_back(token);
         }
-        self.put_on_wire(slot, mirror_index, wire_index, join.unwrap_or(AWAIT_KEYFRAME));
+        self.put_on_wire(
+            slot,
+            mirror_index,
+            wire_index,
+            join.map_or(AWAIT_KEYFRAME, |(offset, _)| offset),
+        );
         self.pump(slot, now);
     }
 
@@ -376,7 +396,7 @@ impl Shard {
         wire.viewers.push(Viewer {
             fd,
             conn: place,
-            enrolled: self.plane.egress.enroll(place, fd),
+            enrolled: !wire.format.is_datagrams() && self.plane.egress.enroll(place, fd),
             offset,
             sent: 0,
             configuration: wire.configuration(),
@@ -430,6 +450,15 @@ impl Shard {
             self.mesh.send(owner, message);
         }
     }
+}
+
+/// Where a viewer joins a wire now, and the decode time there. Without instant start only at a
+/// point that has just been reached.
+fn join_of(mirror: &Mirror, wire: &Wire, gop: bool) -> Option<(u64, Timestamp)> {
+    let mut joinable = mirror.log.joinable();
+    let start = joinable.next()?.frame.dts;
+    let offset = wire.join_point().filter(|_| gop || joinable.next().is_none())?;
+    Some((offset, start))
 }
 
 /// Where a track's packets begin in a wire: the first one's sequence number, and the timestamp of
