@@ -312,6 +312,12 @@ struct Bound {
 
 fn bind_all(config: &Config, shards: usize, bound: &mut Bound) -> Result<(), StartError> {
     bound.per_shard = (0..shards).map(|_| Vec::new()).collect();
+    // Publishers and players find a pair on whichever shard accepts them, and so do pulls.
+    let (first, last) = (u32::from(config.rtsp.ports.0), u32::from(config.rtsp.ports.1));
+    if (first.next_multiple_of(2)..last).step_by(2).len() < shards {
+        let cause = "rtp@min to rtp@max holds no pair of UDP ports for it; widen the range";
+        return Err(failed(shards - 1, cause));
+    }
     let Config { rtmp, rtsp, http, .. } = config;
     if rtmp.enable {
         let port = bind("rtmp", rtmp.ip, rtmp.port, Service::Rtmp, bound)?;

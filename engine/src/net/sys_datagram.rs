@@ -268,7 +268,12 @@ pub fn send(fd: BorrowedFd<'_>, runs: &[Run<'_>], pairs: &[(usize, Destination)]
             let taken = unsafe { libc::sendmmsg(fd.as_raw_fd(), rest.as_mut_ptr(), count, flags) };
             let Ok(taken @ 1..) = usize::try_from(taken) else {
                 // The first of the rest was refused: the next may go elsewhere.
-                sent.refused += 1;
+                let error = io::Error::last_os_error();
+                let (run, to) = pairs[done];
+                sent.add(match rest[0].msg_hdr.msg_controllen > 0 && is_uncuttable(&error) {
+                    true => send_singly(fd, &runs[run], to),
+                    false => Sent { refused: 1, ..Sent::default() },
+                });
                 done += 1;
                 continue;
             };
@@ -278,6 +283,21 @@ pub fn send(fd: BorrowedFd<'_>, runs: &[Run<'_>], pairs: &[(usize, Destination)]
         }
     }
     sent
+}
+
+/// The kernel does not cut for this path, of a small MTU or through a device without checksums. It
+/// fragments the same datagrams when they come one by one.
+fn is_uncuttable(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::EINVAL | libc::EIO))
+}
+
+fn send_singly(fd: BorrowedFd<'_>, run: &Run<'_>, to: Destination) -> Sent {
+    let segment = run.segment;
+    let pieces = run.bytes.chunks(usize::from(segment).max(1));
+    let pieces: Vec<_> = pieces.map(|bytes| Run { bytes, segment }).collect();
+    let pairs: Vec<_> = (0..pieces.len()).map(|index| (index, to)).collect();
+    // None of these is cut, so this ends here.
+    send(fd, &pieces, &pairs)
 }
 
 #[cfg(test)]
@@ -305,5 +325,21 @@ mod tests {
             assert!(!more);
             assert_eq!(lengths, [(true, 100), (true, 100), (true, 40), (true, 40)]);
         }
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_cut_goes_one_by_one() {
+        let from = bind("127.0.0.1:0".parse().unwrap(), 1 << 18).unwrap();
+        let to = bind("127.0.0.1:0".parse().unwrap(), 1 << 18).unwrap();
+        let place = Destination::new(local_addr(to.as_fd()).unwrap(), false);
+        // More pieces than the kernel cuts at once is what it refuses on the loopback too.
+        let bytes = vec![1; 200 * 8];
+        let sent = send(from.as_fd(), &[Run { bytes: &bytes, segment: 8 }], &[(0, place)]);
+        assert_eq!((sent.bytes, sent.refused), (1600, 0), "{sent:?}");
+        let (mut inbox, mut count) = (Inbox::default(), 0);
+        while inbox.receive(to.as_fd(), |_, bytes| count += usize::from(bytes.len() == 8)).unwrap()
+        {
+        }
+        assert_eq!(count, 200);
     }
 }

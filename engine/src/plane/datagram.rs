@@ -43,7 +43,6 @@ struct Peer {
 pub struct Datagrams {
     sockets: Option<Sockets>,
     peers: HashMap<SocketAddr, Peer>,
-    inbox: Inbox,
     /// Room for what is sent to viewers.
     pub(super) train: Train,
 }
@@ -56,6 +55,7 @@ struct Sockets {
     ipv6: bool,
     /// The kernel cuts messages into datagrams.
     segments: bool,
+    inbox: Inbox,
 }
 
 /// The tracks of a session that travel by datagrams.
@@ -134,7 +134,8 @@ fn bind_pair(ip: IpAddr, port: u16) -> io::Result<Sockets> {
     };
     let rtcp = bind(ip, port + 1)?;
     let segments = sys_datagram::segments(rtp.as_fd());
-    Ok(Sockets { rtp, rtcp, ports: (port, port + 1), ipv6: ip.is_ipv6(), segments })
+    let (ports, inbox) = ((port, port + 1), Inbox::default());
+    Ok(Sockets { rtp, rtcp, ports, ipv6: ip.is_ipv6(), segments, inbox })
 }
 
 impl Shard {
@@ -254,13 +255,14 @@ impl Shard {
 
     /// Datagrams wait at one of the two sockets.
     pub(super) fn receive_datagrams(&mut self, rtcp: bool, now: Instant) {
-        let mut inbox = std::mem::take(&mut self.plane.datagrams.inbox);
         let mut taken: Vec<(Peer, Bytes)> = Vec::new();
         for _ in 0..RECEIVES_PER_TURN {
-            let datagrams = &mut self.plane.datagrams;
-            let Some(sockets) = &datagrams.sockets else { break };
-            let fd = if rtcp { sockets.rtcp.as_fd() } else { sockets.rtp.as_fd() };
-            let (peers, counters) = (&datagrams.peers, &mut self.counters);
+            let Datagrams { sockets: Some(sockets), peers, .. } = &mut self.plane.datagrams else {
+                break;
+            };
+            let Sockets { rtp, rtcp: reports, inbox, .. } = sockets;
+            let fd = if rtcp { reports.as_fd() } else { rtp.as_fd() };
+            let counters = &mut self.counters;
             let more = inbox.receive(fd, |from, bytes| match peers.get(&from) {
                 Some(peer) if peer.rtcp == rtcp => {
                     taken.push((*peer, Bytes::copy_from_slice(bytes)));
@@ -279,7 +281,6 @@ impl Shard {
                 }
             }
         }
-        self.plane.datagrams.inbox = inbox;
     }
 
     fn take_datagram(&mut self, peer: Peer, data: Bytes, now: Instant) {
@@ -308,5 +309,6 @@ impl Shard {
         let sent = sys_datagram::send(fd, &[run], &[(0, to)]);
         conn.bytes_out += sent.bytes;
         self.counters.bytes_out += sent.bytes;
+        self.counters.dropped_many(DropReason::DatagramRefused, sent.refused);
     }
 }

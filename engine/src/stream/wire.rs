@@ -226,7 +226,9 @@ impl Wire {
         let offset = self.head;
         let payload = frame.payload.len();
         let chunk_heads = payload / options.chunk_size.max(1) as usize * 8;
-        let room = payload + chunk_heads + 64;
+        // Packets of RTP and of transport streams cost more than chunks: a block that is too small
+        // grows to twice its size.
+        let room = payload + payload / 16 + chunk_heads + 512;
         let wrote = self.append_with(frame.dts, Some(ingested), room, |packager, out| {
             packager.frame(tracks, frame, options, out)
         });
