@@ -7,8 +7,8 @@ mod close;
 mod pump;
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -17,6 +17,7 @@ use protocols::session::Session;
 
 use crate::http::server::MediaKind;
 use crate::http::websocket;
+use crate::net::sys_socket;
 use crate::net::tls::TlsCodec;
 use crate::plane::{Flows, Pace};
 use crate::ring::{ShardId, Token};
@@ -262,6 +263,12 @@ impl Conn {
             announced: false,
             tunnel: None,
         }
+    }
+
+    /// The address the peer has reached us at; the peer's own where the system does not say.
+    #[must_use]
+    pub fn local_ip(&self) -> IpAddr {
+        sys_socket::local_addr(self.fd.as_fd()).map_or(self.peer.ip(), |local| local.ip())
     }
 
     /// Goes the long way in the fan-out: something other than shared plain bytes is due.

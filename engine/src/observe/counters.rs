@@ -8,7 +8,7 @@ use protocols::media::StreamKey;
 use protocols::rtp::Statistics;
 
 use crate::ring::ShardId;
-use crate::stream::StreamSnapshot;
+use crate::stream::{Adjusted, StreamSnapshot};
 
 /// Why frames were not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +159,17 @@ impl Counters {
     /// Counts a connection turned away.
     pub fn turn_away(&mut self, reason: &'static str) {
         *self.turned_away.entry(reason).or_default() += 1;
+    }
+
+    /// Counts what became of a frame's time; whether the frame is to go on.
+    pub fn note_adjusted(&mut self, adjusted: Adjusted) -> bool {
+        match adjusted {
+            Adjusted::Kept => {}
+            Adjusted::Nudged => self.nudged += 1,
+            Adjusted::Bridged => self.bridged += 1,
+            Adjusted::Dropped => self.dropped(DropReason::Late),
+        }
+        adjusted != Adjusted::Dropped
     }
 
     /// Records the delay of a batch.

@@ -191,7 +191,6 @@ impl Shard {
             UNACKNOWLEDGED_MAX,
         );
         let id = self.plane.next_id();
-        let local = sys_socket::local_addr(fd.as_fd()).map_or(peer.ip(), |local| local.ip());
         let mut conn = Conn::new(id, fd, peer, service.protocol(), now);
         match service {
             Service::Rtmp => {
@@ -201,7 +200,7 @@ impl Shard {
             }
             Service::Rtsp => {
                 let seed = self.next_seed();
-                let options = &self.rtsp_options;
+                let (options, local) = (&self.rtsp_options, conn.local_ip());
                 let session = service::rtsp::session(options, seed, local, peer, now);
                 conn.timeout = session.poll_timeout();
                 conn.session = Some(session);

@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use protocols::container::{Item, flv, ts};
 use protocols::media::{Frame, Timestamp, Tracks};
 
 use crate::net::sys_file::Directory;
+use crate::record::read_at_most;
 
 /// Bytes of a byte stream read at a time.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -162,15 +162,7 @@ fn announce(movie: &Movie, announced: &mut bool, out: &mut VecDeque<Item>) {
 /// At most so many bytes from there.
 fn read(file: &File, offset: u64, bytes: usize) -> io::Result<Bytes> {
     let mut buffer = vec![0; bytes];
-    let mut filled = 0;
-    while filled < bytes {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let filled = read_at_most(file, &mut buffer, offset)?;
     buffer.truncate(filled);
     Ok(buffer.into())
 }

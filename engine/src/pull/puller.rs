@@ -56,6 +56,12 @@ impl Puller {
         Self { always, linger, phase: Phase::Resting, backoff, wanted_at: None }
     }
 
+    /// It has been played to its end and will not be again.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
     /// What is to be done now. `occupied`: somebody else publishes the stream.
     pub fn step(&mut self, now: Instant, demand: Demand, occupied: bool) -> Action {
         let wanted = self.is_wanted(now, demand);

@@ -50,6 +50,7 @@ pub use join::{JoinError, Joined, JoinedPart, Patch, Shift, join};
 pub use library::{Library, LoadError};
 pub use manifest::manifest;
 pub use name::{DEFAULT_VHOST, PieceName, Place, day_text, looks_like_day, parse_day, parse_time};
+pub(crate) use piece::read_at_most;
 pub use piece::{Piece, Span, movie_of_init};
 pub use playlist::{Tail, playlist};
 pub use recorder::Recorder;

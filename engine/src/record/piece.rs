@@ -199,7 +199,7 @@ pub(super) fn read_header(day: &Directory, name: PieceName) -> Option<Header> {
 }
 
 /// Fills as much of the buffer as the file has from there on.
-pub(super) fn read_at_most(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn read_at_most(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, offset + filled as u64) {

@@ -103,12 +103,18 @@ impl Shard {
 
     /// A publisher has gone or given up.
     pub(super) fn on_unpublish(&mut self, stream: Token, from: ShardId, conn: Token, now: Instant) {
-        let index = stream.index as usize;
-        let known = self.streams.get(index).is_some_and(|s| s.generation == stream.generation);
-        if known && self.streams[index].release(from, conn, now) {
+        let Some(index) = self.stream_at(stream) else { return };
+        if self.streams[index].release(from, conn, now) {
             self.distribute(index, MediaItem::Offline, now);
             self.settle_challenger(index, now, Duration::ZERO);
         }
+    }
+
+    /// The slot of a stream of ours, if it is still the one that is meant.
+    pub(super) fn stream_at(&self, stream: Token) -> Option<usize> {
+        let index = stream.index as usize;
+        let known = self.streams.get(index).is_some_and(|s| s.generation == stream.generation);
+        known.then_some(index)
     }
 
     /// A claim is withdrawn before it was granted.
@@ -126,12 +132,8 @@ impl Shard {
 
     /// The next item from the publisher of a stream of ours.
     pub(crate) fn on_stream_item(&mut self, stream: Token, item: MediaItem, now: Instant) {
-        let index = stream.index as usize;
-        let Some(entry) =
-            self.streams.get_mut(index).filter(|entry| entry.generation == stream.generation)
-        else {
-            return;
-        };
+        let Some(index) = self.stream_at(stream) else { return };
+        let entry = &mut self.streams[index];
         if entry.publisher.is_none() {
             return;
         }

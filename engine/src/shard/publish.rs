@@ -11,7 +11,7 @@ use crate::conn::{CloseReason, Publishing, Role, escape};
 use crate::observe::DropReason;
 use crate::ring::{ControlMessage, Grant, Ingested, MediaItem, MediaMessage, MediaTarget, Token};
 use crate::shard::Shard;
-use crate::stream::{Adjusted, PublisherInfo, Timeline, merge_of_query};
+use crate::stream::{PublisherInfo, Timeline, merge_of_query};
 
 impl Shard {
     /// The key a request names, or why it cannot be one.
@@ -127,14 +127,9 @@ impl Shard {
             }
             publishing.skipping = false;
         }
-        match publishing.timeline.adjust(&mut frame) {
-            Adjusted::Kept => {}
-            Adjusted::Nudged => self.counters.nudged += 1,
-            Adjusted::Bridged => self.counters.bridged += 1,
-            Adjusted::Dropped => {
-                self.counters.dropped(DropReason::Late);
-                return;
-            }
+        let adjusted = publishing.timeline.adjust(&mut frame);
+        if !self.counters.note_adjusted(adjusted) {
+            return;
         }
         let ingested = Arc::new(Ingested { frame, at: now });
         self.send_item(slot, MediaItem::Frame(ingested), now);

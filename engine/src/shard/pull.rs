@@ -118,6 +118,9 @@ impl Shard {
         from: ShardId,
     ) -> bool {
         let Some(&index) = self.pulls.by_key.get(key) else { return false };
+        if self.pulls.list[index].puller.is_done() {
+            return false;
+        }
         let waiting = &mut self.pulls.list[index].waiting;
         if !waiting.contains(&(packaging, from)) {
             waiting.push((packaging, from));
@@ -277,7 +280,10 @@ impl Shard {
             Ok(fd) => fd,
             Err(error) => {
                 tracing::debug!(%address, %error, "cannot dial a source");
-                return self.fail_pull(index, "cannot_dial", now);
+                return match self.pulls.list[index].addresses.is_empty() {
+                    true => self.fail_pull(index, "cannot_dial", now),
+                    false => self.dial_pull(index, now),
+                };
             }
         };
         let sock = self.config.sock;

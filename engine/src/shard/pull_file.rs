@@ -12,14 +12,11 @@ use protocols::media::StreamKey;
 use crate::alarm::Alarm;
 use crate::clock;
 use crate::config::SecondPublisher;
-use crate::observe::DropReason;
 use crate::pull::file::{Due, Pacer, Reader};
 use crate::ring::{Ingested, MediaItem, Token};
 use crate::shard::Shard;
-use crate::stream::{Adjusted, Claim, PublisherInfo, Timeline};
+use crate::stream::{Claim, NO_CONN, PublisherInfo, Timeline};
 
-/// The connection of such a publisher: there is none.
-const NO_CONN: Token = Token { index: u32::MAX, generation: u32::MAX };
 /// Longest sleep: how late it is noticed that the task is to end.
 const SLEEP_MAX: Duration = Duration::from_millis(200);
 /// Shortest sleep.
@@ -45,7 +42,10 @@ pub(super) async fn run(shard: Rc<RefCell<Shard>>, job: Job) {
     });
     let now = clock::now();
     let mut this = shard.borrow_mut();
+    let id = this.id;
+    this.on_withdraw(&job.key, id, NO_CONN, now);
     this.on_file_ended(job.index, job.attempt, end, now);
+    this.mesh.kick();
     this.mesh.kick_self();
 }
 
@@ -55,12 +55,7 @@ async fn play(shard: &Rc<RefCell<Shard>>, job: &Job) -> Result<(), &'static str>
         return Err("stream_busy");
     };
     let mut player = Player { shard, stream, timeline, pacer: Pacer::new() };
-    let end = player.play(reader, job).await;
-    let mut this = shard.borrow_mut();
-    let id = this.id;
-    this.on_unpublish(stream, id, NO_CONN, clock::now());
-    this.mesh.kick();
-    end
+    player.play(reader, job).await
 }
 
 async fn open(shard: &Rc<RefCell<Shard>>, job: &Job) -> Result<Reader, &'static str> {
@@ -142,8 +137,8 @@ impl Player<'_> {
             let item = match due {
                 Due::Tracks(tracks) => MediaItem::Tracks(tracks),
                 Due::Frame(mut frame) => {
-                    if self.timeline.adjust(&mut frame) == Adjusted::Dropped {
-                        this.counters.dropped(DropReason::Late);
+                    let adjusted = self.timeline.adjust(&mut frame);
+                    if !this.counters.note_adjusted(adjusted) {
                         continue;
                     }
                     this.counters.frames_in += 1;
@@ -167,15 +162,7 @@ impl Shard {
         if self.streams[index].publisher.is_some() {
             return None;
         }
-        let info = Arc::new(PublisherInfo {
-            protocol: "pull",
-            host: String::new(),
-            port: None,
-            agent: String::new(),
-            merge_ms: None,
-            since_unix_ms: clock::unix_millis(),
-            source: Some(Arc::clone(&job.shown)),
-        });
+        let info = Arc::new(PublisherInfo::without_peer("pull", Some(Arc::clone(&job.shown))));
         let timeline = Timeline::new(self.streams[index].resume_at());
         let claim = Claim { from: self.id, conn: NO_CONN, info, at: now };
         self.streams[index].claim(claim.clone(), SecondPublisher::Reject, Duration::MAX);
@@ -186,9 +173,8 @@ impl Shard {
 
     /// Nobody has taken the stream over.
     fn has_file(&self, stream: Token) -> bool {
-        let entry = self.streams.get(stream.index as usize);
-        let entry = entry.filter(|entry| entry.generation == stream.generation);
-        let publisher = entry.and_then(|entry| entry.publisher.as_ref());
+        let index = self.stream_at(stream);
+        let publisher = index.and_then(|index| self.streams[index].publisher.as_ref());
         publisher.is_some_and(|publisher| publisher.is(self.id, NO_CONN))
     }
 }

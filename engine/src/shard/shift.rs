@@ -17,10 +17,9 @@ use super::owner_of;
 use crate::alarm::Alarm;
 use crate::clock;
 use crate::config::SecondPublisher;
-use crate::observe::DropReason;
 use crate::ring::{ControlMessage, Ingested, MediaItem, ShardId, Token};
 use crate::shard::Shard;
-use crate::stream::{Adjusted, Claim, PublisherInfo, Timeline};
+use crate::stream::{Claim, NO_CONN, PublisherInfo, Timeline};
 use crate::timeshift::{Due, Refused, Schedule, Source};
 
 /// Delayed streams that one shard reads.
@@ -38,8 +37,6 @@ const GRAIN: Duration = Duration::from_millis(10);
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// A delayed stream that nobody has watched for so long is not read any more.
 const IDLE_MAX: Duration = Duration::from_secs(30);
-/// The connection of its publisher: there is none.
-const NO_CONN: Token = Token { index: u32::MAX, generation: u32::MAX };
 
 type Answer = Result<(), Refused>;
 
@@ -94,9 +91,11 @@ pub async fn shift(shard: &Rc<RefCell<Shard>>, key: StreamKey) -> Answer {
         }
         this.shifts.next += 1;
         let question = this.shifts.next;
-        this.shifts.open.insert(question, Question::default());
         let (owner, from) = (owner_of(&key, this.mesh.shards()), this.id);
-        this.mesh.send(owner, ControlMessage::WantShift { key, from, question });
+        if !this.mesh.send(owner, ControlMessage::WantShift { key, from, question }) {
+            return Err(Refused::Overloaded);
+        }
+        this.shifts.open.insert(question, Question::default());
         this.mesh.kick();
         this.mesh.kick_self();
         question
@@ -197,27 +196,13 @@ impl Shard {
         Some((stream, timeline))
     }
 
-    fn shifted(&self, stream: Token) -> Option<usize> {
-        let index = stream.index as usize;
-        let known = self.streams.get(index).is_some_and(|s| s.generation == stream.generation);
-        known.then_some(index)
-    }
-
     /// The publisher of a delayed stream is there, or is there again.
     fn resume_shift(&mut self, stream: Token, now: Instant) {
-        let Some(index) = self.shifted(stream) else { return };
+        let Some(index) = self.stream_at(stream) else { return };
         if self.streams[index].publisher.is_some() {
             return;
         }
-        let info = Arc::new(PublisherInfo {
-            protocol: "timeshift",
-            host: String::new(),
-            port: None,
-            agent: String::new(),
-            merge_ms: None,
-            since_unix_ms: clock::unix_millis(),
-            source: None,
-        });
+        let info = Arc::new(PublisherInfo::without_peer("timeshift", None));
         let claim = Claim { from: self.id, conn: NO_CONN, info, at: now };
         // Nobody else publishes under a key with a delay.
         self.streams[index].claim(claim, SecondPublisher::Takeover, Duration::ZERO);
@@ -226,7 +211,7 @@ impl Shard {
 
     /// The publisher of a delayed stream is away: the clock runs for those who watch.
     fn pause_shift(&mut self, stream: Token, now: Instant) {
-        let Some(index) = self.shifted(stream) else { return };
+        let Some(index) = self.stream_at(stream) else { return };
         if self.streams[index].release(self.id, NO_CONN, now) {
             self.distribute(index, MediaItem::Offline, now);
         }
@@ -234,7 +219,7 @@ impl Shard {
 
     /// Whether somebody watches a delayed stream, or asks for its segments; `None` when it is gone.
     fn is_shift_wanted(&self, stream: Token) -> Option<bool> {
-        let stream = &self.streams[self.shifted(stream)?];
+        let stream = &self.streams[self.stream_at(stream)?];
         let watched = self.mirrors[stream.mirror].audience() > 0;
         Some(watched || !stream.subscribers.is_empty() || !stream.feeds.is_empty())
     }
@@ -248,7 +233,7 @@ impl Shard {
         at: Instant,
         now: Instant,
     ) {
-        let Some(index) = self.shifted(stream) else { return };
+        let Some(index) = self.stream_at(stream) else { return };
         match due {
             Due::Break => {
                 // As if its publisher had gone and come.
@@ -258,8 +243,8 @@ impl Shard {
             }
             Due::Tracks(tracks) => self.on_stream_item(stream, MediaItem::Tracks(tracks), now),
             Due::Frame(mut frame) => {
-                if timeline.adjust(&mut frame) == Adjusted::Dropped {
-                    self.counters.dropped(DropReason::Late);
+                let adjusted = timeline.adjust(&mut frame);
+                if !self.counters.note_adjusted(adjusted) {
                     return;
                 }
                 let frame = Arc::new(Ingested { frame, at });
@@ -358,7 +343,7 @@ impl Player<'_> {
     /// The publisher of then is taken to be away.
     fn is_away(&self) -> bool {
         let this = self.shard.borrow();
-        let index = this.shifted(self.stream);
+        let index = this.stream_at(self.stream);
         index.is_some_and(|index| this.streams[index].publisher.is_none())
     }
 

@@ -16,7 +16,6 @@ use protocols::rtsp::tunnel::{self, Upload};
 use protocols::session::Refusal;
 
 use crate::conn::{CloseReason, Conn, ConnId, Protocol, TunnelEnd};
-use crate::net::sys_socket;
 use crate::net::tls::TlsCodec;
 use crate::ring::{ControlMessage, ShardId, Token};
 use crate::service;
@@ -201,13 +200,12 @@ impl Shard {
             tracing::info!(conn = %id, %peer, "closed connections");
             return;
         }
-        let local = sys_socket::local_addr(fd.as_fd()).map_or(peer.ip(), |local| local.ip());
         let mut conn = Conn::new(id, fd, peer, Protocol::Rtsp, now);
         (conn.tls, conn.opened_at) = (tls, half.opened_at);
         (conn.bytes_in, conn.bytes_out) = (half.bytes_in, half.bytes_out);
         if receives {
             let seed = self.next_seed();
-            let options = &self.rtsp_options;
+            let (options, local) = (&self.rtsp_options, conn.local_ip());
             let session = service::rtsp::tunnelled(options, seed, local, peer, now);
             conn.timeout = session.poll_timeout();
             conn.session = Some(session);

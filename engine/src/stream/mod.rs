@@ -18,7 +18,7 @@ pub use format::{Container, Format, PackagerOptions, SERVER_NAME, merge_of_query
 pub use log::{FrameLog, LogLimits};
 pub use mirror::{Appended, Mirror};
 pub use packager::Packager;
-pub use stream::{Claim, PublisherInfo, Stream, StreamSnapshot, SubscriberShard, Verdict};
+pub use stream::{Claim, NO_CONN, PublisherInfo, Stream, StreamSnapshot, SubscriberShard, Verdict};
 pub use subscriber::Subscriber;
 pub use sweep::Sweep;
 pub use timeline::{Adjusted, Timeline};

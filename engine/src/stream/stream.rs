@@ -34,6 +34,25 @@ pub struct PublisherInfo {
     pub source: Option<Arc<str>>,
 }
 
+impl PublisherInfo {
+    /// Of a stream that this server publishes itself.
+    #[must_use]
+    pub fn without_peer(protocol: &'static str, source: Option<Arc<str>>) -> Self {
+        Self {
+            protocol,
+            host: String::new(),
+            port: None,
+            agent: String::new(),
+            merge_ms: None,
+            since_unix_ms: crate::clock::unix_millis(),
+            source,
+        }
+    }
+}
+
+/// The connection of a publisher that has none.
+pub const NO_CONN: Token = Token { index: u32::MAX, generation: u32::MAX };
+
 /// A connection that publishes or wants to.
 #[derive(Debug, Clone)]
 pub struct Claim {
