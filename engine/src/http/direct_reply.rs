@@ -155,6 +155,8 @@ async fn send_pieces(io: &mut Io, head: &[u8], pieces: &[Bytes]) -> io::Result<(
 async fn send_parts(io: &mut Io, head: &[u8], body: &mut FileBody) -> io::Result<()> {
     let file = body.file().clone();
     io.send_all(head, body.remaining() > 0).await?;
+    // It was looked at for the head.
+    let mut checked = true;
     while let Some(front) = body.front() {
         let last = front.len() == body.remaining();
         match front.clone() {
@@ -163,7 +165,9 @@ async fn send_parts(io: &mut Io, head: &[u8], body: &mut FileBody) -> io::Result
                 body.advance(bytes.len() as u64);
             }
             Part::File(range) => {
-                file.check_unchanged()?;
+                if !std::mem::take(&mut checked) {
+                    file.check_unchanged()?;
+                }
                 let count = (range.end - range.start).min(WINDOW_BYTES);
                 if file.warmth(range.start, count) == Warmth::Warm {
                     let sent = io.send_file(file.file(), range.start, count).await?;

@@ -1,4 +1,5 @@
-//! The files that were seen as HLS lately. Each shard has its own.
+//! The files that were seen as HLS lately, and those that were opened a moment ago. Each shard has
+//! its own.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -11,12 +12,13 @@ use futures_lite::FutureExt as _;
 use glommio::sync::Semaphore;
 
 use super::off_shard;
+use super::opened::OpenedFiles;
 use super::presentation::Unplayable;
 use super::source::{Container, Slice, View, Walk};
 use crate::http::file_body::{DiskFile, Stamp};
 
 /// Most views kept.
-const ENTRIES_MAX: usize = 32;
+const ENTRIES_MAX: usize = 256;
 /// Most memory of those kept; a larger one is made for each request.
 const BYTES_MAX: usize = 64 << 20;
 
@@ -34,17 +36,28 @@ type Made = Result<Arc<View>, Unplayable>;
 pub(crate) struct Shelf {
     /// The one used last is at the back.
     entries: RefCell<VecDeque<(Key, Made)>>,
-    /// One file at a time is walked over; who waits for the same file finds it made.
-    walking: Rc<Semaphore>,
+    /// One file at a time is walked over; who waits for the same file finds it made. A movie, whose
+    /// index is read, does not wait for a transport stream, all of which is.
+    walking_movies: Rc<Semaphore>,
+    walking_transport: Rc<Semaphore>,
+    opened: Rc<OpenedFiles>,
 }
 
 impl Default for Shelf {
     fn default() -> Self {
-        Self { entries: RefCell::default(), walking: Rc::new(Semaphore::new(1)) }
+        let one = || Rc::new(Semaphore::new(1));
+        let (walking_movies, walking_transport) = (one(), one());
+        let entries = RefCell::default();
+        Self { entries, walking_movies, walking_transport, opened: Rc::default() }
     }
 }
 
 impl Shelf {
+    /// The files that were opened a moment ago.
+    pub(super) fn opened(&self) -> &Rc<OpenedFiles> {
+        &self.opened
+    }
+
     /// An open file seen as HLS, with segments of at least `target`. A walk that has begun goes on
     /// when nobody waits for it any more: whoever asks again finds it made.
     ///
@@ -61,7 +74,11 @@ impl Shelf {
         if let Some(made) = self.find(&key) {
             return made;
         }
-        let permit = self.walking.acquire_static_permit(1).await;
+        let walking = match container {
+            Container::Mp4 => &self.walking_movies,
+            Container::Ts => &self.walking_transport,
+        };
+        let permit = walking.acquire_static_permit(1).await;
         let permit = permit.map_err(|_| Unplayable::NotRead)?;
         if let Some(made) = self.find(&key) {
             return made;
@@ -145,7 +162,7 @@ mod tests {
             shelf.keep(key(name, 1), Err(Unplayable::NotMp4));
         }
         assert!(shelf.find(&key(0, 1)).is_some());
-        shelf.keep(key(100, 1), Err(Unplayable::NotMp4));
+        shelf.keep(key(ENTRIES_MAX, 1), Err(Unplayable::NotMp4));
         assert!(shelf.find(&key(0, 1)).is_some() && shelf.find(&key(1, 1)).is_none());
         shelf.keep(key(0, 2), Err(Unplayable::NoTrack));
         assert!(shelf.find(&key(0, 1)).is_none() && shelf.find(&key(0, 2)).is_some());

@@ -17,7 +17,7 @@ use crate::http::range::{self, Ranges};
 use crate::http::respond::{self, Reply};
 
 /// Bodies up to this size leave with their head in one call, when they are in the page cache.
-const SMALL_BYTES: u64 = 64 * 1024;
+const SMALL_BYTES: u64 = 8 * 1024;
 
 /// What a GET gets: parts of a file in order, and what is said of them.
 pub(super) struct Representation {

@@ -9,6 +9,7 @@ mod file;
 mod listing;
 mod media_type;
 mod name;
+mod opened;
 mod origin;
 mod playlist;
 mod presentation;
@@ -18,8 +19,6 @@ mod transport;
 mod upload;
 
 use std::io;
-use std::path::Path;
-use std::rc::Rc;
 
 use bytes::Bytes;
 use hyper::body::Body;
@@ -29,10 +28,8 @@ use hyper::{Method, Request, StatusCode};
 use crate::clock;
 use crate::config::model::Config;
 use crate::http::HttpContext;
-use crate::http::file_body::DiskFile;
 use crate::http::respond::{self, Reply};
 use crate::http::router::Caller;
-use crate::net::{sys, sys_serve};
 
 pub(crate) use cache::Shelf;
 pub(crate) use listing::{is_listing, list};
@@ -91,7 +88,7 @@ async fn read<B>(ctx: &HttpContext, request: &Request<B>, config: &Config, below
     if !name::is_path(below) {
         return not_found();
     }
-    let representation = match open(&config.http.vod_dir, below).await {
+    let representation = match ctx.vod.opened().open(&config.http.vod_dir, below).await {
         Ok(Some(file)) => Ok(file::Representation::of_file(file, below)),
         Ok(None) => Err(not_found()),
         Err(e) if is_shortage(&e) => Err(respond::text(StatusCode::SERVICE_UNAVAILABLE, BUSY)),
@@ -109,18 +106,6 @@ fn not_found() -> Reply {
 
 fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
-}
-
-/// Opens a regular file strictly beneath the folder; `None` if it is something else.
-async fn open(root: &Path, below: &str) -> io::Result<Option<Rc<DiskFile>>> {
-    let file = match sys_serve::open_beneath_cached(root, below)? {
-        Some(file) => file,
-        None => {
-            let (root, below) = (root.to_path_buf(), below.to_owned());
-            off_shard(move || sys::open_beneath(&root, &below)).await?
-        }
-    };
-    Ok(DiskFile::new(file)?.map(Rc::new))
 }
 
 /// Does on the executor's blocking thread what may wait for a disk or takes long.

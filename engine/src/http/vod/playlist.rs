@@ -12,7 +12,7 @@ use super::cache::Shelf;
 use super::file::Representation;
 use super::presentation::Unplayable;
 use super::source::{Container, View};
-use super::{not_found, off_shard, open};
+use super::{not_found, off_shard};
 use crate::config::model::Config;
 use crate::http::file_body::{DiskFile, Part};
 use crate::http::respond::{self, Reply};
@@ -51,7 +51,7 @@ pub(super) async fn find(
     query: Option<&str>,
 ) -> Result<Representation, Reply> {
     let (source, container, wanted) = parse(below).ok_or_else(not_found)?;
-    let opened = open(&config.http.vod_dir, source).await.ok().flatten();
+    let opened = shelf.opened().open(&config.http.vod_dir, source).await.ok().flatten();
     let file = opened.ok_or_else(not_found)?;
     let target = config.http.segment.max(SEGMENT_MIN);
     let made = shelf.view(source, container, &file, target).await;
