@@ -44,13 +44,13 @@ fn every_player_plays_over_tcp_and_udp() {
         if let Some(decoded) = clients::ffmpeg9_decode(&url, SECONDS) {
             assert_clean(&format!("ffmpeg 9 {url}"), &decoded);
         }
-        if let Some(seen) = clients::ffplay(&url, SECONDS + 3) {
+        if let Some(seen) = clients::ffplay(&url, SECONDS) {
             assert!(seen.reports > 20, "ffplay {url}: {seen:?}");
             assert!(seen.offset < 0.1, "ffplay {url}: A-V {}", seen.offset);
         }
     }
     // Its transports are tried one after the other, UDP first.
-    if let Some(pictures) = clients::gst_pictures(&server.rtsp_url(NAME), SECONDS + 4) {
+    if let Some(pictures) = clients::gst_pictures(&server.rtsp_url(NAME), PICTURES) {
         assert!(pictures >= PICTURES, "GStreamer: {pictures} pictures");
     }
 }

@@ -39,7 +39,7 @@ fn gstreamer_plays_on_any_core() {
     let Some((server, _publisher)) = live(3) else { return };
     for number in 0..TRIES {
         let url = server.rtsp_url("show").replace("rtsp://", "rtsph://");
-        let Some(pictures) = clients::gst_pictures(&url, 3) else { return };
+        let Some(pictures) = clients::gst_pictures(&url, 20) else { return };
         assert!(pictures >= 20, "try {number}: {pictures} pictures");
     }
     nothing_is_left(&server);
