@@ -28,7 +28,6 @@ pub mod server;
 #[cfg(test)]
 mod simulation;
 pub mod status;
-pub mod timeline;
 pub mod url;
 pub mod wire;
 
