@@ -2,7 +2,7 @@
 //! of datagrams. Frames come out as FLV tags; what is lost is told by sequence numbers.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use protocols::rtp::{PayloadFormat, Receiver, ReceiverEvent, ReceiverLimits};

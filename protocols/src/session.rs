@@ -167,6 +167,8 @@ pub enum Event {
         track: u8,
         /// Video (true) or audio (false).
         video: bool,
+        /// The stream, as of a play.
+        request: AccessRequest,
     },
     /// The peer has named its ports for a track whose ports were requested without.
     DatagramConnected {

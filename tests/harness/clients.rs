@@ -178,14 +178,14 @@ pub fn ffmpeg_decode(url: &str, seconds: u32) -> Option<Decoded> {
     decode(tool("ffmpeg")?, &[], url, seconds)
 }
 
-/// As [`ffmpeg_decode`], RTSP through `http` or `https`.
-pub fn ffmpeg_decode_tunnelled(url: &str, through: &str, seconds: u32) -> Option<Decoded> {
-    decode(tool("ffmpeg")?, &["-rtsp_transport", through], url, seconds)
+/// As [`ffmpeg_decode`], RTSP by a transport: `http` or `https`, `udp_multicast`.
+pub fn ffmpeg_decode_by(url: &str, transport: &str, seconds: u32) -> Option<Decoded> {
+    decode(tool("ffmpeg")?, &["-rtsp_transport", transport], url, seconds)
 }
 
-/// As [`ffmpeg_decode_tunnelled`] through HTTP, with ffmpeg 9.
-pub fn ffmpeg9_decode_tunnelled(url: &str, seconds: u32) -> Option<Decoded> {
-    decode(ffmpeg9()?, &["-rtsp_transport", "http"], url, seconds)
+/// As [`ffmpeg_decode_by`], with ffmpeg 9.
+pub fn ffmpeg9_decode_by(url: &str, transport: &str, seconds: u32) -> Option<Decoded> {
+    decode(ffmpeg9()?, &["-rtsp_transport", transport], url, seconds)
 }
 
 /// Decodes the first `seconds` with ffmpeg 9.
@@ -237,11 +237,29 @@ pub struct Ffplay {
     pub complaints: Vec<String>,
 }
 
+/// Plays `seconds` of media with mpv, RTSP by `tcp` or `udp`: pictures shown of them.
+pub fn mpv(url: &str, transport: &str, seconds: u32) -> Option<u64> {
+    let mut command = Command::new(tool("mpv")?);
+    command.args(["--no-config", "--vo=null", "--ao=null", &format!("--length={seconds}")]);
+    command.arg(format!("--rtsp-transport={transport}"));
+    command.args(["--term-status-msg=pictures ${estimated-frame-number}", url]);
+    let ran = Process::run("mpv", command, START + Duration::from_secs(u64::from(seconds)));
+    let shown = ran.stderr.split(['\r', '\n', '\u{1b}']);
+    let shown = shown.filter_map(|line| line.split_once("pictures ")?.1.trim().parse().ok());
+    Some(shown.max().unwrap_or(0))
+}
+
 /// Plays `seconds` of media with ffplay, without screen and loudspeaker.
 pub fn ffplay(url: &str, seconds: u32) -> Option<Ffplay> {
+    ffplay_with(&[], url, seconds)
+}
+
+/// As [`ffplay`], with options of its own.
+pub fn ffplay_with(options: &[&str], url: &str, seconds: u32) -> Option<Ffplay> {
     let mut command = Command::new(tool("ffplay")?);
     command.env("SDL_VIDEODRIVER", "dummy").env("SDL_AUDIODRIVER", "dummy");
-    command.args(["-hide_banner", "-v", "warning", "-stats", "-autoexit", url]);
+    command.args(["-hide_banner", "-v", "warning", "-stats", "-autoexit"]);
+    command.args(options).arg(url);
     let bound = START + Duration::from_secs(u64::from(seconds));
     let ran = Process::run_until("ffplay", command, bound, |_, stderr| {
         let said = String::from_utf8_lossy(stderr);
@@ -347,12 +365,30 @@ fn flv_until(name: &str, command: Command, pictures: usize) -> Vec<Tag> {
 /// yet, because each comes up in a thread of its own. Once in a hundred plays the pictures of a
 /// stream whose sound is first are then left out for good.
 pub fn gst_pictures(url: &str, least: u64) -> Option<u64> {
+    let source = ["uridecodebin3", &format!("uri={url}"), "name=d"];
+    gst_count(
+        &source,
+        "d. ! queue ! videoconvert ! fakesink name=pictures silent=false sync=false \
+         d. ! queue ! audioconvert ! fakesink sync=false",
+        least,
+    )
+}
+
+/// As [`gst_pictures`], with `rtspsrc` and properties of its own, such as `protocols=udp-mcast`.
+pub fn gst_rtspsrc(url: &str, properties: &[&str], least: u64) -> Option<u64> {
+    let location = format!("location={url}");
+    let source = [&["rtspsrc", location.as_str(), "name=d"], properties].concat();
+    gst_count(
+        &source,
+        "d. ! application/x-rtp,media=video ! decodebin ! fakesink name=pictures silent=false \
+         sync=false d. ! application/x-rtp,media=audio ! decodebin ! fakesink sync=false",
+        least,
+    )
+}
+
+fn gst_count(source: &[&str], chain: &str, least: u64) -> Option<u64> {
     let mut command = Command::new(tool("gst-launch-1.0")?);
-    command.args(["-v", "uridecodebin3", &format!("uri={url}"), "name=d"]);
-    command.args(
-        "d. ! queue ! videoconvert ! fakesink name=pictures silent=false sync=false".split(' '),
-    );
-    command.args("d. ! queue ! audioconvert ! fakesink sync=false".split(' '));
+    command.arg("-v").args(source).args(chain.split_whitespace());
     let count = |stdout: &[u8]| {
         let chain = |line: &&str| line.contains("pictures") && line.contains("chain");
         String::from_utf8_lossy(stdout).lines().filter(chain).count() as u64
@@ -361,7 +397,7 @@ pub fn gst_pictures(url: &str, least: u64) -> Option<u64> {
     let ran = Process::run_until("GStreamer", command, START, enough);
     let pictures = count(&ran.stdout);
     if pictures < least {
-        eprintln!("GStreamer, {url}:\n{}\n{}", ran.stdout_text(), ran.stderr);
+        eprintln!("GStreamer, {source:?}:\n{}\n{}", ran.stdout_text(), ran.stderr);
     }
     Some(pictures)
 }

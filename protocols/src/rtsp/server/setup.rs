@@ -197,7 +197,10 @@ impl Server {
                     let client_ports = *client;
                     Event::DatagramRequested { track, video, client_ports, publish }
                 }
-                Delivery::Multicast { .. } => Event::MulticastRequested { track, video },
+                Delivery::Multicast { .. } => {
+                    let request = self.access_request(&setup.target);
+                    Event::MulticastRequested { track, video, request }
+                }
             };
             setup.asked = Some(transport);
             return self.wait(cseq, PendingRequest::Setup(setup), event);
