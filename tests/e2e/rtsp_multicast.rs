@@ -128,7 +128,8 @@ fn one_sender_for_all_viewers_of_a_stream() {
     drop(second);
     wait::until_true("nobody watches", Duration::from_secs(3), || viewers(&server) == 0.0);
     sequence(&media, Duration::from_millis(200));
-    assert_eq!(sequence(&media, Duration::from_secs(3)), [], "packets for nobody");
+    let later = sequence(&media, Duration::from_secs(3));
+    assert!(later.is_empty(), "{} packets for nobody", later.len());
 }
 
 #[test]

@@ -16,8 +16,8 @@ const NONCE_LIFETIME: Duration = Duration::from_secs(300);
 /// Wrong answers after which a connection is given up.
 const FAILURES_MAX: u32 = 6;
 /// How long the first of them waits to be told so; each that follows waits twice as long.
-const FIRST_PENALTY: Duration = Duration::from_millis(250);
-const PENALTY_MAX: Duration = Duration::from_secs(4);
+const FIRST_PENALTY: Duration = Duration::from_millis(100);
+const PENALTY_MAX: Duration = Duration::from_secs(1);
 
 /// What proves that somebody is who he says.
 #[derive(Clone, PartialEq, Eq)]
