@@ -2,7 +2,7 @@
 //! of datagrams. Frames come out as FLV tags; what is lost is told by sequence numbers.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use protocols::rtp::{PayloadFormat, Receiver, ReceiverEvent, ReceiverLimits};
@@ -66,12 +66,7 @@ impl RtpPlay {
     /// Will play the floor's stream, whose tracks travel so; appends its request.
     pub fn floor(formats: Vec<PayloadFormat>, ports: [Ports; 2], out: &mut Vec<u8>) -> Self {
         out.extend_from_slice(format!("PLAY {} {}\n", ports[0].0, ports[1].0).as_bytes());
-        let limits = ReceiverLimits {
-            reorder_packets: 512,
-            reorder_time: Duration::from_millis(200),
-            frame_bytes: 8 << 20,
-        };
-        let receiver = Receiver::new(Instant::now(), 1, limits, formats);
+        let receiver = Receiver::new(Instant::now(), 1, ReceiverLimits::default(), formats);
         Self::new(Far::Floor(Box::new(receiver)), Some(ports))
     }
 

@@ -4,7 +4,8 @@
 //! 1. One input or command, then drain [`Session::poll_output`] to `None`, then the next.
 //! 2. After an event whose name ends in `Requested` the session stops consuming input until the
 //!    command that answers it ([`Command::answers`]); the driver then feeds again what is left in
-//!    its buffer (an empty buffer too: the session may hold parsed messages back).
+//!    its buffer (an empty buffer too: the session may hold parsed messages back). So it is with an
+//!    answer that a session holds back for a while: what is left is fed again after a time-out.
 //! 3. Constructors take `now`, a seed and limits.
 //! 4. An error ends the session; outputs still queued hold the wire reply and are sent first.
 
@@ -15,6 +16,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::container::flv::FlvError;
 use crate::media::{Frame, Tracks};
 use crate::rtp::{Channels, Statistics};
 
@@ -165,6 +167,8 @@ pub enum Event {
         track: u8,
         /// Video (true) or audio (false).
         video: bool,
+        /// The stream, as of a play.
+        request: AccessRequest,
     },
     /// The peer has named its ports for a track whose ports were requested without.
     DatagramConnected {
@@ -428,6 +432,18 @@ pub struct SessionError {
     pub reason: &'static str,
     /// One sentence for the log, without control characters.
     pub detail: String,
+}
+
+impl From<FlvError> for SessionError {
+    /// The end of a session by its media.
+    fn from(error: FlvError) -> Self {
+        let (class, reason) = if error.is_unknown_codec() {
+            (ErrorClass::PeerUnsupported, "unsupported_codec")
+        } else {
+            (ErrorClass::PeerMisbehaved, "bad_media")
+        };
+        Self::new(class, reason, error.to_string())
+    }
 }
 
 impl SessionError {

@@ -4,7 +4,7 @@
 
 use std::io::Write;
 use std::net::UdpSocket;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tests::canary::{Canary, NAME};
 use tests::rtsp::{self, PICTURES, Peer, SOUND, TCP, interleaved, port_pair};
@@ -418,8 +418,8 @@ fn t7_descriptions() {
 
 #[test]
 fn t9_digest() {
-    let config = Config::default().set("rtsp/user", "u:p");
-    let Some((server, mut canary)) = start(config) else { return };
+    let server = Server::start(&Config::default().cores(1).set("rtsp/user", "u:p"));
+    let Some(mut canary) = Canary::start(&server) else { return };
     let mut first = Peer::open(server.rtsp).expect("connects");
     let nonce = nonce(&mut first);
     let uri = first.url(NAME);
@@ -427,6 +427,7 @@ fn t9_digest() {
     let mut second = Peer::open(server.rtsp).expect("connects");
     let replayed = second.ask("DESCRIBE", NAME, &good, "").expect("an answer");
     assert_eq!(replayed.status, 401, "a nonce of another connection");
+    let start = Instant::now();
     for (name, lines) in [
         ("wrong password", digest("smart-rtmpd", &nonce, &uri, "q")),
         ("wrong realm", digest("elsewhere", &nonce, &uri, "p")),
@@ -436,16 +437,28 @@ fn t9_digest() {
     ] {
         assert_eq!(first.status("DESCRIBE", NAME, &lines, ""), 401, "{name}");
     }
+    let least = Duration::from_millis(100 + 200 + 400 + 800 + 1000);
+    assert!(start.elapsed() >= least, "guessed in {:?}", start.elapsed());
     let fresh = digest("smart-rtmpd", &self::nonce(&mut second), &uri, "p");
     assert_eq!(second.status("DESCRIBE", NAME, &fresh, ""), 200);
     // The sixth wrong answer of a connection is its last.
     let end = first.ask("DESCRIBE", NAME, "Authorization: Basic ***\r\n", "").expect("an answer");
     assert!(matches!(end.status, 401 | 403), "{}", end.head);
     let _ = http::read_until_closed(&mut first.socket, "a guesser", REFUSAL);
-    for _ in 0..1000 {
-        let mut peer = Peer::open(server.rtsp).expect("connects");
-        let wrong = "Authorization: Basic dTp4\r\n";
-        while peer.status("SETUP", &format!("{NAME}/trackID=0"), wrong, "") == 401 {}
+    let port = server.rtsp;
+    let wrong = |peer: &mut Peer| {
+        let lines = "Authorization: Basic dTp4\r\n";
+        peer.status("SETUP", &format!("{NAME}/trackID=0"), lines, "")
+    };
+    for _ in 0..3 {
+        let guesser = |_| {
+            std::thread::spawn(move || {
+                let mut peer = Peer::open(port).expect("connects");
+                while wrong(&mut peer) == 401 {}
+            })
+        };
+        let guessers: Vec<_> = (0..100).map(guesser).collect();
+        guessers.into_iter().for_each(|guesser| guesser.join().expect("it gives up"));
     }
     drop((first, second));
     canary.verify(&server, "T9");

@@ -209,7 +209,7 @@ fn to_every_player(publisher: Publisher) {
             assert!(first.is_some_and(|packet| packet.keyframe), "{url}: starts with {first:?}");
         }
     }
-    if let Some(seen) = clients::ffplay(&rtmp, SECONDS + 2) {
+    if let Some(seen) = clients::ffplay(&rtmp, SECONDS) {
         assert!(seen.reports > 20, "ffplay: {seen:?}");
         assert!(seen.complaints.is_empty(), "ffplay: {:?}", seen.complaints);
         assert!(seen.offset < 0.1, "ffplay: A-V {}", seen.offset);
@@ -218,8 +218,8 @@ fn to_every_player(publisher: Publisher) {
         assert_clean("VLC", &recorded, PICTURES);
     }
     for (who, tags) in [
-        ("rtmpdump", clients::rtmpdump(&rtmp, SECONDS)),
-        ("rtmp2src", clients::gst_rtmp2src(&rtmp, SECONDS)),
+        ("rtmpdump", clients::rtmpdump(&rtmp, PICTURES as usize)),
+        ("rtmp2src", clients::gst_rtmp2src(&rtmp, PICTURES as usize)),
     ] {
         let Some(tags) = tags else { continue };
         flv::check_integrity(who, &tags);

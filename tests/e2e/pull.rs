@@ -13,22 +13,22 @@ use tests::{flv, http, wait};
 
 use crate::lifecycle::Recording;
 
-const NAME: &str = "source";
+pub(crate) const NAME: &str = "source";
 /// How long a source that returns may take to be live again.
 const RETURN: Duration = Duration::from_secs(2);
 
 /// These tests need both places for a server: two of them would wait for each other.
-fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn policy(pulls: &str) -> String {
+pub(crate) fn policy(pulls: &str) -> String {
     format!("<policy><pulls>{pulls}</pulls></policy>")
 }
 
 /// A server with a publisher.
-fn origin() -> Option<(Server, Process)> {
+pub(crate) fn origin() -> Option<(Server, Process)> {
     let server = Server::start(&Config::default().cores(1));
     let publisher = Publisher::Ffmpeg.start(Clip::Canary, &server.rtmp_url(NAME))?;
     server.wait_live(NAME);
@@ -36,7 +36,7 @@ fn origin() -> Option<(Server, Process)> {
 }
 
 /// A viewer of a pulled stream sees it whole, and it goes again when the viewer has gone.
-fn watch_on_demand(edge: &Server, name: &str, rounds: usize) {
+pub(crate) fn watch_on_demand(edge: &Server, name: &str, rounds: usize) {
     for _ in 0..rounds {
         assert!(!edge.is_live(name), "{name} is pulled before anybody asks");
         let viewer = Recording::flv(edge, name);
@@ -214,7 +214,7 @@ fn a_looped_file_is_a_live_stream() {
 fn from_gst_rtsp_server_with_digest() {
     let _alone = alone();
     let Some(clip) = Clip::H264Aac.file() else { return };
-    let Some((_source, port)) = gst_rtsp_server(&clip) else { return };
+    let Some((_source, port)) = gst_rtsp_server(&clip, None) else { return };
     let url = format!("rtsp://camera:s3cr3t@127.0.0.1:{port}/stream");
     let pulls = format!(
         "<pull url='{url}' stream='live/tcp' linger='1'/>
@@ -228,8 +228,9 @@ fn from_gst_rtsp_server_with_digest() {
     assert!(edge.log_count("rtsp://***@127.0.0.1") > 0, "the source is named");
 }
 
-/// GStreamer's RTSP server with one stream behind a password; `None` when it is not installed.
-fn gst_rtsp_server(clip: &Path) -> Option<(Process, u16)> {
+/// GStreamer's RTSP server with one stream behind a password, whose media travel by `UDP` or `TCP`
+/// only if that is said; `None` when it is not installed.
+pub(crate) fn gst_rtsp_server(clip: &Path, only: Option<&str>) -> Option<(Process, u16)> {
     let script = r#"
 import sys, gi
 gi.require_version('Gst', '1.0')
@@ -253,13 +254,15 @@ permissions = GstRtspServer.RTSPPermissions()
 permissions.add_permission_for_role('viewer', 'media.factory.access', True)
 permissions.add_permission_for_role('viewer', 'media.factory.construct', True)
 factory.set_permissions(permissions)
+if len(sys.argv) > 2:
+    factory.set_protocols(getattr(GstRtsp.RTSPLowerTrans, sys.argv[2]))
 server.get_mount_points().add_factory('/stream', factory)
 server.attach(None)
 print('port', server.get_bound_port(), flush=True)
 GLib.MainLoop().run()
 "#;
     let mut command = Command::new("/usr/bin/python3");
-    command.args(["-c", script]).arg(clip);
+    command.args(["-c", script]).arg(clip).args(only);
     let mut process = Process::spawn("gst-rtsp-server", command);
     let port = wait::until("gst-rtsp-server starts", Duration::from_secs(20), || {
         let port =

@@ -82,7 +82,7 @@ fn every_player_plays_every_form() {
         if extension == ".mpd" {
             continue;
         }
-        let Some(pictures) = clients::gst_pictures(&url, SECONDS + 4) else { continue };
+        let Some(pictures) = clients::gst_pictures(&url, PICTURES) else { continue };
         assert!(pictures >= PICTURES, "GStreamer {extension}: {pictures} pictures");
     }
 }

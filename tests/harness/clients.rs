@@ -12,6 +12,10 @@ use crate::media::Clip;
 use crate::process::{Finished, Process, find_program};
 use crate::{root, skip, sys};
 
+/// How long a player may take to show what it is asked to: most of it is for machines that have
+/// much else to do.
+const START: Duration = Duration::from_secs(40);
+
 /// A program on the PATH; says so and gives `None` when it is missing.
 pub fn tool(name: &str) -> Option<PathBuf> {
     let found = find_program(name);
@@ -174,14 +178,14 @@ pub fn ffmpeg_decode(url: &str, seconds: u32) -> Option<Decoded> {
     decode(tool("ffmpeg")?, &[], url, seconds)
 }
 
-/// As [`ffmpeg_decode`], RTSP through `http` or `https`.
-pub fn ffmpeg_decode_tunnelled(url: &str, through: &str, seconds: u32) -> Option<Decoded> {
-    decode(tool("ffmpeg")?, &["-rtsp_transport", through], url, seconds)
+/// As [`ffmpeg_decode`], RTSP by a transport: `http` or `https`, `udp_multicast`.
+pub fn ffmpeg_decode_by(url: &str, transport: &str, seconds: u32) -> Option<Decoded> {
+    decode(tool("ffmpeg")?, &["-rtsp_transport", transport], url, seconds)
 }
 
-/// As [`ffmpeg_decode_tunnelled`] through HTTP, with ffmpeg 9.
-pub fn ffmpeg9_decode_tunnelled(url: &str, seconds: u32) -> Option<Decoded> {
-    decode(ffmpeg9()?, &["-rtsp_transport", "http"], url, seconds)
+/// As [`ffmpeg_decode_by`], with ffmpeg 9.
+pub fn ffmpeg9_decode_by(url: &str, transport: &str, seconds: u32) -> Option<Decoded> {
+    decode(ffmpeg9()?, &["-rtsp_transport", transport], url, seconds)
 }
 
 /// Decodes the first `seconds` with ffmpeg 9.
@@ -233,18 +237,42 @@ pub struct Ffplay {
     pub complaints: Vec<String>,
 }
 
-/// Plays with ffplay, without screen and loudspeaker, for `seconds`.
+/// Plays `seconds` of media with mpv, RTSP by `tcp` or `udp`: pictures shown of them.
+pub fn mpv(url: &str, transport: &str, seconds: u32) -> Option<u64> {
+    let mut command = Command::new(tool("mpv")?);
+    command.args(["--no-config", "--vo=null", "--ao=null", &format!("--length={seconds}")]);
+    command.arg(format!("--rtsp-transport={transport}"));
+    command.args(["--term-status-msg=pictures ${estimated-frame-number}", url]);
+    let ran = Process::run("mpv", command, START + Duration::from_secs(u64::from(seconds)));
+    let shown = ran.stderr.split(['\r', '\n', '\u{1b}']);
+    let shown = shown.filter_map(|line| line.split_once("pictures ")?.1.trim().parse().ok());
+    Some(shown.max().unwrap_or(0))
+}
+
+/// Plays `seconds` of media with ffplay, without screen and loudspeaker.
 pub fn ffplay(url: &str, seconds: u32) -> Option<Ffplay> {
+    ffplay_with(&[], url, seconds)
+}
+
+/// As [`ffplay`], with options of its own.
+pub fn ffplay_with(options: &[&str], url: &str, seconds: u32) -> Option<Ffplay> {
     let mut command = Command::new(tool("ffplay")?);
     command.env("SDL_VIDEODRIVER", "dummy").env("SDL_AUDIODRIVER", "dummy");
-    command.args(["-hide_banner", "-v", "warning", "-stats", "-autoexit", url]);
-    let ran = Process::run("ffplay", command, Duration::from_secs(u64::from(seconds)));
+    command.args(["-hide_banner", "-v", "warning", "-stats", "-autoexit"]);
+    command.args(options).arg(url);
+    let bound = START + Duration::from_secs(u64::from(seconds));
+    let ran = Process::run_until("ffplay", command, bound, |_, stderr| {
+        let said = String::from_utf8_lossy(stderr);
+        let mut clock = said.split(['\r', '\n']).filter_map(ffplay_report).map(|(time, _)| time);
+        let first = clock.next();
+        let last = clock.next_back();
+        first.zip(last).is_some_and(|(first, last)| last - first >= f64::from(seconds))
+    });
     let mut seen = Ffplay::default();
     let mut offsets = Vec::new();
     for line in ran.stderr.split(['\r', '\n']).map(str::trim).filter(|line| !line.is_empty()) {
-        if let Some((_, rest)) = line.split_once("A-V:") {
-            let offset = rest.split("fd=").next().unwrap_or_default().trim().parse::<f64>();
-            offsets.extend(offset.map(f64::abs));
+        if let Some((_, offset)) = ffplay_report(line) {
+            offsets.push(offset.abs());
         } else if !line.contains("nan") && !line.contains("hardware accelerated renderer") {
             seen.complaints.push(line.to_owned());
         }
@@ -254,6 +282,14 @@ pub fn ffplay(url: &str, seconds: u32) -> Option<Ffplay> {
     settled.sort_by(f64::total_cmp);
     seen.offset = settled.get(settled.len() / 2).copied().unwrap_or(f64::INFINITY);
     Some(seen)
+}
+
+/// The clock and A-V of a status line of ffplay, in seconds.
+fn ffplay_report(line: &str) -> Option<(f64, f64)> {
+    let (clock, rest) = line.split_once("A-V:")?;
+    let offset = rest.split("fd=").next()?.trim().parse().ok()?;
+    // Before the first picture it has no clock.
+    Some((clock.trim().parse().ok().filter(|clock: &f64| clock.is_finite())?, offset))
 }
 
 /// Records `seconds` with VLC into Matroska; pictures found in it by ffprobe.
@@ -297,38 +333,73 @@ fn count_pictures(file: &Path) -> Option<u64> {
     Some(counted.stdout_text().trim().trim_end_matches(',').parse().unwrap_or(0))
 }
 
-/// Records `seconds` with rtmpdump (librtmp as a player).
-pub fn rtmpdump(url: &str, seconds: u32) -> Option<Vec<Tag>> {
+/// Records `pictures` with rtmpdump (librtmp as a player), and the sound between them.
+pub fn rtmpdump(url: &str, pictures: usize) -> Option<Vec<Tag>> {
     let mut command = Command::new(tool("rtmpdump")?);
     command.args(["--live", "-q", "-r", url, "-o", "-"]);
-    let ran = Process::run("rtmpdump", command, Duration::from_secs(u64::from(seconds)));
-    Some(
-        flv::parse(&ran.stdout).unwrap_or_else(|error| panic!("rtmpdump: {error}: {}", ran.stderr)),
-    )
+    Some(flv_until("rtmpdump", command, pictures))
 }
 
-/// Receives `seconds` with GStreamer's `rtmp2src` into FLV.
-pub fn gst_rtmp2src(url: &str, seconds: u32) -> Option<Vec<Tag>> {
+/// Receives `pictures` with GStreamer's `rtmp2src` into FLV.
+pub fn gst_rtmp2src(url: &str, pictures: usize) -> Option<Vec<Tag>> {
     let mut command = Command::new(tool("gst-launch-1.0")?);
     let location = format!("location={url}");
     command.args(["-q", "rtmp2src", &location, "!", "fdsink", "fd=1"]);
-    let ran = Process::run("rtmp2src", command, Duration::from_secs(u64::from(seconds)));
-    Some(
-        flv::parse(&ran.stdout).unwrap_or_else(|error| panic!("rtmp2src: {error}: {}", ran.stderr)),
+    Some(flv_until("rtmp2src", command, pictures))
+}
+
+/// What a program writes as FLV until there are so many pictures, or until it has had its time.
+fn flv_until(name: &str, command: Command, pictures: usize) -> Vec<Tag> {
+    let enough = |stdout: &[u8], _: &[u8]| {
+        let tags = flv::parse(stdout).unwrap_or_default();
+        tags.iter().filter(|tag| tag.is_picture()).count() >= pictures
+    };
+    let ran = Process::run_until(name, command, START, enough);
+    flv::parse(&ran.stdout).unwrap_or_else(|error| panic!("{name}: {error}: {}", ran.stderr))
+}
+
+/// Pictures that the chain of GStreamer's `playbin3` decodes of a URL: `least`, unless it ends, or
+/// has had its time, before that.
+///
+/// Not that of `playbin`: there `rtspsrc` may say that it has all its pads when one is not there
+/// yet, because each comes up in a thread of its own. Once in a hundred plays the pictures of a
+/// stream whose sound is first are then left out for good.
+pub fn gst_pictures(url: &str, least: u64) -> Option<u64> {
+    let source = ["uridecodebin3", &format!("uri={url}"), "name=d"];
+    gst_count(
+        &source,
+        "d. ! queue ! videoconvert ! fakesink name=pictures silent=false sync=false \
+         d. ! queue ! audioconvert ! fakesink sync=false",
+        least,
     )
 }
 
-/// Pictures that GStreamer's `playbin`-like chain decodes of a URL within `seconds`.
-pub fn gst_pictures(url: &str, seconds: u32) -> Option<u64> {
+/// As [`gst_pictures`], with `rtspsrc` and properties of its own, such as `protocols=udp-mcast`.
+pub fn gst_rtspsrc(url: &str, properties: &[&str], least: u64) -> Option<u64> {
+    let location = format!("location={url}");
+    let source = [&["rtspsrc", location.as_str(), "name=d"], properties].concat();
+    gst_count(
+        &source,
+        "d. ! application/x-rtp,media=video ! decodebin ! fakesink name=pictures silent=false \
+         sync=false d. ! application/x-rtp,media=audio ! decodebin ! fakesink sync=false",
+        least,
+    )
+}
+
+fn gst_count(source: &[&str], chain: &str, least: u64) -> Option<u64> {
     let mut command = Command::new(tool("gst-launch-1.0")?);
-    command.args(["-v", "uridecodebin", &format!("uri={url}"), "name=d"]);
-    command.args(
-        "d. ! queue ! videoconvert ! fakesink name=pictures silent=false sync=false".split(' '),
-    );
-    command.args("d. ! queue ! audioconvert ! fakesink sync=false".split(' '));
-    let ran = Process::run("GStreamer", command, Duration::from_secs(u64::from(seconds)));
-    let chain = |line: &&str| line.contains("pictures") && line.contains("chain");
-    Some(ran.stdout_text().lines().filter(chain).count() as u64)
+    command.arg("-v").args(source).args(chain.split_whitespace());
+    let count = |stdout: &[u8]| {
+        let chain = |line: &&str| line.contains("pictures") && line.contains("chain");
+        String::from_utf8_lossy(stdout).lines().filter(chain).count() as u64
+    };
+    let enough = |stdout: &[u8], _: &[u8]| count(stdout) >= least;
+    let ran = Process::run_until("GStreamer", command, START, enough);
+    let pictures = count(&ran.stdout);
+    if pictures < least {
+        eprintln!("GStreamer, {source:?}:\n{}\n{}", ran.stdout_text(), ran.stderr);
+    }
+    Some(pictures)
 }
 
 /// What Chromium reports about the `<video id="video">` of a page.

@@ -17,6 +17,7 @@ pub mod rtmp;
 pub mod rtsp;
 pub mod rtsp_relay;
 pub mod server;
+pub mod signpost;
 pub mod sys;
 pub mod wait;
 

@@ -4,11 +4,14 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::{sys, wait};
+
+/// How often the output of a child is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 type Captured = Arc<Mutex<Vec<u8>>>;
 
@@ -60,9 +63,27 @@ impl Process {
     /// Runs `command` to its end; it gets SIGINT at `bound` and SIGKILL five seconds later, so a
     /// player of an endless stream ends in its orderly way.
     pub fn run(name: &str, command: Command, bound: Duration) -> Finished {
+        Process::run_until(name, command, bound, |_, _| false)
+    }
+
+    /// As [`Process::run`], with SIGINT once `enough` says so of what stdout and stderr hold.
+    pub fn run_until(
+        name: &str,
+        command: Command,
+        bound: Duration,
+        mut enough: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Finished {
         let start = Instant::now();
         let mut process = Process::spawn(name, command);
-        if process.exited_within(bound).is_none() {
+        let mut looked = start;
+        wait::paced(Duration::from_millis(5), bound, || {
+            let look = looked.elapsed() >= LOOK;
+            if look {
+                looked = Instant::now();
+            }
+            process.alive() && !(look && enough(&held(&process.stdout), &held(&process.stderr)))
+        });
+        if process.alive() {
             process.signal(libc::SIGINT);
             if process.exited_within(Duration::from_secs(5)).is_none() {
                 let _ = sys::signal_group(process.pid(), libc::SIGKILL);
@@ -124,8 +145,7 @@ impl Process {
         for reader in self.readers.drain(..) {
             let _ = reader.join();
         }
-        let stdout =
-            std::mem::take(&mut *self.stdout.lock().unwrap_or_else(PoisonError::into_inner));
+        let stdout = std::mem::take(&mut *held(&self.stdout));
         Finished { status, stdout, stderr: text(&self.stderr), took }
     }
 }
@@ -158,13 +178,15 @@ fn collect(mut pipe: impl Read + Send + 'static, into: &Captured) -> JoinHandle<
             if count == 0 {
                 return;
             }
-            let mut into = into.lock().unwrap_or_else(PoisonError::into_inner);
-            into.extend_from_slice(&buffer[..count]);
+            held(&into).extend_from_slice(&buffer[..count]);
         }
     })
 }
 
+fn held(captured: &Captured) -> MutexGuard<'_, Vec<u8>> {
+    captured.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn text(captured: &Captured) -> String {
-    let bytes = captured.lock().unwrap_or_else(PoisonError::into_inner);
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8_lossy(&held(captured)).into_owned()
 }

@@ -31,6 +31,13 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// Gives this thread, and the processes it starts from now on, a network of its own, without any
+/// interface that is up. Only root may.
+pub fn leave_network() -> io::Result<()> {
+    // SAFETY: unshare takes an integer and touches no memory of ours; sockets that are open stay.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNET) })
+}
+
 /// Sets the receive buffer of a socket, so that the kernel does not read ahead for a slow reader.
 pub fn set_receive_buffer(stream: &TcpStream, bytes: i32) {
     let size = libc::socklen_t::try_from(size_of_val(&bytes)).unwrap_or(0);

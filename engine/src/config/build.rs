@@ -1,18 +1,22 @@
 //! Checked values to the typed configuration, and the checks that span several options.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::{ConfigError, Problem};
 use super::model::{
-    AlwaysFor, Config, Cores, EgressMode, Engine, HostPort, Http, Limits, Listed, MergeWindow, Nat,
-    Record, Rtmp, Rtsp, SecondPublisher, Secret, Sock, Ssl,
+    AlwaysFor, Config, Cores, EgressMode, Engine, HostPort, Http, Limits, Listed, MergeWindow,
+    Multicast, Nat, Record, Rtmp, Rtsp, SecondPublisher, Secret, Sock, Ssl,
 };
 use super::options::Value;
 use super::read::Values;
 
 /// Largest socket buffer that takes effect, in KiB.
 const SOCKET_BUFFER_KIB_MAX: usize = 4096;
+
+/// Most multicast groups.
+const GROUPS_MAX: u32 = 4096;
 
 /// Shortest piece of a recording.
 const PIECE_MIN: Duration = Duration::from_secs(2);
@@ -101,7 +105,19 @@ fn rtsp(values: &Values) -> Rtsp {
         let (name, password) = text.split_once(':').unwrap_or((text, ""));
         (name.to_owned(), Secret(password.to_owned()))
     };
+    let multicast = values.groups("rtsp/multicast").map(|groups| Multicast {
+        groups,
+        port: values.int("rtsp/multicast@port") as u16,
+        ttl: values.int("rtsp/multicast@ttl") as u8,
+        interface: match values.ip("rtsp/multicast@interface") {
+            Some(IpAddr::V4(address)) => Some(address),
+            // Refused by the checks that follow.
+            Some(IpAddr::V6(_)) => Some(Ipv4Addr::UNSPECIFIED),
+            None => None,
+        },
+    });
     Rtsp {
+        multicast,
         enable: values.bool("rtsp/enable"),
         ip: values.ip("rtsp/ip"),
         port: values.int("rtsp/port") as u16,
@@ -242,6 +258,19 @@ fn check(config: &Config) -> Result<(), (&'static str, String)> {
     if rtsp.ports.0 >= rtsp.ports.1 {
         return Err(("rtp@min", format!("is not below rtp@max, {}", rtsp.ports.1)));
     }
+    if let Some(Multicast { groups, port, interface, .. }) = rtsp.multicast {
+        if port % 2 != 0 {
+            return Err(("rtsp/multicast@port", "is not even, as RTP wants it".to_owned()));
+        }
+        if groups.0 > groups.1 || groups.1.to_bits() - groups.0.to_bits() >= GROUPS_MAX {
+            let text = format!("is not first-last with at most {GROUPS_MAX} groups");
+            return Err(("rtsp/multicast", text));
+        }
+        if interface.is_some_and(|address| address.is_unspecified()) {
+            let text = "is no IPv4 address, as the groups are".to_owned();
+            return Err(("rtsp/multicast@interface", text));
+        }
+    }
     if rtsp.users.iter().any(|(name, password)| name.is_empty() || password.0.is_empty()) {
         return Err(("rtsp/user", "is not NAME:PASSWORD".to_owned()));
     }
@@ -291,9 +320,14 @@ impl Values {
         list
     }
 
-    fn ip(&self, path: &'static str) -> Option<std::net::IpAddr> {
+    fn ip(&self, path: &'static str) -> Option<IpAddr> {
         let Value::Ip(ip) = self.get(path) else { wrong_type(path) };
         ip
+    }
+
+    fn groups(&self, path: &'static str) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        let Value::Groups(groups) = self.get(path) else { wrong_type(path) };
+        groups
     }
 
     fn host_port(&self, path: &'static str) -> Option<HostPort> {

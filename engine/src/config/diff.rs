@@ -1,6 +1,6 @@
 //! Which changes a reload cannot apply.
 
-use super::model::Config;
+use super::model::{Config, Rtsp};
 
 /// Options that differ and need a restart; empty means the new configuration can be swapped in.
 pub fn diff_reloadable(old: &Config, new: &Config) -> Vec<&'static str> {
@@ -9,9 +9,13 @@ pub fn diff_reloadable(old: &Config, new: &Config) -> Vec<&'static str> {
 }
 
 /// Every option that needs a restart, and whether it differs.
-fn changes(old: &Config, new: &Config) -> [(&'static str, bool); 24] {
+fn changes(old: &Config, new: &Config) -> [(&'static str, bool); 28] {
     let (engine, other) = (&old.engine, &new.engine);
     let (rtmp, rtsp, http) = (&old.rtmp, &old.rtsp, &old.http);
+    let groups = |rtsp: &Rtsp| rtsp.multicast.map(|multicast| multicast.groups);
+    let port = |rtsp: &Rtsp| rtsp.multicast.map(|multicast| multicast.port);
+    let ttl = |rtsp: &Rtsp| rtsp.multicast.map(|multicast| multicast.ttl);
+    let interface = |rtsp: &Rtsp| rtsp.multicast.map(|multicast| multicast.interface);
     [
         ("engine/cores", engine.cores != other.cores),
         ("engine/egress", engine.egress != other.egress),
@@ -29,6 +33,10 @@ fn changes(old: &Config, new: &Config) -> [(&'static str, bool); 24] {
         ("rtsp/ip", rtsp.ip != new.rtsp.ip),
         ("rtsp/port", rtsp.port != new.rtsp.port),
         ("rtsp/ssl", rtsp.ssl != new.rtsp.ssl),
+        ("rtsp/multicast", groups(rtsp) != groups(&new.rtsp)),
+        ("rtsp/multicast@port", port(rtsp) != port(&new.rtsp)),
+        ("rtsp/multicast@ttl", ttl(rtsp) != ttl(&new.rtsp)),
+        ("rtsp/multicast@interface", interface(rtsp) != interface(&new.rtsp)),
         ("rtp@min", rtsp.ports.0 != new.rtsp.ports.0),
         ("rtp@max", rtsp.ports.1 != new.rtsp.ports.1),
         ("http/enable", http.enable != new.http.enable),

@@ -4,7 +4,7 @@
 //! path (`rtmp/chunksize` → `rtmp.chunk_size`), units stand last. Defaults and bounds are in the
 //! options table, nowhere else.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -171,6 +171,21 @@ pub struct Rtsp {
     pub ports: (u16, u16),
     /// Largest RTP packet in bytes.
     pub packet_bytes: usize,
+    /// Where players may be sent that ask for multicast; `None` = nowhere.
+    pub multicast: Option<Multicast>,
+}
+
+/// `rtsp/multicast`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Multicast {
+    /// First and last group.
+    pub groups: (Ipv4Addr, Ipv4Addr),
+    /// Lowest port, even; each group takes four.
+    pub port: u16,
+    /// Time to live of packets.
+    pub ttl: u8,
+    /// Address of the interface they leave by; `None` = as routed.
+    pub interface: Option<Ipv4Addr>,
 }
 
 /// A text that no log or debug output shows.

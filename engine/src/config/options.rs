@@ -4,7 +4,7 @@
 //! reference text and reload rules are derived from it.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::error::Problem;
@@ -60,6 +60,8 @@ pub enum Kind {
     Port,
     /// Address literal or empty.
     Ip,
+    /// Range of IPv4 multicast groups or empty.
+    Groups,
     /// Milliseconds within bounds.
     Millis(u32, u32),
     /// Seconds within bounds.
@@ -105,6 +107,8 @@ pub enum Value {
     Int(u64),
     /// Of [`Kind::Ip`].
     Ip(Option<IpAddr>),
+    /// Of [`Kind::Groups`]: the first and the last.
+    Groups(Option<(Ipv4Addr, Ipv4Addr)>),
     /// Of [`Kind::Millis`], [`Kind::Seconds`] and [`Kind::Minutes`].
     Time(Duration),
     /// Of the text kinds.
@@ -145,6 +149,8 @@ impl Kind {
             Self::Int(min, max) => units::integer(text, min, max).map(Value::Int),
             Self::Port => units::integer(text, 0, 65_535).map(Value::Int),
             Self::Ip => units::ip(text).map(Value::Ip),
+            Self::Groups if text.is_empty() => Some(Value::Groups(None)),
+            Self::Groups => units::groups(text).map(|range| Value::Groups(Some(range))),
             Self::Millis(min, max) => units::duration(text, 1, min, max).map(Value::Time),
             Self::Seconds(min, max) => units::duration(text, 1000, min, max).map(Value::Time),
             Self::Minutes(min, max) => units::duration(text, 60_000, min, max).map(Value::Time),
@@ -188,6 +194,10 @@ impl Kind {
             Self::Int(min, max) => format!("a whole number, allowed {min}–{max}{unit}"),
             Self::Port => "a port, allowed 0–65535".to_owned(),
             Self::Ip => "an IPv4 or IPv6 address or empty".to_owned(),
+            Self::Groups => {
+                "IPv4 multicast groups as first-last, such as 239.255.0.1-239.255.0.254, or empty"
+                    .to_owned()
+            }
             Self::Millis(min, max) | Self::Seconds(min, max) | Self::Minutes(min, max) => {
                 format!("a number, allowed {min}–{max}{unit}")
             }

@@ -2,8 +2,8 @@
 
 use super::options::{Kind, Opt, Support};
 use Kind::{
-    App, Bool, Cores, Endings, Host, HostPort, Int, Ip, Log, Millis, Minutes, Names, Networks,
-    OneOf, Opaque, Path, Patterns, Port, Seconds, Text, Window,
+    App, Bool, Cores, Endings, Groups, Host, HostPort, Int, Ip, Log, Millis, Minutes, Names,
+    Networks, OneOf, Opaque, Path, Patterns, Port, Seconds, Text, Window,
 };
 
 const SRT: &str = "SRT";
@@ -231,6 +231,31 @@ const RTSP: &[Opt] = &[
          several users; none = everybody.",
     )
     .many(),
+    opt(
+        "rtsp/multicast",
+        Groups,
+        "",
+        "Groups that players by RTSP may be sent to: all of a stream on a shard share one, however \
+         many they are. Empty = no multicast. Receivers beyond this host must be trusted: whoever is \
+         in the network can join a group.",
+    )
+    .restart(),
+    opt(
+        "rtsp/multicast@port",
+        Int(1024, 65_000),
+        "20000",
+        "Lowest port of groups, even: each takes four, RTP and RTCP of video and sound.",
+    )
+    .restart(),
+    opt("rtsp/multicast@ttl", Int(0, 255), "1", "Routers that packets to groups may pass, and one.")
+        .restart(),
+    opt(
+        "rtsp/multicast@interface",
+        Ip,
+        "",
+        "IPv4 address of the interface that groups are sent from; empty = as routed.",
+    )
+    .restart(),
     opt("rtmp/hasrtsp", Bool, "true", "Offer streams over RTSP.").aliases(&["rtsp/play"]),
     opt("rtp@min", Port, "30000", "Lowest UDP port of RTP and RTCP; each shard takes a pair.")
         .restart(),

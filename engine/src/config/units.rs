@@ -2,7 +2,7 @@
 //!
 //! Each returns `None` for what it does not accept; the options table says what it accepts.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::model::{Cores, HostPort, MergeWindow};
@@ -45,6 +45,13 @@ pub fn ip(text: &str) -> Option<Option<IpAddr>> {
     }
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok().map(Some)
+}
+
+/// The first and the last of a range of IPv4 multicast groups.
+pub fn groups(text: &str) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    let (first, last) = text.split_once('-')?;
+    let group = |text: &str| text.trim().parse().ok().filter(Ipv4Addr::is_multicast);
+    Some((group(first)?, group(last)?))
 }
 
 /// A comma list, trimmed, without empty entries; `none` is the empty list.
@@ -223,6 +230,16 @@ mod tests {
             ("all", None),
         ] {
             assert_eq!(cores(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn ranges_of_multicast_groups() {
+        let range = Some(([239, 255, 0, 1].into(), [239, 255, 1, 0].into()));
+        assert_eq!(groups("239.255.0.1 - 239.255.1.0"), range);
+        for text in ["239.255.0.1", "10.0.0.1-10.0.0.2", "239.255.0.1-10.0.0.2", "ff02::1-ff02::2"]
+        {
+            assert_eq!(groups(text), None, "{text}");
         }
     }
 

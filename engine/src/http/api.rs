@@ -187,7 +187,7 @@ fn detail(stream: &StreamInfo, at: &Addressed, config: &Config, status: &StatusI
         "media": { "audio": audio, "video": video },
         "left_out": crate::stream::left_out(&stream.tracks)
             .into_iter()
-            .map(|(output, codec)| json!({ "output": output, "codec": codec.name() }))
+            .map(|(output, codec)| json!({ "output": output.name(), "codec": codec.name() }))
             .collect::<Vec<_>>(),
         "viewers": viewers(&stream.viewers),
         "urls": urls,

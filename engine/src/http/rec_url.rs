@@ -19,6 +19,7 @@ use std::ops::Range;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use protocols::container::fmp4::TrackKind;
+use protocols::text::percent_decode;
 
 use crate::http::urls;
 use crate::record::{PieceName, Shift, looks_like_day, parse_day, parse_time};
@@ -221,7 +222,7 @@ impl Query {
             };
             if field.is_none() {
                 // The plus of a time zone stays one: none of these values has a space.
-                *field = Some(urls::percent_decode(value).ok_or(ENCODING)?);
+                *field = Some(percent_decode(value).ok_or(ENCODING)?);
             }
         }
         Ok(read)

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use hyper::body::Body;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, StatusCode, Version};
+use protocols::text::percent_decode;
 
 use crate::config::model::Config;
 use crate::http::respond::{self, READ_ONLY, READ_ONLY_CORS, Reply};
@@ -59,7 +60,7 @@ where
             return Routed::Reply(respond::closing(respond::text(status, sentence)));
         }
     };
-    let Some(path) = urls::percent_decode(request.uri().path()) else {
+    let Some(path) = percent_decode(request.uri().path()) else {
         let sentence = "the path is not UTF-8 in percent coding";
         return Routed::Reply(respond::text(StatusCode::BAD_REQUEST, sentence));
     };

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::sys_socket::{check, from_storage, set_option, to_storage};
@@ -47,6 +47,19 @@ pub fn bind(addr: SocketAddr, buffer_bytes: i32) -> io::Result<OwnedFd> {
     // SAFETY: the address lives for the call and its length is given.
     check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const storage).cast(), length) })?;
     Ok(fd)
+}
+
+/// How packets to multicast groups leave the socket.
+///
+/// # Errors
+/// No interface has that address, or there is no multicast here.
+pub fn send_to_groups(fd: BorrowedFd<'_>, ttl: u8, interface: Option<Ipv4Addr>) -> io::Result<()> {
+    // They hold for IPv4 on IPv6 sockets too.
+    set_option(fd.as_raw_fd(), libc::IPPROTO_IP, libc::IP_MULTICAST_TTL, ttl.into())?;
+    let Some(interface) = interface else { return Ok(()) };
+    // An address as it stands on the wire.
+    let address = i32::from_ne_bytes(interface.octets());
+    set_option(fd.as_raw_fd(), libc::IPPROTO_IP, libc::IP_MULTICAST_IF, address)
 }
 
 /// Whether the kernel cuts messages into datagrams (`UDP_SEGMENT`, Linux 4.18).

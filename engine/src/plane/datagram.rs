@@ -14,6 +14,7 @@ use protocols::session::{Command, Input, Refusal};
 use smallvec::SmallVec;
 
 use super::datagram_egress::Train;
+use super::multicast::{Groups, Membership};
 use crate::net::sys_datagram::{self, Destination, Inbox, Run};
 use crate::observe::DropReason;
 use crate::ring::Token;
@@ -43,6 +44,7 @@ struct Peer {
 pub struct Datagrams {
     sockets: Option<Sockets>,
     peers: HashMap<SocketAddr, Peer>,
+    pub(super) groups: Groups,
     /// Room for what is sent to viewers.
     pub(super) train: Train,
 }
@@ -64,6 +66,8 @@ pub struct Flows {
     flows: SmallVec<[Flow; 2]>,
     /// Track and whether it is video, of peers that have not named their ports yet.
     awaited: SmallVec<[(u8, bool); 2]>,
+    /// Where everything goes of a session that plays by multicast.
+    pub(super) group: Option<Box<Membership>>,
 }
 
 /// One track: where its packets go.
@@ -77,8 +81,16 @@ struct Flow {
 }
 
 impl Flows {
+    /// Everything goes to a multicast group.
+    pub(crate) fn is_group(&self) -> bool {
+        self.group.is_some()
+    }
+
     /// Where a packet of a channel of the canonical framing goes, and whether it is RTCP.
     pub(super) fn destination(&self, channel: u8) -> Option<(Destination, bool)> {
+        if let Some(group) = &self.group {
+            return group.destination(channel);
+        }
         let flow = self.flows.iter().find(|flow| flow.video == (channel < 2))?;
         let rtcp = channel % 2 == 1;
         Some((if rtcp { flow.rtcp } else { flow.rtp }, rtcp))
@@ -86,6 +98,11 @@ impl Flows {
 }
 
 impl Datagrams {
+    /// The sockets are IPv6 sockets.
+    pub(super) fn is_ipv6(&self) -> bool {
+        self.sockets.as_ref().is_some_and(|sockets| sockets.ipv6)
+    }
+
     /// The RTP and the RTCP socket, and whether the kernel cuts their messages into datagrams;
     /// once a session has asked for them.
     pub(super) fn parts(&self) -> Option<(&OwnedFd, &OwnedFd, bool)> {
@@ -148,21 +165,9 @@ impl Shard {
         ports: (u16, u16),
     ) {
         let token = self.plane.token(slot);
-        let (ip, range) = (self.config.rtsp.ip, self.config.rtsp.ports);
-        let (shard, shards) = (self.id.index(), self.mesh.shards());
-        let known = self.plane.datagrams.sockets.is_some();
-        let server_ports = match self.plane.datagrams.bind(ip, range, shard, shards) {
-            Ok(sockets) => sockets.ports,
-            Err(error) => {
-                tracing::warn!(%error, ?range, "no UDP ports for RTP");
-                return self.command(token, Command::Reject(Refusal::Overloaded));
-            }
-        };
-        if !known && let Err(error) = self.watch_datagrams() {
-            tracing::warn!(%error, "cannot watch the UDP ports");
-            self.plane.datagrams.sockets = None;
+        let Some(server_ports) = self.open_datagrams() else {
             return self.command(token, Command::Reject(Refusal::Overloaded));
-        }
+        };
         let flows = &self.plane.conns[slot].flows;
         let tracks = flows.as_ref().map_or(0, |flows| flows.flows.len() + flows.awaited.len());
         let full = self.plane.datagrams.peers.len() + 2 > PEERS_MAX || tracks >= TRACKS_MAX;
@@ -176,8 +181,33 @@ impl Shard {
         self.command(token, Command::DatagramPorts { track, rtp, rtcp });
     }
 
-    fn watch_datagrams(&self) -> io::Result<()> {
+    /// The ports of this shard, bound and watched from the first time on; `None` if they cannot be.
+    pub(super) fn open_datagrams(&mut self) -> Option<(u16, u16)> {
+        let (ip, range) = (self.config.rtsp.ip, self.config.rtsp.ports);
+        let (shard, shards) = (self.id.index(), self.mesh.shards());
+        let known = self.plane.datagrams.sockets.is_some();
+        let ports = match self.plane.datagrams.bind(ip, range, shard, shards) {
+            Ok(sockets) => sockets.ports,
+            Err(error) => {
+                tracing::warn!(%error, ?range, "no UDP ports for RTP");
+                return None;
+            }
+        };
+        if !known && let Err(error) = self.set_up_datagrams() {
+            tracing::warn!(%error, "cannot watch the UDP ports, or send to groups from them");
+            self.plane.datagrams.sockets = None;
+            return None;
+        }
+        Some(ports)
+    }
+
+    fn set_up_datagrams(&self) -> io::Result<()> {
         let Some(sockets) = &self.plane.datagrams.sockets else { return Ok(()) };
+        if let Some(config) = &self.config.rtsp.multicast {
+            for fd in [&sockets.rtp, &sockets.rtcp] {
+                sys_datagram::send_to_groups(fd.as_fd(), config.ttl, config.interface)?;
+            }
+        }
         self.plane.epoll.add_listener(sockets.rtp.as_fd(), DATAGRAM_BIT)?;
         self.plane.epoll.add_listener(sockets.rtcp.as_fd(), DATAGRAM_BIT | 1)
     }
@@ -247,6 +277,9 @@ impl Shard {
     /// The session has no more use for datagrams.
     pub(super) fn drop_flows(&mut self, slot: usize) {
         let Some(flows) = self.plane.conns[slot].flows.take() else { return };
+        if let Some(group) = &flows.group {
+            self.release_group(slot, group);
+        }
         for flow in flows.flows {
             self.plane.datagrams.peers.remove(&flow.addresses.0);
             self.plane.datagrams.peers.remove(&flow.addresses.1);

@@ -153,11 +153,16 @@ impl Shard {
             if limit <= from {
                 continue;
             }
+            let Some(flows) = &conn.flows else { continue };
+            // Of those in a group only one has its packets sent.
+            if flows.group.as_ref().is_some_and(|group| !group.leads()) {
+                viewer.offset = limit;
+                continue;
+            }
             if train.between != (from, limit) {
                 total.add(train.send(&self.plane.datagrams));
                 train.load(wire, (from, limit), segments);
             }
-            let Some(flows) = &conn.flows else { continue };
             train.add(viewer, |channel| flows.destination(channel));
             viewer.offset = limit;
         }

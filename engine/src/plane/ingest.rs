@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use bytes::BytesMut;
-use protocols::session::{Command, Event, Input, Output, Refusal, Session, SessionError};
+use protocols::session::{Event, Input, Output, Session, SessionError};
 
 use super::LISTENER_BIT;
 use super::datagram::DATAGRAM_BIT;
@@ -310,9 +310,8 @@ impl Shard {
             Event::DatagramConnected { track, ports, source } => {
                 self.connect_awaited(slot, track, ports, source);
             }
-            Event::MulticastRequested { .. } => {
-                let token = self.plane.token(slot);
-                self.command(token, Command::Reject(Refusal::Unsupported));
+            Event::MulticastRequested { track, video, request } => {
+                self.request_multicast(slot, track, video, &request);
             }
             Event::TunnelHalf { receives, cookie } => {
                 let end = TunnelEnd::Asked { receives, cookie };

@@ -11,6 +11,7 @@ mod direct_egress;
 mod egress;
 mod ingest;
 mod lag;
+mod multicast;
 mod pace;
 mod ring_egress;
 mod sealed;

@@ -122,6 +122,13 @@ impl Shard {
                 shard.drive(slot, now, |session| session.handle_input(now, Input::Timeout));
                 if let Some(slot) = shard.plane.slot(token) {
                     let conn = &mut shard.plane.conns[slot];
+                    if !conn.input.is_empty() && conn.draining.is_none() {
+                        let input = std::mem::take(&mut conn.input);
+                        shard.feed(slot, input, now);
+                    }
+                }
+                if let Some(slot) = shard.plane.slot(token) {
+                    let conn = &mut shard.plane.conns[slot];
                     if conn.timeout.is_some_and(|timeout| now >= timeout) {
                         // A session that does not move its deadline must not be woken for ever.
                         debug_assert!(conn.session.is_none(), "deadline stands still");

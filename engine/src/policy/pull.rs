@@ -67,7 +67,8 @@ impl Reader<'_> {
             }
         };
         let transport = match element.attribute("transport") {
-            "" | "auto" | "tcp" => Transport::Tcp,
+            "" | "auto" => Transport::Auto,
+            "tcp" => Transport::Tcp,
             "udp" => Transport::Udp,
             other => return Err(wrong("transport", other, "auto, tcp or udp")),
         };
@@ -111,7 +112,7 @@ mod tests {
         let entries = pulls(text).unwrap();
         let [camera, other, film] = entries.as_slice() else { panic!("{entries:?}") };
         assert!(camera.always && !other.always && !other.once && film.once);
-        assert_eq!(camera.transport, Transport::Udp);
+        assert_eq!((camera.transport, other.transport), (Transport::Udp, Transport::Auto));
         assert_eq!((camera.app.as_str(), camera.name.as_str()), ("live", "cam"));
         assert_eq!((camera.linger, other.linger), (LINGER, Duration::from_secs(3)));
         assert_eq!(&*camera.shown(), "rtsp://***@c/1");

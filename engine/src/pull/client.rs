@@ -8,7 +8,7 @@ use protocols::rtmp::chunk::Limits;
 use protocols::rtmp::client as rtmp;
 use protocols::rtsp::client as rtsp;
 use protocols::session::{AccessRequest, ErrorClass, Session, SessionError};
-use protocols::text::split_url;
+use protocols::text::{split_url, split_user};
 
 use super::{Entry, PullSession, Remote, Scheme, Transport};
 use crate::config::Config;
@@ -41,6 +41,7 @@ pub fn client(
             options.redirects = remote.redirects;
             options.receiver.frame_bytes = message_bytes;
             options.preference = match entry.transport {
+                Transport::Auto => rtsp::Preference::Any,
                 Transport::Tcp => rtsp::Preference::Interleaved,
                 Transport::Udp => rtsp::Preference::Datagram,
             };
@@ -75,7 +76,7 @@ fn rtmp_options(
 ) -> Option<rtmp::ClientOptions> {
     let (authority, path, query) = split_url(&remote.url);
     let (app, stream) = path.trim_start_matches('/').split_once('/')?;
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (_, authority) = split_user(authority);
     let stream = if query.is_empty() { stream.to_owned() } else { format!("{stream}?{query}") };
     Some(rtmp::ClientOptions {
         app: app.to_owned(),

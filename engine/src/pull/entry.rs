@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocols::text::{split_authority, split_url};
+use protocols::text::{split_authority, split_url, split_user, without_user};
 
 /// Longest URL.
 const URL_BYTES_MAX: usize = 1024;
@@ -64,6 +64,8 @@ pub enum Source {
 /// How RTP travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
+    /// Within the connection; by datagrams if the source refuses that.
+    Auto,
     /// Within the connection.
     Tcp,
     /// By datagrams; within the connection if none arrives.
@@ -195,21 +197,17 @@ impl Remote {
 }
 
 fn user(url: &str) -> Option<&str> {
-    split_url(url).0.rsplit_once('@').map(|(user, _)| user)
+    split_user(split_url(url).0).0
 }
 
 /// A URL without what may be secret: user, password and query.
 #[must_use]
 pub fn masked(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (before, query) = rest.split_once('?').map_or((rest, ""), |(before, _)| (before, "?***"));
-    let end = before.find('/').unwrap_or(before.len());
-    let (authority, path) = before.split_at(end);
-    let (user, host) = match authority.rsplit_once('@') {
-        Some((_, host)) => ("***@", host),
-        None => ("", authority),
-    };
-    format!("{scheme}://{user}{host}{path}{query}")
+    let (before, query) = url.split_once('?').map_or((url, ""), |(before, _)| (before, "?***"));
+    match without_user(before) {
+        (plain, Some(_)) => format!("{}{query}", plain.replacen("://", "://***@", 1)),
+        (plain, None) => plain + query,
+    }
 }
 
 impl fmt::Display for Remote {

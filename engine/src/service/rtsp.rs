@@ -14,9 +14,6 @@ use crate::stream::SERVER_NAME;
 
 /// Realm of the challenge.
 const REALM: &str = "smart-rtmpd";
-/// Packets of one track that may wait for one that is late, and for how long.
-const REORDER_PACKETS: usize = 512;
-const REORDER_TIME: Duration = Duration::from_millis(200);
 /// Largest access unit.
 const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A time-out of zero means none; a session cannot say so, but this comes to the same.
@@ -45,9 +42,8 @@ impl RtspOptions {
                 users: rtsp.users.iter().map(user).collect(),
             },
             receiver: ReceiverLimits {
-                reorder_packets: REORDER_PACKETS,
-                reorder_time: REORDER_TIME,
                 frame_bytes: FRAME_BYTES_MAX.min(config.limits.rtmp_reassembly_bytes),
+                ..ReceiverLimits::default()
             },
             setup_timeout: rtmp.handshake_timeout,
             session_timeout: if rtsp.idle.is_zero() { NEVER } else { rtsp.idle },

@@ -51,8 +51,15 @@ impl Shard {
             (_, Some(RtpTransport::Interleaved(channels))) => {
                 Container::Rtp { channels, datagrams: false }
             }
-            (_, Some(RtpTransport::Datagram | RtpTransport::Multicast)) => {
+            (_, Some(RtpTransport::Datagram)) => {
                 Container::Rtp { channels: DATAGRAM_CHANNELS, datagrams: true }
+            }
+            // What is sent to a group is the same for all, whatever a player has set up.
+            (_, Some(RtpTransport::Multicast)) => {
+                let container = Container::Rtp { channels: DATAGRAM_CHANNELS, datagrams: true };
+                let (enhanced, merge_ms) = (request.enhanced, None);
+                let format = Format { container, enhanced, video: true, audio: true, merge_ms };
+                return self.request_stream(slot, request, Wants::Play(format), now);
             }
             (Protocol::Rtmp, None) => {
                 Container::Rtmp { message_stream_id: request.message_stream_id }
@@ -221,6 +228,9 @@ impl Shard {
         };
         if format.carries(tracks) {
             let accept = match format.container {
+                Container::Rtp { .. } if self.follows(slot) => {
+                    Command::AcceptPlay { video: None, audio: None }
+                }
                 Container::Rtp { channels, .. } => self.accept_rtp(mirror, format, channels, now),
                 Container::Rtmp { .. } | Container::Flv | Container::Ts | Container::Fmp4 => {
                     Command::Accept
@@ -272,6 +282,7 @@ impl Shard {
     fn attach_accepted(&mut self, slot: usize, mirror_index: usize, format: Format, now: Instant) {
         let limits = self.wire_limits();
         let gop = self.config.rtmp.gop_enable;
+        let follows = self.follows(slot);
         let mirror = &mut self.mirrors[mirror_index];
         let wire_index = mirror.wire(format, limits, self.options, now);
         let tracks = mirror.log.tracks();
@@ -279,7 +290,8 @@ impl Shard {
         let wire = &mirror.wires[wire_index];
         let millis = wire_millis(start.unwrap_or(wire.newest()));
         let bytes = wire.packager.joining(tracks, millis, self.options);
-        let join = join_of(mirror, wire, gop);
+        // Whoever comes to a group gets what is sent to it now.
+        let join = join_of(mirror, wire, gop).filter(|_| !follows);
         let conn = &mut self.plane.conns[slot];
         conn.stage_out(&bytes);
         tracing::info!(conn = %conn.id, peer = %conn.peer, "playing {}", mirror.key);
@@ -294,6 +306,7 @@ impl Shard {
             wire_index,
             join.map_or(AWAIT_KEYFRAME, |(offset, _)| offset),
         );
+        self.enter_group(slot);
         self.pump(slot, now);
     }
 
@@ -312,6 +325,7 @@ impl Shard {
                 mirror.used_at = now;
                 let wire = &mut mirror.wires[wire_index];
                 let gone = wire.viewers.swap_remove(index);
+                let offset = gone.offset;
                 wire.sweep.disturb();
                 if gone.enrolled {
                     self.plane.egress.dismiss(gone.conn);
@@ -330,6 +344,7 @@ impl Shard {
                         *place = index;
                     }
                 }
+                self.leave_group(slot, offset);
             }
             Role::Idle | Role::Claiming { .. } | Role::Publisher(_) => conn.role = role,
         }
@@ -339,6 +354,10 @@ impl Shard {
     pub(crate) fn pause_viewer(&mut self, slot: usize, paused: bool, now: Instant) {
         let conn = &mut self.plane.conns[slot];
         let Role::Viewer { mirror, wire, index } = conn.role else { return };
+        // A group is not only for the one that pauses.
+        if conn.flows.as_ref().is_some_and(|flows| flows.is_group()) {
+            return;
+        }
         let wire = &mut self.mirrors[mirror].wires[wire];
         if !paused {
             if wire.viewers[index].offset == PAUSED {

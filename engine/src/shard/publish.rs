@@ -15,7 +15,7 @@ use crate::stream::{PublisherInfo, Timeline, merge_of_query};
 
 impl Shard {
     /// The key a request names, or why it cannot be one.
-    pub(super) fn resolve(&self, request: &AccessRequest) -> Result<StreamKey, Refusal> {
+    pub(crate) fn resolve(&self, request: &AccessRequest) -> Result<StreamKey, Refusal> {
         let AccessRequest { host, app, name, .. } = request;
         self.config.stream_key(host, app, name).inspect_err(|refusal| {
             tracing::debug!(name = %escape(name), ?refusal, "name refused");

@@ -5,48 +5,74 @@ use protocols::container::flv::{self, Dialect};
 use protocols::container::fmp4::{self, Selection, TrackKind};
 use protocols::container::ts;
 use protocols::media::{Codec, Frame, FrameKind, Timestamp, Tracks};
-use protocols::rtp::PayloadFormat;
+use protocols::rtp::sdp;
 
-/// Outputs by container: RTMP and FLV; HTTP-TS and HLS; HTTP-MP4, low-latency HLS, DASH and
-/// recordings; RTSP.
-const OUTPUTS: [&str; 4] = ["flv", "ts", "mp4", "rtp"];
+/// Outputs by what their tracks are packed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// RTMP and FLV.
+    Flv,
+    /// HTTP-TS and HLS.
+    Ts,
+    /// HTTP-MP4, low-latency HLS, DASH and recordings.
+    Mp4,
+    /// RTSP.
+    Rtp,
+}
 
-/// The codecs of these tracks that an output leaves out, with the output's name.
+impl Output {
+    const ALL: [Self; 4] = [Self::Flv, Self::Ts, Self::Mp4, Self::Rtp];
+
+    /// Name in the API and the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flv => "flv",
+            Self::Ts => "ts",
+            Self::Mp4 => "mp4",
+            Self::Rtp => "rtp",
+        }
+    }
+
+    /// Whether it carries the video and the audio there is.
+    #[must_use]
+    pub fn carries(self, tracks: &Tracks) -> (bool, bool) {
+        match self {
+            Self::Flv => (in_flv(tracks, FrameKind::Keyframe), in_flv(tracks, FrameKind::Audio)),
+            Self::Ts => {
+                let muxer = ts::Muxer::new(tracks);
+                (
+                    tracks.video.as_ref().is_some_and(|track| muxer.carries(track.codec)),
+                    tracks.audio.as_ref().is_some_and(|track| muxer.carries(track.codec)),
+                )
+            }
+            Self::Mp4 => match fmp4::init_segment(tracks, Selection::Both) {
+                Ok(init) => (
+                    init.carried.contains(TrackKind::Video),
+                    init.carried.contains(TrackKind::Audio),
+                ),
+                Err(_) => (false, false),
+            },
+            Self::Rtp => {
+                let (video, audio) = sdp::formats(tracks);
+                (video.is_some(), audio.is_some())
+            }
+        }
+    }
+}
+
+/// The codecs of these tracks that an output leaves out.
 #[must_use]
-pub fn left_out(tracks: &Tracks) -> Vec<(&'static str, Codec)> {
+pub fn left_out(tracks: &Tracks) -> Vec<(Output, Codec)> {
     let video = tracks.video.as_ref().map(|track| track.codec);
     let audio = tracks.audio.as_ref().map(|track| track.codec);
     let mut found = Vec::new();
-    for output in OUTPUTS {
-        let (carries_video, carries_audio) = carried(output, tracks);
+    for output in Output::ALL {
+        let (carries_video, carries_audio) = output.carries(tracks);
         found.extend(video.filter(|_| !carries_video).map(|codec| (output, codec)));
         found.extend(audio.filter(|_| !carries_audio).map(|codec| (output, codec)));
     }
     found
-}
-
-/// Whether an output carries the video and the audio there is.
-fn carried(output: &str, tracks: &Tracks) -> (bool, bool) {
-    match output {
-        "flv" => (in_flv(tracks, FrameKind::Keyframe), in_flv(tracks, FrameKind::Audio)),
-        "ts" => {
-            let muxer = ts::Muxer::new(tracks);
-            (
-                tracks.video.as_ref().is_some_and(|track| muxer.carries(track.codec)),
-                tracks.audio.as_ref().is_some_and(|track| muxer.carries(track.codec)),
-            )
-        }
-        "mp4" => match fmp4::init_segment(tracks, Selection::Both) {
-            Ok(init) => {
-                (init.carried.contains(TrackKind::Video), init.carried.contains(TrackKind::Audio))
-            }
-            Err(_) => (false, false),
-        },
-        _ => (
-            tracks.video.as_ref().and_then(PayloadFormat::of_video).is_some(),
-            tracks.audio.as_ref().and_then(PayloadFormat::of_audio).is_some(),
-        ),
-    }
 }
 
 /// FLV decides by the codec alone, when a frame is written.
@@ -77,9 +103,10 @@ mod tests {
             ..Tracks::default()
         };
         let found = left_out(&tracks);
-        assert!(found.contains(&("ts", Codec::Vp8)) && found.contains(&("ts", Codec::G711A)));
-        assert!(!found.iter().any(|(output, _)| *output == "rtp"), "{found:?}");
-        assert!(!found.contains(&("flv", Codec::G711A)), "{found:?}");
+        assert!(found.contains(&(Output::Ts, Codec::Vp8)));
+        assert!(found.contains(&(Output::Ts, Codec::G711A)));
+        assert!(!found.iter().any(|(output, _)| *output == Output::Rtp), "{found:?}");
+        assert!(!found.contains(&(Output::Flv, Codec::G711A)), "{found:?}");
         assert!(left_out(&Tracks::default()).is_empty());
     }
 }

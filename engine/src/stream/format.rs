@@ -5,6 +5,8 @@ use protocols::media::{Frame, FrameKind, Timestamp, Tracks};
 use protocols::rtmp;
 use protocols::rtp::{Channels, NtpTime};
 
+use super::carriage::Output;
+
 /// What a viewer's bytes look like. Viewers of equal formats share every byte of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Format {
@@ -64,6 +66,17 @@ impl Container {
             Self::Ts => "ts",
             Self::Fmp4 => "mp4",
             Self::Rtp { .. } => "rtsp",
+        }
+    }
+
+    /// What decides which tracks it carries.
+    #[must_use]
+    pub fn output(self) -> Output {
+        match self {
+            Self::Rtmp { .. } | Self::Flv => Output::Flv,
+            Self::Ts => Output::Ts,
+            Self::Fmp4 => Output::Mp4,
+            Self::Rtp { .. } => Output::Rtp,
         }
     }
 }

@@ -13,7 +13,7 @@ mod sweep;
 mod timeline;
 mod wire;
 
-pub use carriage::left_out;
+pub use carriage::{Output, left_out};
 pub use format::{Container, Format, PackagerOptions, SERVER_NAME, merge_of_query, wire_millis};
 pub use log::{FrameLog, LogLimits};
 pub use mirror::{Appended, Mirror};

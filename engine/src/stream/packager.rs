@@ -6,8 +6,9 @@ use bytes::Bytes;
 use protocols::container::fmp4::{self, FragmentBuilder, Selection, TrackKind};
 use protocols::container::ts;
 use protocols::media::{Frame, FrameKind, Tracks};
-use protocols::rtp::{self, PayloadFormat};
+use protocols::rtp;
 
+use super::carriage::Output;
 use super::format::{Container, Format, PackagerOptions};
 
 /// See the module text.
@@ -148,16 +149,10 @@ impl Format {
     /// This format carries something of these tracks.
     #[must_use]
     pub fn carries(self, tracks: &Tracks) -> bool {
-        match self.container {
-            Container::Rtmp { .. } | Container::Flv => true,
-            Container::Ts => !ts::Muxer::new(tracks).is_empty(),
-            Container::Fmp4 => fmp4::init_segment(tracks, Selection::Both).is_ok(),
-            Container::Rtp { .. } => {
-                let video = tracks.video.as_ref().and_then(PayloadFormat::of_video);
-                let audio = tracks.audio.as_ref().and_then(PayloadFormat::of_audio);
-                (self.video && video.is_some()) || (self.audio && audio.is_some())
-            }
-        }
+        let output = self.container.output();
+        let (video, audio) = output.carries(tracks);
+        // Metadata too are something.
+        output == Output::Flv || (self.video && video) || (self.audio && audio)
     }
 }
 

@@ -136,7 +136,7 @@ pub struct Stream {
     /// Pictures in the last full GOP.
     pub gop_frames: u32,
     /// Outputs and the codecs they go without.
-    left_out: Vec<(&'static str, Codec)>,
+    left_out: Vec<(super::Output, Codec)>,
     rate: (Option<Instant>, u64),
     gop_counting: u32,
     gop_start: Option<Timestamp>,
@@ -272,7 +272,8 @@ impl Stream {
             return;
         }
         for (output, codec) in &left_out {
-            tracing::info!(key = %self.key, output, codec = codec.name(), "left out: not carried");
+            let (output, codec) = (output.name(), codec.name());
+            tracing::info!(key = %self.key, output, codec, "left out: not carried");
         }
         self.left_out = left_out;
     }

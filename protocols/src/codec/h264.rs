@@ -170,6 +170,11 @@ pub fn is_idr_slice(nal_unit: &[u8]) -> bool {
     nal_unit.first().is_some_and(|header| header & 0x1f == IDR_SLICE)
 }
 
+/// Other pictures may refer to that of a slice with this header (`nal_ref_idc`, 7.4.1).
+pub fn is_reference(header: u8) -> bool {
+    header & 0x60 != 0
+}
+
 /// The access unit holds slices and none may be referred to (`nal_ref_idc` 0, clause 7.4.1).
 ///
 /// # Errors
@@ -180,7 +185,7 @@ pub fn is_disposable(access_unit: &[u8], length_size: u8) -> Result<bool, BadLen
         let header = unit?[0];
         if (SLICE..=IDR_SLICE).contains(&(header & 0x1f)) {
             slices = true;
-            references |= header & 0x60 != 0;
+            references |= is_reference(header);
         }
     }
     Ok(slices && !references)

@@ -238,6 +238,14 @@ pub fn is_irap_slice(nal_unit: &[u8]) -> bool {
     nal_unit.first().is_some_and(|header| (16..=23).contains(&(header >> 1 & 0x3f)))
 }
 
+/// Other pictures may refer to that of the slice: it is no sub-layer non-reference picture (even NAL
+/// types to 14, table 7-1), or of a layer below the highest of `temporal_layers`.
+pub fn is_reference(slice: &[u8], temporal_layers: u8) -> bool {
+    let nal_type = slice.first().map_or(0, |byte| byte >> 1 & 0x3f);
+    let temporal_id_plus1 = slice.get(1).map_or(0, |byte| byte & 7);
+    nal_type > 14 || nal_type % 2 == 1 || temporal_id_plus1 < temporal_layers
+}
+
 /// The access unit holds slices, all of sub-layer non-reference pictures (even NAL types to 14)
 /// of the highest of `temporal_layers`: no other picture depends on it.
 ///
@@ -253,9 +261,8 @@ pub fn is_disposable(
         let unit = unit?;
         let nal_type = unit[0] >> 1 & 0x3f;
         if nal_type < 32 {
-            let temporal_id_plus1 = unit.get(1).map_or(0, |byte| byte & 7);
             slices = true;
-            references |= nal_type > 14 || nal_type % 2 == 1 || temporal_id_plus1 < temporal_layers;
+            references |= is_reference(unit, temporal_layers);
         }
     }
     Ok(slices && !references)

@@ -29,7 +29,7 @@ impl Body {
         if chunked { Self::Chunked { left: 0, ends: false } } else { Self::Plain }
     }
 
-    /// Moves what there is of the content from `input` to `content`.
+    /// Moves what there is of the content from `input` to `content`, up to the first bad chunk.
     pub(super) fn take(
         &mut self,
         input: &mut BytesMut,
@@ -57,8 +57,9 @@ impl Body {
                     }
                 }
                 Self::Chunked { left, ends } => {
-                    let Some(end) = input.iter().position(|byte| *byte == b'\n') else {
-                        return if input.len() > LINE_BYTES_MAX { Err(BadChunk) } else { Ok(()) };
+                    let mut line = input.iter().take(LINE_BYTES_MAX);
+                    let Some(end) = line.position(|byte| *byte == b'\n') else {
+                        return if input.len() < LINE_BYTES_MAX { Ok(()) } else { Err(BadChunk) };
                     };
                     let line = input.split_to(end + 1);
                     if std::mem::take(ends) {

@@ -8,12 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, BytesMut};
 
 use super::body::Body;
-use crate::container::flv::{Demuxer, FlvError, Item, TagReader, TagType};
-use crate::media::Timestamp;
+use crate::container::flv::{Demuxer, Item, TagReader, Timeline};
 use crate::session::{
     Command, ErrorClass, Event, Input, Output, OutputQueue, Session, SessionError,
 };
-use crate::text::split_url;
+use crate::text::{credentials, resolve_reference, split_url, split_user};
 
 /// Longest head of an answer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -36,13 +35,13 @@ pub struct ClientOptions {
 /// The state machine of one pull.
 pub struct Client {
     outputs: OutputQueue,
+    url: String,
     phase: Phase,
     content: BytesMut,
     tags: TagReader,
     demuxer: Demuxer,
     items: VecDeque<Item>,
-    /// Of the last tag, in milliseconds: the wire has 32 bits of it.
-    time_ms: Option<i64>,
+    timeline: Timeline,
 }
 
 enum Phase {
@@ -59,12 +58,13 @@ impl Client {
         write_request(&options, outputs.bytes());
         Self {
             outputs,
+            url: options.url,
             phase: Phase::Head,
             content: BytesMut::new(),
             tags: TagReader::new(options.tag_bytes),
             demuxer: Demuxer::new(options.legacy_h265_id),
             items: VecDeque::new(),
-            time_ms: None,
+            timeline: Timeline::default(),
         }
     }
 
@@ -76,10 +76,11 @@ impl Client {
             input.clear();
             return Ok(());
         };
-        body.take(input, &mut self.content)
-            .map_err(|_| misbehaved("the chunks of the body do not make sense"))?;
+        let taken = body.take(input, &mut self.content);
         let ended = matches!(body, Body::Ended);
+        // What came before a bad chunk counts, however much arrived at once.
         self.on_content()?;
+        taken.map_err(|_| misbehaved("the chunks of the body do not make sense"))?;
         if ended {
             self.phase = Phase::Ended;
             let detail = "the source has ended the stream";
@@ -92,9 +93,10 @@ impl Client {
     fn on_head(&mut self, input: &mut BytesMut) -> Result<bool, SessionError> {
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut response = httparse::Response::new(&mut fields);
-        let length = match response.parse(input) {
+        let whole = input.len() < HEAD_BYTES_MAX;
+        let length = match response.parse(&input[..input.len().min(HEAD_BYTES_MAX)]) {
             Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) if input.len() <= HEAD_BYTES_MAX => return Ok(false),
+            Ok(httparse::Status::Partial) if whole => return Ok(false),
             Ok(httparse::Status::Partial) => return Err(misbehaved("head of the answer too long")),
             Err(_) => return Err(misbehaved("the answer is no HTTP")),
         };
@@ -107,7 +109,7 @@ impl Client {
             200 => {}
             301 | 302 | 303 | 307 | 308 => {
                 let location = field("location").ok_or(misbehaved("redirect without Location"))?;
-                let event = Event::Redirected(location.to_owned());
+                let event = Event::Redirected(resolve_reference(&self.url, location));
                 self.outputs.event(event);
                 self.phase = Phase::Ended;
                 return Ok(false);
@@ -126,14 +128,12 @@ impl Client {
     }
 
     fn on_content(&mut self) -> Result<(), SessionError> {
-        while let Some((tag, time, body)) =
-            self.tags.next_tag(&mut self.content).map_err(bad_media)?
-        {
-            let time = self.unwrap(tag, time);
+        while let Some((tag, time, body)) = self.tags.next_tag(&mut self.content)? {
+            let time = self.timeline.of_tag(tag, time);
             match self.demuxer.push(tag, time, body, &mut self.items) {
-                // What makes one tag unusable leaves the rest as it is.
-                Ok(()) | Err(FlvError::BadScript(_) | FlvError::UnknownPacketType(_)) => {}
-                Err(error) => return Err(bad_media(error)),
+                Ok(()) => {}
+                Err(error) if error.is_passable() => tracing::trace!(%error, "tag dropped"),
+                Err(error) => return Err(error.into()),
             }
             for item in self.items.drain(..) {
                 self.outputs.event(match item {
@@ -143,19 +143,6 @@ impl Client {
             }
         }
         Ok(())
-    }
-
-    /// Time stamps have 32 bits; script data are stamped 0 at any time.
-    fn unwrap(&mut self, tag: TagType, stamp: u32) -> Timestamp {
-        let last = self.time_ms.unwrap_or(i64::from(stamp));
-        #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are meant")]
-        let step = stamp.wrapping_sub(last as u32).cast_signed();
-        let time = last + i64::from(step);
-        if tag == TagType::Script {
-            return Timestamp::from_millis(last);
-        }
-        self.time_ms = Some(time);
-        Timestamp::from_millis(time)
     }
 }
 
@@ -191,10 +178,7 @@ impl Session for Client {
 
 fn write_request(options: &ClientOptions, out: &mut Vec<u8>) {
     let (authority, path, query) = split_url(&options.url);
-    let (user, host) = match authority.rsplit_once('@') {
-        Some((user, host)) => (Some(user), host),
-        None => (None, authority),
-    };
+    let (user, host) = split_user(authority);
     let (mark, agent) = (if query.is_empty() { "" } else { "?" }, &options.agent);
     let head = format!(
         "GET /{path}{mark}{query} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {agent}\r\n\
@@ -202,7 +186,8 @@ fn write_request(options: &ClientOptions, out: &mut Vec<u8>) {
     );
     out.extend_from_slice(head.as_bytes());
     if let Some(user) = user {
-        let value = STANDARD.encode(user);
+        let (name, password) = credentials(user);
+        let value = STANDARD.encode(format!("{name}:{password}"));
         out.extend_from_slice(format!("Authorization: Basic {value}\r\n").as_bytes());
     }
     out.extend_from_slice(b"\r\n");
@@ -214,8 +199,4 @@ fn misbehaved(detail: &str) -> SessionError {
 
 fn refused(reason: &'static str, status: u16) -> SessionError {
     SessionError::new(ErrorClass::Refused, reason, format!("the source answers {status}"))
-}
-
-fn bad_media(error: FlvError) -> SessionError {
-    SessionError::new(ErrorClass::PeerMisbehaved, "bad_media", error.to_string())
 }

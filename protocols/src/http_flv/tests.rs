@@ -58,11 +58,11 @@ fn times(answer: &[u8], piece: usize) -> (Vec<i64>, Result<(), SessionError>) {
 
 #[test]
 fn the_request_names_the_path_and_keeps_the_secret_out_of_it() {
-    let mut client = client("http://u:p@h:81/live/x.flv?a=b");
+    let mut client = client("http://u:p%40@h:81/live/x.flv?a=b");
     let Some(Output::Transmit(bytes)) = client.poll_output() else { panic!("no request") };
     let text = std::str::from_utf8(&bytes).unwrap();
     assert!(text.starts_with("GET /live/x.flv?a=b HTTP/1.1\r\nHost: h:81\r\n"), "{text}");
-    assert!(text.contains("\r\nAuthorization: Basic dTpw\r\n") && text.ends_with("\r\n\r\n"));
+    assert!(text.contains("\r\nAuthorization: Basic dTpwQA==\r\n") && text.ends_with("\r\n\r\n"));
 }
 
 #[test]
@@ -105,14 +105,46 @@ fn bad_answers_end_it_with_a_reason() {
 }
 
 #[test]
+fn limits_do_not_depend_on_how_bytes_arrive() {
+    let head = |filler: usize| {
+        format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(filler)).into_bytes()
+    };
+    let chunks = |rest: String| {
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        [head.as_bytes(), rest.as_bytes()].concat()
+    };
+    let bad_at_last = [chunked(&stream(&[0, 26]), 64), b"bad\r\n".to_vec()].concat();
+    for answer in [
+        head(16 * 1024 - 30),
+        head(16 * 1024 + 30),
+        head(30_000),
+        [head(30_000), b"\0".to_vec()].concat(),
+        chunks(format!("1;{}\r\nF", "e".repeat(1000))),
+        chunks(format!("1;{}\r\nF", "e".repeat(1100))),
+        bad_at_last,
+    ] {
+        let whole = times(&answer, answer.len());
+        for piece in [1, 7, 1000] {
+            assert_eq!(times(&answer, piece), whole, "{piece}");
+        }
+    }
+}
+
+#[test]
 fn a_redirect_is_told() {
-    let mut client = client("http://h/live/x.flv");
-    while client.poll_output().is_some() {}
-    let answer = b"HTTP/1.1 302 Found\r\nLocation: http://i/y.flv\r\n\r\n";
-    let mut buffer = BytesMut::from(&answer[..]);
-    client.handle_input(crate::fuzzing::virtual_epoch(), Input::Stream(&mut buffer)).unwrap();
-    match client.poll_output() {
-        Some(Output::Event(Event::Redirected(url))) => assert_eq!(url, "http://i/y.flv"),
-        other => panic!("{other:?}"),
+    for (location, expected) in [
+        ("http://i/y.flv", "http://i/y.flv"),
+        ("/other/y.flv?a=b", "http://h/other/y.flv?a=b"),
+        ("y.flv", "http://h/live/y.flv"),
+    ] {
+        let mut client = client("http://u:p@h/live/x.flv");
+        while client.poll_output().is_some() {}
+        let answer = format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\n");
+        let mut buffer = BytesMut::from(answer.as_bytes());
+        client.handle_input(crate::fuzzing::virtual_epoch(), Input::Stream(&mut buffer)).unwrap();
+        match client.poll_output() {
+            Some(Output::Event(Event::Redirected(url))) => assert_eq!(url, expected),
+            other => panic!("{other:?}"),
+        }
     }
 }

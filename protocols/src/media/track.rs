@@ -44,6 +44,25 @@ pub enum Codec {
 }
 
 impl Codec {
+    /// Pictures, not sound.
+    pub fn is_video(self) -> bool {
+        match self {
+            Self::H264 | Self::H265 | Self::Av1 | Self::Vp8 | Self::Vp9 | Self::LegacyVideo(_) => {
+                true
+            }
+            Self::Aac
+            | Self::Opus
+            | Self::Flac
+            | Self::Ac3
+            | Self::Eac3
+            | Self::Mp3
+            | Self::G711A
+            | Self::G711U
+            | Self::Speex
+            | Self::LegacyAudio(_) => false,
+        }
+    }
+
     /// Lower-case name used in the API, logs and metrics.
     pub fn name(self) -> &'static str {
         match self {

@@ -14,6 +14,7 @@ use crate::media::{Frame, Timestamp, Tracks};
 use crate::session::{
     Command as EngineCommand, ErrorClass, Event, Input, Output, Session, SessionError,
 };
+use crate::text::split_url;
 
 use super::chunk::Limits;
 use super::command::{self, Command};
@@ -24,7 +25,6 @@ use super::ingest::Ingest;
 use super::link::Link;
 use super::message::{Message, type_id};
 use super::status::code;
-use super::timeline::Timeline;
 
 /// Acknowledgement window announced to the server.
 const WINDOW_ACK_SIZE: u32 = 2_500_000;
@@ -174,7 +174,7 @@ impl Client {
             repeat_extended,
             route,
             message_stream_id,
-            Timeline::wrap(time),
+            flv::Timeline::wrap(time),
             body,
         ) {
             tracing::trace!(?tag, "message too long for RTMP");
@@ -234,7 +234,7 @@ impl Client {
                 if command.transaction_id == transaction::CONNECT
                     || command.transaction_id == transaction::CREATE_STREAM =>
             {
-                Err(refused(command))
+                self.on_refused(command)
             }
             "onStatus" => self.on_status(command),
             _ => Ok(()),
@@ -263,11 +263,37 @@ impl Client {
         Ok(())
     }
 
+    /// An error status: the end, unless it says where else to go, as in `ex.redirect` of those who
+    /// answer `connect` so.
+    fn on_refused(&mut self, command: &Command) -> Result<(), SessionError> {
+        let extra = command.values.get(1).and_then(|information| information.get("ex"));
+        match extra.and_then(|extra| command::text_property(extra, "redirect")) {
+            Some(url) => {
+                self.redirect(url);
+                Ok(())
+            }
+            None => Err(refused(command)),
+        }
+    }
+
+    /// The server sends us to another, to the app of that URL or to a stream of it.
+    fn redirect(&mut self, url: &str) {
+        let (_, path, _) = split_url(url);
+        let names_stream = path.trim_matches('/').contains('/');
+        let base = url.trim_end_matches('/');
+        let url = match names_stream {
+            true => base.to_owned(),
+            false => format!("{base}/{}", self.options.stream),
+        };
+        self.link.event(Event::Redirected(url));
+        self.phase = Phase::Ended;
+    }
+
     fn on_status(&mut self, command: &Command) -> Result<(), SessionError> {
         let null = Value::Null;
         let information = command.values.get(1).unwrap_or(&null);
         if command::text_property(information, "level") == Some("error") {
-            return Err(refused(command));
+            return self.on_refused(command);
         }
         match command::text_property(information, "code").unwrap_or_default() {
             code::PUBLISH_START | code::PLAY_START => {
@@ -276,6 +302,12 @@ impl Client {
                 }
             }
             code::PLAY_STOP | code::CONNECT_CLOSED => self.phase = Phase::Ended,
+            code::CONNECT_RECONNECT => {
+                // Without a URL: to the same server again (Enhanced RTMP v2, "Reconnect Request").
+                let options = Arc::clone(&self.options);
+                let url = command::text_property(information, "tcUrl");
+                self.redirect(url.unwrap_or(&options.tc_url));
+            }
             code::PLAY_UNPUBLISH_NOTIFY => self.link.event(Event::PublishEnded),
             _ => {}
         }
@@ -409,4 +441,74 @@ fn refused(command: &Command) -> SessionError {
         .take(256)
         .collect();
     SessionError::new(ErrorClass::Refused, "server_refused", detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::amf::Value;
+
+    /// What a client that plays `live/x?k=v` makes of a command.
+    fn after(name: &str, information: Value) -> (Result<(), SessionError>, Option<String>) {
+        let now = crate::fuzzing::virtual_epoch();
+        let options = ClientOptions {
+            app: "live".to_owned(),
+            tc_url: "rtmp://h/live".to_owned(),
+            stream: "x?k=v".to_owned(),
+            role: Role::Play,
+            chunk_size: 4096,
+            type3_extended_timestamp: true,
+            enhanced: true,
+            flash_ver: "test".to_owned(),
+            limits: Limits { reassembly_bytes: 1 << 16, chunk_streams: 8, message_bytes: 1 << 16 },
+            legacy_h265_id: 12,
+        };
+        let mut client = Client::new(now, 1, Arc::new(options));
+        client.phase = Phase::ExpectConnected;
+        let command = Command::new(name, transaction::CONNECT).with(Value::Null).with(information);
+        let result = client.on_command(now, &command);
+        let outputs = std::iter::from_fn(|| client.poll_output());
+        let url = outputs.into_iter().find_map(|output| match output {
+            Output::Event(Event::Redirected(url)) => Some(url),
+            _ => None,
+        });
+        assert_eq!(url.is_some(), client.state() == ClientState::Ended);
+        (result, url)
+    }
+
+    fn rejected(extra: Value) -> Value {
+        let code = command::text("NetConnection.Connect.Rejected");
+        command::object([("level", command::text("error")), ("code", code), ("ex", extra)])
+    }
+
+    #[test]
+    fn servers_send_us_elsewhere_in_several_words() {
+        let moved = |url: &str| {
+            let properties = [("code", Value::Number(302.0)), ("redirect", command::text(url))];
+            rejected(command::object(properties))
+        };
+        for (name, information, expected) in [
+            ("_error", moved("rtmp://i:1936/live/y"), "rtmp://i:1936/live/y"),
+            ("_error", moved("rtmp://i/other"), "rtmp://i/other/x?k=v"),
+            ("onStatus", moved("rtmp://i/other/"), "rtmp://i/other/x?k=v"),
+            (
+                "onStatus",
+                command::object([
+                    ("level", command::text("status")),
+                    ("code", command::text(code::CONNECT_RECONNECT)),
+                    ("tcUrl", command::text("rtmp://i/live")),
+                ]),
+                "rtmp://i/live/x?k=v",
+            ),
+            (
+                "onStatus",
+                command::object([("code", command::text(code::CONNECT_RECONNECT))]),
+                "rtmp://h/live/x?k=v",
+            ),
+        ] {
+            assert_eq!(after(name, information), (Ok(()), Some(expected.to_owned())), "{name}");
+        }
+        let (result, url) = after("_error", rejected(Value::Null));
+        assert_eq!((result.unwrap_err().reason, url), ("server_refused", None));
+    }
 }

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::container::flv::{Demuxer, FlvError, Item, TagType};
+use crate::container::flv::{Demuxer, Item, TagType, Timeline};
 use crate::session::{ErrorClass, Event, SessionError};
 
 use super::command::without_format_byte;
 use super::link::{Link, Rate};
 use super::message::{Message, split_aggregate, type_id};
-use super::timeline::Timeline;
 
 /// Metadata messages looked at in one [`METADATA_WINDOW`]; the rest is dropped.
 const METADATA_MAX: u32 = 100;
@@ -90,19 +89,17 @@ impl Ingest {
             type_id::DATA_AMF3 => (TagType::Script, without_format_byte(&message.payload)),
             _ => return Ok(()),
         };
-        let time = if tag == TagType::Script {
-            // Encoders stamp metadata 0 at any time: it must not move the timeline.
-            self.timeline.nearest(timestamp)
-        } else {
-            self.timeline.unwrap(timestamp)
-        };
+        let time = self.timeline.of_tag(tag, timestamp);
         if tag == TagType::Script && !self.takes_data(now, &payload) {
             tracing::trace!(bytes = payload.len(), "data message dropped");
             return Ok(());
         }
         match self.demuxer.push(tag, time, payload, &mut self.items) {
-            Ok(()) => Ok(()),
-            Err(error) => end_of(error),
+            Err(error) if error.is_passable() => {
+                tracing::trace!(%error, "message dropped");
+                Ok(())
+            }
+            result => result.map_err(SessionError::from),
         }
     }
 
@@ -113,20 +110,4 @@ impl Ingest {
             && !starts_with(TRANSPORT_PREFIXES)
             && (!is_metadata || self.metadata.count(now) <= METADATA_MAX)
     }
-}
-
-/// Whether a fault of one message ends the session. What a peer may say without making its media
-/// unusable is passed over: script data that is no AMF, and packet types to come.
-fn end_of(error: FlvError) -> Result<(), SessionError> {
-    let (class, reason) = match error {
-        FlvError::BadScript(_) | FlvError::UnknownPacketType(_) => {
-            tracing::trace!(%error, "message dropped");
-            return Ok(());
-        }
-        FlvError::UnknownVideoCodec(_)
-        | FlvError::UnknownSoundFormat(_)
-        | FlvError::UnknownFourCc(_) => (ErrorClass::PeerUnsupported, "unsupported_codec"),
-        _ => (ErrorClass::PeerMisbehaved, "bad_media"),
-    };
-    Err(SessionError::new(class, reason, error.to_string()))
 }

@@ -7,6 +7,7 @@
 //! | Digest handshake | taken by the server when the client asks for it |
 //! | FMS commands | `releaseStream`, the `FC` commands, `getStreamLength`, bandwidth checks |
 //! | Enhanced RTMP v2 | capabilities in `connect`, reconnect requests; media: see `container::flv` |
+//! | `ex.redirect` | of a rejected `connect`, as some servers have it: followed by the client |
 //!
 //! Tolerated: a C2 that echoes nothing, media on any message stream of a publishing connection,
 //! AMF3 framing around AMF0, messages of unknown type, calls of unknown procedures. Not done:
@@ -28,7 +29,6 @@ pub mod server;
 #[cfg(test)]
 mod simulation;
 pub mod status;
-pub mod timeline;
 pub mod url;
 pub mod wire;
 

@@ -17,7 +17,6 @@ use crate::session::{
 use super::chunk::Limits;
 use super::client::{Client, ClientOptions, ClientState, Role};
 use super::server::{Server, ServerOptions};
-use super::timeline::Timeline;
 use super::{egress, wire};
 
 const FRAMES: usize = 60;
@@ -189,7 +188,7 @@ impl Relay {
                 self.changed = true;
             }
             Event::Frame(frame) => {
-                let time = Timeline::wrap(frame.dts);
+                let time = flv::Timeline::wrap(frame.dts);
                 if std::mem::take(&mut self.changed) {
                     let bodies = flv::configuration(&self.tracks, self.dialect, "relay");
                     for (tag, body) in bodies {

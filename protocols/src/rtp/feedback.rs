@@ -108,6 +108,10 @@ impl Feedback {
             }
             self.queue.push_back((at, packet));
         }
+        if request && (self.picture_lost || self.asked) {
+            // There is no source to send it to: the next packet of one sends it, not a deadline.
+            self.last_request = None;
+        }
     }
 
     pub(super) fn poll(&mut self) -> Option<(usize, Bytes)> {

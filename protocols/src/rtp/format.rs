@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::payload::latm;
 use crate::codec::{aac, av1, g711, h264, h265, opus, vp};
 use crate::media::{AudioInfo, Codec, Track, VideoInfo};
+use crate::text::hex;
 
 /// Longest `fmtp` text, and most parameters in it: a profile with many parameter sets takes less.
 const FMTP_BYTES_MAX: usize = 8192;
@@ -98,15 +99,13 @@ impl PayloadFormat {
             let name = encoding.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX);
             return Err(FormatError::UnsupportedEncoding(name.collect()));
         };
-        let video =
-            matches!(codec, Codec::H264 | Codec::H265 | Codec::Av1 | Codec::Vp8 | Codec::Vp9);
         if !CLOCK_RATES.contains(&clock_rate) {
             return Err(FormatError::ClockRate(clock_rate));
         }
         if channels > CHANNELS_MAX {
             return Err(FormatError::Parameter("channels: more than 8"));
         }
-        let channels = if video { 0 } else { channels.max(1) };
+        let channels = if codec.is_video() { 0 } else { channels.max(1) };
         let mut parameters = read_parameters(fmtp)?;
         parameters.retain(|(name, _)| latm || **name != *"cpresent");
         if latm && !parameters.iter().any(|(name, _)| **name == *"cpresent") {
@@ -200,7 +199,7 @@ impl PayloadFormat {
 
     /// The track is video.
     pub fn is_video(&self) -> bool {
-        matches!(self.codec, Codec::H264 | Codec::H265 | Codec::Av1 | Codec::Vp8 | Codec::Vp9)
+        self.codec.is_video()
     }
 
     /// The value of a format parameter, by its name in lower case.
@@ -350,11 +349,6 @@ fn decode_base64(text: &str) -> Option<Vec<u8>> {
 
 fn parameter(name: &str, value: String) -> Parameter {
     (name.into(), value.into())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0x0f)]).collect()
 }
 
 /// RFC 6184 8.1.

@@ -18,6 +18,15 @@ pub const fn packets(framed: &[u8]) -> Packets<'_> {
     Packets { rest: framed }
 }
 
+/// Appends one framed packet. False: it is longer than its length field can say; nothing is written.
+pub fn write(channel: u8, packet: &[u8], out: &mut Vec<u8>) -> bool {
+    let Ok(length) = u16::try_from(packet.len()) else { return false };
+    let [high, low] = length.to_be_bytes();
+    out.extend_from_slice(&[MAGIC, channel, high, low]);
+    out.extend_from_slice(packet);
+    true
+}
+
 impl<'a> Iterator for Packets<'a> {
     type Item = (u8, &'a [u8]);
 
@@ -42,5 +51,13 @@ mod tests {
         assert_eq!(found, [(0, &[7u8, 8][..]), (3, &[])]);
         assert_eq!(packets(b"RTSP/1.0").count(), 0);
         assert_eq!(packets(b"$").count(), 0);
+    }
+
+    #[test]
+    fn what_is_written_is_walked() {
+        let mut out = Vec::new();
+        assert!(write(9, &[1, 2], &mut out) && write(0, &[], &mut out));
+        assert!(!write(1, &[0; 1 << 16], &mut out));
+        assert_eq!(packets(&out).collect::<Vec<_>>(), [(9, &[1u8, 2][..]), (0, &[])]);
     }
 }

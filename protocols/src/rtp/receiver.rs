@@ -46,6 +46,16 @@ pub struct ReceiverLimits {
     pub frame_bytes: usize,
 }
 
+impl Default for ReceiverLimits {
+    fn default() -> Self {
+        Self {
+            reorder_packets: 512,
+            reorder_time: Duration::from_millis(200),
+            frame_bytes: 8 << 20,
+        }
+    }
+}
+
 /// What a receiver has to say.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ReceiverEvent {

@@ -91,19 +91,18 @@ pub fn formats(tracks: &Tracks) -> (Option<PayloadFormat>, Option<PayloadFormat>
     )
 }
 
-/// The description of a stream. Controls are `control_prefix` and 0 for video, 1 for audio. `None`:
-/// no track has an RTP format.
+/// The description of a stream whose video and audio travel so, from [`formats`]. Controls are
+/// `control_prefix` and 0 for video, 1 for audio. `None`: no track has an RTP format.
 pub fn write(
-    tracks: &Tracks,
+    (video, audio): (Option<&PayloadFormat>, Option<&PayloadFormat>),
     presentation: Presentation<'_>,
     control_prefix: &str,
 ) -> Option<Vec<u8>> {
-    let (video, audio) = formats(tracks);
     let media: Vec<_> = [video, audio]
         .into_iter()
         .enumerate()
         .filter_map(|(number, format)| Some((number, format?)))
-        .map(|(number, format)| medium(&format, &format!("{control_prefix}{number}")))
+        .map(|(number, format)| medium(format, &format!("{control_prefix}{number}")))
         .collect();
     if media.is_empty() {
         return None;

@@ -101,7 +101,11 @@ fn what_is_written_is_read_back() {
         tool: "t",
     };
     let tracks = Tracks { audio: Some(audio), ..Tracks::default() };
-    let text = write(&tracks, presentation, "trackID=").unwrap();
+    let write = |tracks: &Tracks| {
+        let (video, audio) = formats(tracks);
+        write((video.as_ref(), audio.as_ref()), presentation, "trackID=")
+    };
+    let text = write(&tracks).unwrap();
     let expected = "v=0\r\no=- 7 1 IN IP4 10.0.0.1\r\ns=live/xa=evil:1\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n\
         a=tool:t\r\na=type:broadcast\r\na=control:*\r\na=range:npt=now-\r\nm=audio 0 RTP/AVP 8\r\n\
         a=rtpmap:8 PCMA/8000\r\na=control:trackID=1\r\n";
@@ -110,5 +114,5 @@ fn what_is_written_is_read_back() {
     assert_eq!((description.control.as_str(), description.media.len()), ("*", 1));
     assert_eq!(description.media[0].control, "trackID=1");
     let none = Tracks { video: Some(video), ..Tracks::default() };
-    assert_eq!(write(&none, presentation, "trackID="), None);
+    assert_eq!(write(&none), None);
 }

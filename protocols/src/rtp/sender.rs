@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rtcp::sender_report::SenderReport;
 
 use super::format::PayloadFormat;
-use super::interleaved::MAGIC;
+use super::interleaved;
 use super::packets::{PacketWriter, Source};
 use super::payload::{aac, av1, g711, mp3, nal_pictures, opus, vp8, vp9};
 use super::rtcp::write_sender_report;
@@ -255,9 +255,7 @@ fn write_report(
     report.clear();
     write_sender_report(&said, name, report);
     // A report of one source and a short name is far below 64 KiB.
-    let [high, low] = u16::try_from(report.len()).unwrap_or(0).to_be_bytes();
-    out.extend_from_slice(&[MAGIC, source.channel.wrapping_add(1), high, low]);
-    out.extend_from_slice(report);
+    interleaved::write(source.channel.wrapping_add(1), report, out);
 }
 
 /// The RTP packets of a frame; `false` when there is none, or the frame is too large.

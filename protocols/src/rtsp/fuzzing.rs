@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use crate::fuzzing::Target;
 use crate::rtp::sdp;
 use crate::session::{Input, Output, Session};
+use crate::text::resolve_reference;
 
 use super::auth::client::{Authorization, Credentials};
 use super::auth::server::{Access, Guard, Secret};
@@ -94,7 +95,9 @@ pub fn urls(data: &[u8]) {
     }
     let _ = url::resolve(&text, &text);
     if let Some(options) = ClientOptions::new(&text) {
-        let _ = options.redirected(&options.url);
+        // An absolute reference is itself, and has no fragment.
+        let resolved = resolve_reference(&options.url, &text);
+        assert!(text.starts_with(&resolved), "{resolved}");
     }
 }
 
@@ -141,9 +144,8 @@ pub fn client(data: &[u8]) {
     let now = crate::fuzzing::virtual_epoch();
     let Some(mut options) = ClientOptions::new("rtsp://u:p@h/live/x") else { return };
     options.limits = LIMITS;
-    if data.first().is_some_and(|first| first % 2 == 0) {
-        options.preference = Preference::Datagram;
-    }
+    let preferences = [Preference::Datagram, Preference::Interleaved, Preference::Any];
+    options.preference = preferences[usize::from(data.first().copied().unwrap_or(0)) % 3];
     let mut client = Client::new(now, 1, Arc::new(options));
     let answers: [&[u8]; 4] = [
         b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n",

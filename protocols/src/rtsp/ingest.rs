@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::rtp::interleaved;
 use crate::rtp::{PayloadFormat, Receiver, ReceiverEvent, ReceiverLimits, Statistics};
 use crate::session::{Event, Output, OutputQueue};
 
-use super::message::write_interleaved;
 use super::transport::Delivery;
 
 /// One track that was set up.
@@ -16,8 +16,8 @@ use super::transport::Delivery;
 pub(super) struct IngestTrack {
     /// Number of the track between session and engine.
     pub(super) track: u8,
-    /// `None`: neither video nor audio; its packets are dropped.
-    pub(super) format: Option<PayloadFormat>,
+    /// What it holds.
+    pub(super) format: PayloadFormat,
     /// How it travels.
     pub(super) delivery: Delivery,
 }
@@ -39,8 +39,8 @@ impl Ingest {
         limits: ReceiverLimits,
         tracks: impl IntoIterator<Item = IngestTrack>,
     ) -> Self {
-        let tracks: Vec<_> = tracks.into_iter().filter(|track| track.format.is_some()).collect();
-        let formats = tracks.iter().filter_map(|track| track.format.clone()).collect();
+        let tracks: Vec<_> = tracks.into_iter().collect();
+        let formats = tracks.iter().map(|track| track.format.clone()).collect();
         let sources = vec![None; tracks.len()];
         Self { receiver: Receiver::new(now, seed, limits, formats), tracks, sources }
     }
@@ -99,9 +99,8 @@ impl Ingest {
         }
         let Some(payload_type) = data.get(1).map(|byte| byte & 0x7f) else { return index };
         let is_its_own = |track: &IngestTrack| {
-            let format = track.format.as_ref();
             matches!(track.delivery, Delivery::Datagram { .. })
-                && format.is_some_and(|format| format.payload_type == payload_type)
+                && track.format.payload_type == payload_type
         };
         let index = match self.tracks.get(index).is_some_and(is_its_own) {
             true => index,
@@ -160,7 +159,7 @@ impl Ingest {
             let Some(track) = self.tracks.get(index) else { continue };
             match track.delivery {
                 Delivery::Interleaved(Some((_, channel))) => {
-                    if !write_interleaved(channel, &data, outputs.bytes()) {
+                    if !interleaved::write(channel, &data, outputs.bytes()) {
                         tracing::debug!(bytes = data.len(), "report too long for a frame");
                     }
                 }
@@ -186,20 +185,15 @@ impl Ingest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn tracks_from_one_port_are_told_apart() {
         let track = |track, payload_type| IngestTrack {
             track,
-            format: PayloadFormat::from_static(payload_type),
+            format: PayloadFormat::from_static(payload_type).unwrap(),
             delivery: Delivery::Datagram { client: (2, 3), server: Some((4, 5)) },
         };
-        let limits = ReceiverLimits {
-            reorder_packets: 8,
-            reorder_time: Duration::from_millis(1),
-            frame_bytes: 1000,
-        };
+        let limits = ReceiverLimits::default();
         let now = crate::fuzzing::virtual_epoch();
         let mut ingest = Ingest::new(now, 1, limits, [track(0, 8), track(1, 0)]);
         let rtp =

@@ -206,15 +206,6 @@ impl Draft {
     }
 }
 
-/// Appends one interleaved frame (10.12). False: the packet is longer than its length field can say.
-pub fn write_interleaved(channel: u8, packet: &[u8], out: &mut Vec<u8>) -> bool {
-    let Ok(length) = u16::try_from(packet.len()) else { return false };
-    out.extend_from_slice(&[b'$', channel]);
-    out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(packet);
-    true
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

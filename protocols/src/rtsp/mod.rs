@@ -7,6 +7,7 @@
 //! | RFC 2326 | 10, A: methods and states | [`server`], [`client`] |
 //! | RFC 2326 | 10.12: interleaved data | [`reader`], both ends |
 //! | RFC 2326 | 12.39: `Transport` | [`transport`] |
+//! | RFC 2326 | 12.39, multicast: one group for all players of a stream | [`server`], the engine |
 //! | RFC 2617, 7616 | Basic; Digest with MD5 and SHA-256, `auth` or no `qop` | [`auth`] |
 //! | QuickTime's RTSP over HTTP | the two heads, the base64 of requests | [`tunnel`] |
 //!

@@ -43,8 +43,6 @@ impl Status {
     pub const ONLY_AGGREGATE: Self = Self(460);
     /// No transport of the request is possible.
     pub const UNSUPPORTED_TRANSPORT: Self = Self(461);
-    /// This server failed.
-    pub const INTERNAL: Self = Self(500);
     /// No such method.
     pub const NOT_IMPLEMENTED: Self = Self(501);
     /// Not now.

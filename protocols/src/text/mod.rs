@@ -1,10 +1,15 @@
-//! What text formats share: URIs that cannot end the field they stand in, URLs taken apart, civil
-//! time.
+//! What text formats share: URIs that cannot end the field they stand in, URLs taken apart and
+//! resolved, civil time.
 
 mod date_time;
+mod short;
 mod uri;
 mod url;
 
 pub use date_time::date_time;
-pub use uri::push_uri;
-pub use url::{query_parameter, split_authority, split_query, split_url};
+pub use short::{cut, hex};
+pub use uri::{percent_decode, push_uri};
+pub use url::{
+    credentials, query_parameter, resolve_reference, split_authority, split_query, split_url,
+    split_user, without_user,
+};

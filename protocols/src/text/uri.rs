@@ -1,4 +1,5 @@
-//! Writing a URI into a text format so that no byte of it can end the field it stands in.
+//! Writing a URI into a text format so that no byte of it can end the field it stands in, and
+//! reading its escapes.
 
 /// Bytes of a URI (RFC 3986 2) that pass as they are. `#` is left out: nothing this server names
 /// has a fragment, and a line that begins with it would be a tag or a comment.
@@ -28,6 +29,22 @@ fn push_byte(out: &mut String, byte: u8, passes: bool) {
     }
 }
 
+/// Decodes `%XX` once; `None` for a broken escape or when the result is not UTF-8.
+pub fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let high = char::from(rest.next()?).to_digit(16)?;
+            let low = char::from(rest.next()?).to_digit(16)?;
+            bytes.push((high * 16 + low) as u8);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +67,14 @@ mod tests {
     fn nothing_ends_a_line_a_quote_or_a_tag() {
         assert_eq!(pushed("#a\"\r\n<b> ü%20", ""), "%23a%22%0D%0A%3Cb%3E%20%C3%BC%20");
         assert_eq!(pushed("$Number$.m4s", "t=$Time$\n#EXT"), "$Number$.m4s?t=%24Time%24%0A%23EXT");
+    }
+
+    #[test]
+    fn escapes_are_read_once() {
+        assert_eq!(percent_decode("a%20%c3%bcb").as_deref(), Some("a üb"));
+        assert_eq!(percent_decode("%252e").as_deref(), Some("%2e"), "once only");
+        for bad in ["%", "%4", "%zz", "%ff", "%+1"] {
+            assert_eq!(percent_decode(bad), None, "{bad}");
+        }
     }
 }

@@ -15,12 +15,14 @@ mod extended;
 mod muxer;
 mod script;
 mod tag;
+mod timeline;
 mod video;
 
 pub use super::Item;
 pub use demuxer::{Demuxer, Ignored};
 pub use muxer::{Dialect, Head, configuration, frame_head};
 pub use tag::{HEADER_BYTES, TAG_HEADER_BYTES, TagReader, TagType, header, write_tag};
+pub use timeline::Timeline;
 
 use crate::amf::AmfError;
 use crate::codec::ConfigError;
@@ -59,6 +61,21 @@ pub enum FlvError {
     /// A tag larger than the reader accepts: its body in bytes.
     #[error("FLV tag of {0} bytes exceeds the limit")]
     TagTooLarge(u32),
+}
+
+impl FlvError {
+    /// The tag is passed over and the media go on: script data that is no AMF, packet types to come.
+    pub fn is_passable(&self) -> bool {
+        matches!(self, Self::BadScript(_) | Self::UnknownPacketType(_))
+    }
+
+    /// The media are of a codec that is not known here.
+    pub fn is_unknown_codec(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownVideoCodec(_) | Self::UnknownSoundFormat(_) | Self::UnknownFourCc(_)
+        )
+    }
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub fn ts_scan(data: &[u8]) {
 /// Sections and what is in them.
 pub fn ts_psi(data: &[u8]) {
     let mut reader = psi::SectionReader::default();
-    let mut read = |section: &[u8]| {
+    let read = |section: &[u8]| {
         let _ = (psi::is_intact(section), psi::parse_pat(section).map(Iterator::count));
         for stream in psi::parse_pmt(section).map(|(_, streams)| streams).unwrap_or_default() {
             let _ = stream_type::format(&stream);
@@ -76,6 +76,6 @@ pub fn ts_psi(data: &[u8]) {
     };
     read(data);
     for (at, payload) in data.chunks(184).enumerate() {
-        reader.push(at == 0 || payload.first() == Some(&0), payload, &mut read);
+        reader.push(at == 0 || payload.first() == Some(&0), payload, |section, _| read(section));
     }
 }

@@ -56,16 +56,17 @@ impl SectionReader {
     }
 
     /// Takes the payload of the next packet and passes each section that ends in it on, head and
-    /// check sum included. Returns how many were unusable: longer than a PAT or PMT may be, or
+    /// check sum included, and whether it is the end of one in front of the first that begins in a
+    /// packet with `unit_start`. Returns how many were unusable: longer than a PAT or PMT may be, or
     /// ended by the beginning of the next.
     pub(super) fn push(
         &mut self,
         unit_start: bool,
         payload: &[u8],
-        mut section: impl FnMut(&[u8]),
+        mut section: impl FnMut(&[u8], bool),
     ) -> u64 {
         if !unit_start {
-            return if self.open { self.append(payload, &mut section) } else { 0 };
+            return if self.open { self.append(payload, |whole| section(whole, false)) } else { 0 };
         }
         let Some((pointer, rest)) = payload.split_first() else { return 0 };
         let Some((tail, rest)) = rest.split_at_checked(usize::from(*pointer)) else {
@@ -74,15 +75,15 @@ impl SectionReader {
         };
         let mut faults = 0;
         if self.open {
-            faults += self.append(tail, &mut section);
+            faults += self.append(tail, |whole| section(whole, true));
             faults += u64::from(!self.buffer.is_empty());
         }
         self.abandon();
         self.open = true;
-        faults + self.append(rest, &mut section)
+        faults + self.append(rest, |whole| section(whole, false))
     }
 
-    fn append(&mut self, bytes: &[u8], section: &mut impl FnMut(&[u8])) -> u64 {
+    fn append(&mut self, bytes: &[u8], mut section: impl FnMut(&[u8])) -> u64 {
         self.buffer.extend_from_slice(bytes);
         let mut taken = 0;
         while let Some([table, high, low, ..]) = self.buffer.get(taken..) {
@@ -233,7 +234,7 @@ mod tests {
     fn sections(payloads: &[(bool, &[u8])]) -> (Vec<Vec<u8>>, u64) {
         let (mut reader, mut found, mut faults) = (SectionReader::default(), Vec::new(), 0);
         for (unit_start, payload) in payloads {
-            faults += reader.push(*unit_start, payload, |section| found.push(section.to_vec()));
+            faults += reader.push(*unit_start, payload, |section, _| found.push(section.to_vec()));
         }
         (found, faults)
     }

@@ -2,6 +2,7 @@
 
 use crate::amf::Value;
 use crate::session::{ErrorClass, Refusal, SessionError};
+use crate::text::cut;
 
 use super::super::command::{self, Command, number_property, text_property};
 use super::super::control::{self, BandwidthLimit};
@@ -147,9 +148,4 @@ fn enhanced_capabilities() -> [(String, Value); 4] {
         ("audioFourCcInfoMap".to_owned(), map(&AUDIO_FOURCC)),
         ("fourCcList".to_owned(), Value::StrictArray(list)),
     ]
-}
-
-/// The longest prefix of at most that many bytes that ends between characters.
-fn cut(text: &str, bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes)]
 }

@@ -72,9 +72,12 @@ impl SoundFormat for AacSound {
         let Some(track) = &self.track else { return Err(PayloadError::Unsupported) };
         let mut reader = BitReader::new(headers);
         let mut timestamp = packet.timestamp;
-        for at in 0..FRAMES_MAX {
+        for at in 0..=FRAMES_MAX {
             if reader.position() >= bits {
                 return Ok(());
+            }
+            if at == FRAMES_MAX {
+                break;
             }
             let index_bits = if at == 0 { self.index_bits } else { self.index_delta_bits };
             let (Some(size), Some(index)) = (reader.bits(self.size_bits), reader.bits(index_bits))
@@ -97,12 +100,12 @@ impl SoundFormat for AacSound {
                 if self.fragments.len() == size {
                     let timestamp = self.fragments.timestamp();
                     let access_unit = self.fragments.take();
-                    out.set_track(track.clone());
+                    out.set_track(track);
                     out.push(timestamp, access_unit);
                 }
                 return Ok(());
             }
-            out.set_track(track.clone());
+            out.set_track(track);
             out.push(timestamp, data.split_to(size));
             timestamp = timestamp.saturating_add(self.ticks);
         }
@@ -163,6 +166,20 @@ mod tests {
         let mut stated =
             depacketizer("sizelength=13;indexlength=3;indexdeltalength=3;constantduration=960");
         assert_eq!(push(&mut stated, false, &packet)[1].0, 1460);
+    }
+
+    #[test]
+    fn a_packet_holds_as_many_as_it_may() {
+        let packet = |units: usize| {
+            let bits = u16::try_from(16 * units).unwrap().to_be_bytes();
+            let headers = [0, 1 << 3].repeat(units);
+            [&bits[..], &headers, &vec![7; units]].concat()
+        };
+        let mut high = depacketizer(HIGH_RATE);
+        assert_eq!(push(&mut high, false, &packet(FRAMES_MAX)).len(), FRAMES_MAX);
+        assert_eq!(high.malformed(), 0);
+        push(&mut high, false, &packet(FRAMES_MAX + 1));
+        assert_eq!(high.malformed(), 1);
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl SoundFormat for G711Sound {
         if packet.payload.len() > out.bytes_max {
             return Err(PayloadError::TooLong);
         }
-        out.set_track(self.track.clone());
+        out.set_track(&self.track);
         out.push(packet.timestamp, packet.payload.clone());
         Ok(())
     }

@@ -56,7 +56,7 @@ impl LatmSound {
         })?;
         let config = self.reader.config().cloned().unwrap_or_default();
         let parsed = codec::aac::parse_config(&config).map_err(|_| PayloadError::Unsupported)?;
-        out.set_track(aac::track(config, parsed));
+        out.set_track(&aac::track(config, parsed));
         let ticks = aac::ticks(Some(parsed), &self.format);
         let mut timestamp = timestamp;
         for access_unit in access_units {

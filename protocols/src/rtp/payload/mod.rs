@@ -71,6 +71,16 @@ pub(super) enum PayloadError {
     TooLong,
 }
 
+/// Appends parts to an access unit if it stays within `bytes_max`.
+fn append(parts: &[&[u8]], unit: &mut Vec<u8>, bytes_max: usize) -> Result<(), PayloadError> {
+    let bytes: usize = parts.iter().map(|part| part.len()).sum();
+    if unit.len().saturating_add(bytes) > bytes_max {
+        return Err(PayloadError::TooLong);
+    }
+    parts.iter().for_each(|part| unit.extend_from_slice(part));
+    Ok(())
+}
+
 /// Reads the payloads of one track.
 #[derive(Debug)]
 pub(super) enum Depacketizer {

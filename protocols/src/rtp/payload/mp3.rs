@@ -26,7 +26,7 @@ impl Mp3Sound {
     }
 
     fn emit(&self, timestamp: i64, header: Header, frame: Bytes, out: &mut Frames<'_>) {
-        out.set_track(Track { codec: Codec::Mp3, config: Bytes::new(), info: header.info });
+        out.set_track(&Track { codec: Codec::Mp3, config: Bytes::new(), info: header.info });
         out.push(timestamp, frame);
     }
 
@@ -43,9 +43,12 @@ impl Mp3Sound {
         out: &mut Frames<'_>,
     ) -> Result<(), PayloadError> {
         let mut timestamp = packet.timestamp;
-        for _ in 0..FRAMES_MAX {
+        for at in 0..=FRAMES_MAX {
             if rest.is_empty() {
                 return Ok(());
+            }
+            if at == FRAMES_MAX {
+                break;
             }
             let header = mp3::header(&rest).ok_or(PayloadError::Unsupported)?;
             if header.frame_bytes > rest.len() {
@@ -106,5 +109,29 @@ pub(in crate::rtp) fn write(frame: &[u8], writer: &mut PacketWriter<'_>) {
     for (at, part) in frame.chunks(size).enumerate() {
         let [high, low] = u16::try_from(at * size).unwrap_or(u16::MAX).to_be_bytes();
         writer.packet(&[&[0, 0, high, low], part]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rtp::payload::{Depacketizer, Found};
+
+    #[test]
+    fn a_packet_holds_as_many_frames_as_it_may() {
+        let format = PayloadFormat::from_sdp(14, "MPA", 90_000, 1, "").unwrap();
+        // 8 kbit/s at 24 kHz (MPEG-2): 24 bytes a frame.
+        let head = [0xFF, 0xF3, 0x14, 0xC4];
+        let frame = [&head[..], &[0; 20]].concat();
+        assert_eq!(mp3::header(&frame).map(|header| header.frame_bytes), Some(frame.len()));
+        for (frames, malformed) in [(1, 0), (FRAMES_MAX, 0), (FRAMES_MAX + 1, 1)] {
+            let mut depacketizer = Depacketizer::new(&format, 1 << 16).unwrap();
+            let payload = Bytes::from([&[0; HEADER_BYTES][..], &frame.repeat(frames)].concat());
+            let mut found = Vec::new();
+            let packet = Packet { timestamp: 0, marker: true, gap: false, payload };
+            depacketizer.push(&packet, &mut found);
+            let count = found.iter().filter(|found| matches!(found, Found::Frame { .. })).count();
+            assert_eq!((count, depacketizer.malformed()), (frames.min(FRAMES_MAX), malformed));
+        }
     }
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::pictures::{Closed, PictureFormat};
-use super::{PayloadError, h264, h265};
+use super::{PayloadError, append, h264, h265};
 use crate::bits::ByteReader;
 use crate::codec::nal::{UnitRole, units};
 use crate::codec::{self, Reordering};
@@ -109,14 +109,12 @@ impl NalPictures {
         self.slices = true;
         match self.codec {
             Codec::H264 => {
-                self.reference |= unit.first().is_some_and(|header| header & 0x60 != 0);
+                self.reference |=
+                    unit.first().is_some_and(|header| codec::h264::is_reference(*header));
                 self.keyframe |= codec::h264::is_idr_slice(unit);
             }
             _ => {
-                let nal_type = unit.first().map_or(0, |byte| byte >> 1 & 0x3f);
-                let temporal_id_plus1 = unit.get(1).map_or(0, |byte| byte & 7);
-                self.reference |=
-                    nal_type > 14 || nal_type % 2 == 1 || temporal_id_plus1 < self.temporal_layers;
+                self.reference |= codec::h265::is_reference(unit, self.temporal_layers);
                 self.keyframe |= codec::h265::is_irap_slice(unit);
             }
         }
@@ -369,16 +367,6 @@ fn write_sets(
         writer.append(&u16::try_from(set.len()).unwrap_or(0).to_be_bytes());
         writer.append(set);
     }
-}
-
-/// Appends parts if the picture stays within `bytes_max`.
-fn append(parts: &[&[u8]], picture: &mut Vec<u8>, bytes_max: usize) -> Result<(), PayloadError> {
-    let bytes: usize = parts.iter().map(|part| part.len()).sum();
-    if picture.len().saturating_add(bytes) > bytes_max {
-        return Err(PayloadError::TooLong);
-    }
-    parts.iter().for_each(|part| picture.extend_from_slice(part));
-    Ok(())
 }
 
 /// Writes the length of the unit that ends the picture into its prefix.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::sound::{Frames, SoundFormat};
 use super::{Packet, PayloadError};
 use crate::codec::opus;
-use crate::media::{Codec, Track};
+use crate::media::{AudioInfo, Codec, Track};
 use crate::rtp::format::PayloadFormat;
 use crate::rtp::packets::PacketWriter;
 
@@ -14,11 +14,19 @@ use crate::rtp::packets::PacketWriter;
 pub(super) struct OpusSound {
     /// The sender says, or one of its packets showed, that it is stereo.
     stereo: bool,
+    /// As long as `stereo` is as it was.
+    track: Option<Track<AudioInfo>>,
 }
 
 impl OpusSound {
     pub(super) fn new(format: &PayloadFormat) -> Self {
-        Self { stereo: format.parameter("sprop-stereo") == Some("1") }
+        Self { stereo: format.parameter("sprop-stereo") == Some("1"), track: None }
+    }
+
+    fn build_track(&self) -> Option<Track<AudioInfo>> {
+        let header = opus::build_config(1 + u8::from(self.stereo), 0, opus::SAMPLE_RATE);
+        let info = opus::parse_config(&header).ok()?;
+        Some(Track { codec: Codec::Opus, config: Bytes::copy_from_slice(&header), info })
     }
 }
 
@@ -30,11 +38,13 @@ impl SoundFormat for OpusSound {
             return Err(PayloadError::TooLong);
         }
         // The stereo bit of the table of contents (RFC 6716 3.1).
-        self.stereo |= payload.first().is_some_and(|contents| contents & 4 != 0);
-        let header = opus::build_config(1 + u8::from(self.stereo), 0, opus::SAMPLE_RATE);
-        if let Ok(info) = opus::parse_config(&header) {
-            let config = Bytes::copy_from_slice(&header);
-            out.set_track(Track { codec: Codec::Opus, config, info });
+        let stereo = self.stereo || payload.first().is_some_and(|contents| contents & 4 != 0);
+        if stereo != self.stereo || self.track.is_none() {
+            self.stereo = stereo;
+            self.track = self.build_track();
+        }
+        if let Some(track) = &self.track {
+            out.set_track(track);
         }
         out.push(packet.timestamp, payload.clone());
         Ok(())

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Found, Packet, PayloadError};
+use super::{Found, Packet, PayloadError, append};
 use crate::media::{AudioInfo, FrameKind, Track};
 
 /// Most frames in one packet: far more than any packet of a real sender has.
@@ -35,10 +35,10 @@ pub(super) struct Frames<'a> {
 
 impl Frames<'_> {
     /// The track of the frames that follow.
-    pub(super) fn set_track(&mut self, track: Track<AudioInfo>) {
-        if self.track.as_ref() != Some(&track) {
+    pub(super) fn set_track(&mut self, track: &Track<AudioInfo>) {
+        if self.track.as_ref() != Some(track) {
             *self.track = Some(track.clone());
-            self.found.push(Found::AudioTrack(track));
+            self.found.push(Found::AudioTrack(track.clone()));
         }
     }
 
@@ -127,11 +127,7 @@ impl Fragments {
         if self.bytes.is_empty() {
             self.timestamp = timestamp;
         }
-        if self.bytes.len().saturating_add(fragment.len()) > bytes_max {
-            return Err(PayloadError::TooLong);
-        }
-        self.bytes.extend_from_slice(fragment);
-        Ok(())
+        append(&[fragment], &mut self.bytes, bytes_max)
     }
 
     /// The frame, whole now.

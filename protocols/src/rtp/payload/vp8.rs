@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::PayloadError;
 use super::pictures::{Closed, PictureFormat};
+use super::{PayloadError, append};
 use crate::bits::ByteReader;
 use crate::codec::{Reordering, vp};
 use crate::media::{Codec, FrameKind, Track, VideoInfo};
@@ -13,6 +13,8 @@ use crate::rtp::packets::PacketWriter;
 const EXTENDED: u8 = 0x80;
 const NON_REFERENCE: u8 = 0x20;
 const START: u8 = 0x10;
+/// PID: three bits, below one that is reserved.
+const PARTITION: u8 = 0x07;
 const START_CODE: [u8; 3] = [0x9d, 0x01, 0x2a];
 
 /// Puts frames together.
@@ -62,7 +64,7 @@ impl PictureFormat for Vp8Pictures {
     ) -> Result<(), PayloadError> {
         let (first, body) = descriptor(payload).ok_or(PayloadError::Truncated)?;
         // Partition 0 begins with the frame.
-        let start = first & START != 0 && first & 0x0f == 0;
+        let start = first & START != 0 && first & PARTITION == 0;
         if picture.is_empty() {
             self.begun = start;
         }
@@ -70,11 +72,7 @@ impl PictureFormat for Vp8Pictures {
             return Err(PayloadError::Fragment);
         }
         self.non_reference = first & NON_REFERENCE != 0;
-        if picture.len().saturating_add(body.len()) > bytes_max {
-            return Err(PayloadError::TooLong);
-        }
-        picture.extend_from_slice(body);
-        Ok(())
+        append(&[body], picture, bytes_max)
     }
 
     fn close(&mut self, picture: &mut Vec<u8>) -> Option<Closed> {
@@ -140,7 +138,9 @@ mod tests {
         };
         assert_eq!(push(&mut pictures, &mut picture, &[0x00, 1]), Err(PayloadError::Fragment));
         assert_eq!(push(&mut pictures, &mut picture, &[0x11, 1]), Err(PayloadError::Fragment));
-        let head = [0x10, 0x00, 0, 0, 0x9d, 0x01, 0x2a, 0xa0, 0x00, 0x5a, 0x40];
+        assert_eq!(push(&mut pictures, &mut picture, &[0x14, 1]), Err(PayloadError::Fragment));
+        // Reserved bits are ignored.
+        let head = [0x58, 0x00, 0, 0, 0x9d, 0x01, 0x2a, 0xa0, 0x00, 0x5a, 0x40];
         assert_eq!(push(&mut pictures, &mut picture, &head), Ok(()));
         let closed = pictures.close(&mut picture).unwrap();
         assert_eq!((closed.kind, closed.has_beginning), (FrameKind::Keyframe, true));

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::PayloadError;
 use super::pictures::{Closed, PictureFormat};
+use super::{PayloadError, append};
 use crate::bits::{BitReader, ByteReader};
 use crate::codec::{Reordering, vp};
 use crate::media::{Codec, FrameKind, Track, VideoInfo};
@@ -144,11 +144,8 @@ impl PictureFormat for Vp9Pictures {
         if !self.begun {
             return Err(PayloadError::Fragment);
         }
-        if picture.len().saturating_add(body.len()) > bytes_max {
-            return Err(PayloadError::TooLong);
-        }
+        append(&[body], picture, bytes_max)?;
         self.ended = first & END != 0;
-        picture.extend_from_slice(body);
         Ok(())
     }
 

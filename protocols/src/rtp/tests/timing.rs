@@ -35,6 +35,7 @@ fn days_pass_and_both_tracks_stay_in_step() {
     let (epoch, mut received) = (virtual_epoch(), Received::default());
     // 2^31 milliseconds are 24.8 days; 90 kHz wraps every 13 hours on the way, sequence numbers too.
     let steps = 26 * 8640;
+    let (mut compared, mut came) = (0, 0);
     for step in 0..steps {
         let ms = step * 10_000;
         let now = epoch + Duration::from_millis(ms as u64);
@@ -45,22 +46,25 @@ fn days_pass_and_both_tracks_stay_in_step() {
             deliver(&mut receiver, now, channel, &packet);
         }
         received.take(&mut receiver);
-        if step % 8640 == 0 {
-            let last = received.frames.iter().rev().take(2).collect::<Vec<_>>();
-            if let [sound, picture] = last[..] {
-                let apart = sound.pts() - picture.pts();
-                assert!((apart - 20_000_000).abs() < 1_000_000, "day {}: {apart}", step / 8640);
-            }
+        if step % 8640 == 0
+            && let [.., picture, sound] = &received.frames[..]
+        {
+            let apart = sound.pts() - picture.pts();
+            assert!((apart - 20_000_000).abs() < 1_000_000, "day {}: {apart}", step / 8640);
+            compared += 1;
         }
         if received.frames.len() > 4 {
             let video = received.of(true);
             let apart = video[video.len() - 1].pts() - video[0].pts();
             assert_eq!(apart, (video.len() as i64 - 1) * 10_000_000_000);
-            received.frames.drain(..2);
+            came += received.frames.drain(..2).count();
         }
         while receiver.poll_rtcp().is_some() {}
     }
     assert_eq!(receiver.statistics(0).lost + receiver.statistics(1).lost, 0);
+    // A picture and a sound at each step, but for the last, which waits for the next.
+    assert!(compared >= 25, "compared on {compared} days");
+    assert!(came as i64 + 6 >= 2 * steps, "{came} frames");
 }
 
 /// Sound that arrives `late_ms` after its time: how far it is off the picture at first and at the
@@ -160,6 +164,31 @@ fn the_end_of_the_own_source_ends_the_track() {
     receiver.handle_rtcp(now, 0, &goodbye(sender.ssrc(true))).unwrap();
     received.take(&mut receiver);
     assert_eq!(received.ended, [0]);
+}
+
+#[test]
+fn a_keyframe_that_nobody_can_be_asked_for_sets_no_deadline() {
+    let (tracks, video) = only_video();
+    let (mut sender, mut receiver) = pair(&tracks, 1, 1400);
+    let mut now = virtual_epoch();
+    for (channel, packet) in packets_of(&mut sender, &video) {
+        deliver(&mut receiver, now, channel, &packet);
+    }
+    receiver.request_keyframe(now);
+    let goodbye = Goodbye { sources: vec![sender.ssrc(true)], reason: Bytes::new() };
+    receiver.handle_rtcp(now, 0, &goodbye.marshal().unwrap()).unwrap();
+    receiver.request_keyframe(now);
+    assert_eq!(count::<FullIntraRequest>(&said(&mut receiver)), 1);
+    for _ in 0..10 {
+        now = receiver.poll_timeout().unwrap();
+        receiver.handle_timeout(now);
+        assert!(receiver.poll_timeout().unwrap() > now, "the deadline stands still");
+    }
+    // The source is back, and is asked.
+    for (channel, packet) in packets_of(&mut sender, &at(&video, 60_000)) {
+        deliver(&mut receiver, now, channel, &packet);
+    }
+    assert_eq!(count::<FullIntraRequest>(&said(&mut receiver)), 1);
 }
 
 /// The parts of the compound packets that wait.

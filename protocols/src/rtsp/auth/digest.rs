@@ -1,9 +1,9 @@
 //! The arithmetic of Digest (RFC 7616 3.4; RFC 2617 3.2.2 without `qop`).
 
-use std::fmt::Write as _;
-
 use md5::Md5;
 use sha2::{Digest, Sha256};
+
+use crate::text::hex;
 
 /// Hash of a challenge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,14 +71,6 @@ impl Exchange<'_> {
             None => self.algorithm.hash(&[ha1, self.nonce, &ha2]),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // A string takes whatever is written.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

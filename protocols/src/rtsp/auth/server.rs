@@ -15,6 +15,9 @@ use super::{Parsed, quoted};
 const NONCE_LIFETIME: Duration = Duration::from_secs(300);
 /// Wrong answers after which a connection is given up.
 const FAILURES_MAX: u32 = 6;
+/// How long the first of them waits to be told so; each that follows waits twice as long.
+const FIRST_PENALTY: Duration = Duration::from_millis(100);
+const PENALTY_MAX: Duration = Duration::from_secs(1);
 
 /// What proves that somebody is who he says.
 #[derive(Clone, PartialEq, Eq)]
@@ -118,6 +121,12 @@ impl Guard {
             }
         }
         verdict
+    }
+
+    /// How long the answer to credentials that are wrong waits: guessing takes its time.
+    pub fn penalty(&self) -> Duration {
+        let doublings = self.failures.saturating_sub(1).min(FAILURES_MAX);
+        FIRST_PENALTY.saturating_mul(1 << doublings).min(PENALTY_MAX)
     }
 
     fn digest(

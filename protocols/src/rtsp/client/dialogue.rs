@@ -54,9 +54,9 @@ impl Client {
                 Ok(())
             }
             Phase::Setup(_)
-                if response.status == Status::UNSUPPORTED_TRANSPORT && !self.interleaved =>
+                if response.status == Status::UNSUPPORTED_TRANSPORT && self.may_change =>
             {
-                self.restart_interleaved(now);
+                self.change_way(now);
                 Ok(())
             }
             // A session that is gone, or credentials that are; anything else is a server's manners.
@@ -187,7 +187,7 @@ impl Client {
         let tracks = self.tracks.iter().enumerate().filter_map(|(number, track)| {
             Some(IngestTrack {
                 track: u8::try_from(number).ok()?,
-                format: Some(track.format.clone()),
+                format: track.format.clone(),
                 delivery: track.delivery.clone()?,
             })
         });
@@ -206,21 +206,25 @@ impl Client {
         self.timers.keepalive = now.checked_add((timeout / 2).max(KEEPALIVE_MIN));
         let datagrams =
             |track: &PullTrack| matches!(track.delivery, Some(Delivery::Datagram { .. }));
-        if self.tracks.iter().any(datagrams) {
+        if self.may_change && self.tracks.iter().any(datagrams) {
             self.timers.datagrams = now.checked_add(self.options.datagram_timeout);
         }
         self.timers.media = now.checked_add(self.options.media_timeout);
     }
 
-    /// Gives the ports back and sets all tracks up anew, within the connection.
-    pub(super) fn restart_interleaved(&mut self, now: Instant) {
-        self.interleaved = true;
+    /// Sets all tracks up anew, to travel the other way: within the connection, or not. Ports of
+    /// datagrams are given back.
+    pub(super) fn change_way(&mut self, now: Instant) {
+        self.may_change = false;
+        if !self.interleaved {
+            self.outputs.event(Event::PlayEnded);
+        }
+        self.interleaved = !self.interleaved;
         self.ingest = None;
         (self.timers.datagrams, self.timers.media, self.timers.keepalive) = (None, None, None);
         for track in &mut self.tracks {
             track.delivery = None;
         }
-        self.outputs.event(Event::PlayEnded);
         if self.session.is_some() {
             self.phase = Phase::Restart;
             self.ask(now, Method::Teardown, self.presentation.clone(), Vec::new());

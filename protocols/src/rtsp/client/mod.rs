@@ -19,6 +19,7 @@ use crate::rtp::{PayloadFormat, Statistics};
 use crate::session::{
     Command, ErrorClass, Event, Input, Output, OutputQueue, Session, SessionError,
 };
+use crate::text::resolve_reference;
 
 use super::Random;
 use super::auth::client::Authorization;
@@ -67,6 +68,8 @@ pub struct Client {
     tracks: Vec<PullTrack>,
     /// Media come, or shall come, within the connection.
     interleaved: bool,
+    /// They may come the other way if this one leads nowhere.
+    may_change: bool,
     session: Option<ServerSession>,
     ingest: Option<Box<Ingest>>,
     timers: Timers,
@@ -82,7 +85,7 @@ enum Phase {
     Setup(usize),
     Play,
     Playing,
-    /// The end of a session by datagrams, to set up another within the connection.
+    /// The end of a session, to set up another whose media travel the other way.
     Restart,
     Ended,
 }
@@ -117,7 +120,7 @@ struct Timers {
     answer: Option<Instant>,
     /// A sign of life is due.
     keepalive: Option<Instant>,
-    /// No datagram came: ask for the media within the connection.
+    /// No datagram came: ask for the media the other way.
     datagrams: Option<Instant>,
     /// The media are silent.
     media: Option<Instant>,
@@ -137,7 +140,8 @@ impl Client {
             get_parameter: false,
             presentation: options.url.clone(),
             tracks: Vec::new(),
-            interleaved: options.preference == Preference::Interleaved,
+            interleaved: options.preference != Preference::Datagram,
+            may_change: options.preference != Preference::Interleaved,
             session: None,
             ingest: None,
             timers: Timers::default(),
@@ -255,10 +259,10 @@ impl Client {
             let detail = "sent elsewhere too often";
             return Err(SessionError::new(ErrorClass::LimitExceeded, "redirects", detail));
         }
-        if ClientOptions::new(location).is_none() {
+        let location = resolve_reference(&self.options.url, location);
+        if ClientOptions::new(&location).is_none() {
             return Err(misbehaved("redirect to what is no URL of RTSP"));
         }
-        let location = location.to_owned();
         self.end();
         self.outputs.event(Event::Redirected(location));
         Ok(())
@@ -278,7 +282,7 @@ impl Client {
         }
         if due(self.timers.datagrams) {
             tracing::debug!("no datagram came, asking for media within the connection");
-            self.restart_interleaved(now);
+            self.change_way(now);
         } else if due(self.timers.media) {
             return Err(SessionError::new(
                 ErrorClass::TimedOut,
@@ -327,10 +331,11 @@ impl Client {
                     Delivery::Datagram { client: (rtp, rtcp), server: None },
                 );
             }
-            (Command::Reject(refusal), Phase::Ports(_)) => {
+            (Command::Reject(refusal), Phase::Ports(_)) if self.may_change => {
                 tracing::debug!(reason = refusal.reason(), "no ports, media within the connection");
-                self.restart_interleaved(now);
+                self.change_way(now);
             }
+            (Command::Reject(refusal), Phase::Ports(_)) => return Err(refusal.error()),
             _ => {}
         }
         Ok(())

@@ -5,10 +5,13 @@ use std::time::Duration;
 use crate::rtp::ReceiverLimits;
 use crate::rtsp::auth::client::Credentials;
 use crate::rtsp::reader::Limits;
+use crate::text::{credentials, without_user};
 
 /// How a client wants its media.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preference {
+    /// Within the connection; by datagrams if the server refuses that.
+    Any,
     /// Within the connection.
     Interleaved,
     /// By datagrams; within the connection if the server refuses or nothing arrives.
@@ -48,47 +51,23 @@ impl ClientOptions {
         if !known || rest.is_empty() || rest.starts_with('/') || url.chars().any(is_unfit) {
             return None;
         }
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let (user, host) = match authority.rsplit_once('@') {
-            Some((user, host)) => (Some(user), host),
-            None => (None, authority),
-        };
+        let (url, user) = without_user(url);
         let credentials = user.map(|user| {
-            let (user, password) = user.split_once(':').unwrap_or((user, ""));
-            Credentials { user: user.to_owned(), password: password.to_owned() }
+            let (user, password) = credentials(user);
+            Credentials { user, password }
         });
         Some(Self {
-            url: format!("{scheme}://{host}{path}"),
+            url,
             credentials,
             preference: Preference::Interleaved,
             agent: "smart-rtmpd".to_owned(),
             limits: Limits::default(),
-            receiver: ReceiverLimits {
-                reorder_packets: 512,
-                reorder_time: Duration::from_millis(200),
-                frame_bytes: 8 << 20,
-            },
+            receiver: ReceiverLimits::default(),
             request_timeout: Duration::from_secs(10),
             datagram_timeout: Duration::from_secs(5),
             media_timeout: Duration::from_secs(12),
             redirects: 3,
         })
-    }
-
-    /// For where a server sent us: the credentials go along only to the same host. `None`: it is no
-    /// URL, or it was one too many.
-    pub fn redirected(&self, url: &str) -> Option<Self> {
-        let redirects = self.redirects.checked_sub(1)?;
-        let there = Self::new(url)?;
-        let host = |url: &str| {
-            let (authority, ..) = crate::text::split_url(url);
-            crate::text::split_authority(authority).0.to_ascii_lowercase()
-        };
-        let same_host = host(&self.url) == host(&there.url);
-        let own = self.credentials.clone().filter(|_| same_host);
-        let credentials = there.credentials.or(own);
-        Some(Self { url: there.url, credentials, redirects, ..self.clone() })
     }
 }
 
@@ -103,25 +82,13 @@ mod tests {
 
     #[test]
     fn users_become_credentials() {
-        let options = ClientOptions::new("rtsp://u:p:q@h:8554/live/x?a=@b").unwrap();
+        let options = ClientOptions::new("rtsp://u:p%40:q@h:8554/live/x?a=@b").unwrap();
         assert_eq!(options.url, "rtsp://h:8554/live/x?a=@b");
         let Credentials { user, password } = options.credentials.unwrap();
-        assert_eq!((user.as_str(), password.as_str()), ("u", "p:q"));
+        assert_eq!((user.as_str(), password.as_str()), ("u", "p@:q"));
         assert!(ClientOptions::new("rtsp://[::1]:554").unwrap().credentials.is_none());
         for wrong in ["", "h/live/x", "http://h/x", "rtsp://", "rtsp:///x", "rtsp://h/a b"] {
             assert!(ClientOptions::new(wrong).is_none(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn redirects_are_counted_and_secrets_stay_home() {
-        let options = ClientOptions::new("rtsp://u:p@h/live/x").unwrap();
-        let again = options.redirected("rtsp://H:9000/live/y").unwrap();
-        assert_eq!((again.redirects, again.credentials.is_some()), (2, true));
-        let elsewhere = again.redirected("rtsps://i/live/y").unwrap();
-        assert_eq!((elsewhere.redirects, elsewhere.credentials.is_some()), (1, false));
-        let last = elsewhere.redirected("rtsp://i/1").unwrap();
-        assert!(last.redirected("rtsp://i/2").is_none());
-        assert!(options.redirected("http://i/2").is_none());
     }
 }

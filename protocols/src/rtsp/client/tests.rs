@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::media::{AudioInfo, Codec, Track, Tracks};
+use crate::rtp::interleaved;
 use crate::rtsp::auth::server::Secret;
-use crate::rtsp::message::write_interleaved;
 use crate::rtsp::reader::Limits;
 use crate::rtsp::server::{Addresses, Server, ServerOptions};
 use crate::session::{Refusal, RtpTransport};
@@ -162,7 +162,7 @@ fn packet(number: u32) -> Vec<u8> {
 
 fn framed(channel: u8, packet: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    assert!(write_interleaved(channel, packet, &mut out));
+    assert!(interleaved::write(channel, packet, &mut out));
     out
 }
 
@@ -278,7 +278,47 @@ fn datagrams_refused_by_either_side() {
 }
 
 #[test]
+fn datagrams_where_the_connection_is_refused() {
+    let refused = |preference| {
+        let mut bench = Bench::described(preference);
+        bench.expect("SETUP", "rtsp://h:8554/live/x/trackID=1");
+        bench.answer("461 Unsupported Transport", "", "");
+        bench
+    };
+    let mut bench = refused(Preference::Any);
+    assert!(matches!(bench.events.pop(), Some(Event::DatagramRequested { track: 0, .. })));
+    bench.engine(Command::DatagramPorts { track: 0, rtp: 6000, rtcp: 6001 });
+    let setup = bench.expect("SETUP", "rtsp://h:8554/live/x/trackID=1");
+    assert_eq!(setup.fields.get("Transport"), Some("RTP/AVP;unicast;client_port=6000-6001"));
+    let transport = "RTP/AVP;unicast;client_port=6000-6001;server_port=7000-7001";
+    bench.answer("200 OK", &format!("Session: ab\r\nTransport: {transport}\r\n"), "");
+    bench.expect("PLAY", "rtsp://h:8554/live/x/");
+    bench.answer("200 OK", "", "");
+    bench.datagram(&packet(0));
+    assert_eq!(frames(&bench.events), 1);
+    // There is no third way.
+    bench.expire(Duration::from_secs(12));
+    assert_eq!(bench.end.map(|error| error.reason), Some("media_timeout"));
+
+    let mut bench = refused(Preference::Any);
+    bench.engine(Command::Reject(Refusal::Overloaded));
+    assert_eq!(bench.end.map(|error| error.reason), Some("overloaded"));
+    let bench = refused(Preference::Interleaved);
+    assert_eq!(bench.end.map(|error| error.reason), Some("server_refused"));
+}
+
+#[test]
 fn servers_that_send_us_elsewhere() {
+    for (location, expected) in [
+        ("rtsp://i/live/x", "rtsp://i/live/x"),
+        ("/other/x", "rtsp://h:8554/other/x"),
+        ("y", "rtsp://h:8554/live/y"),
+    ] {
+        let mut bench = Bench::new(Preference::Any);
+        bench.answer("302 Found", &format!("Location: {location}\r\n"), "");
+        let event = bench.events.pop();
+        assert!(matches!(&event, Some(Event::Redirected(url)) if url == expected), "{event:?}");
+    }
     let mut bench = Bench::new(Preference::Interleaved);
     bench.answer("302 Found", "Location: rtsp://i/live/x\r\n", "");
     assert!(matches!(bench.events.pop(), Some(Event::Redirected(url)) if url == "rtsp://i/live/x"));

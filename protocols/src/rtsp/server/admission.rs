@@ -6,7 +6,6 @@ use crate::rtsp::auth::server::Verdict;
 use crate::rtsp::message::{Draft, Method, Request};
 use crate::rtsp::status::Status;
 use crate::rtsp::url::{Target, split_control};
-use crate::session::{Refusal, SessionError};
 
 use super::play::PlayState;
 use super::{Phase, Server};
@@ -31,14 +30,14 @@ impl Server {
         method: Method,
         request: &Request,
         cseq: u32,
-    ) -> Result<bool, SessionError> {
+    ) -> bool {
         let opens = matches!(
             method,
             Method::Describe | Method::Announce | Method::Setup | Method::Play | Method::Record
         );
         // What else there is works on a session of this connection, which began with one of these.
-        if opens && !self.authenticate(now, method, request, cseq)? {
-            return Ok(false);
+        if opens && !self.authenticate(now, method, request, cseq) {
+            return false;
         }
         let current = match &self.phase {
             Phase::Play(play) => Some(play.id.as_str()),
@@ -60,7 +59,7 @@ impl Server {
         if let Some((status, detail)) = refusal {
             self.answer(cseq, status, detail);
         }
-        Ok(refusal.is_none())
+        refusal.is_none()
     }
 
     /// The state table (A.2).
@@ -83,13 +82,7 @@ impl Server {
         }
     }
 
-    fn authenticate(
-        &mut self,
-        now: Instant,
-        method: Method,
-        request: &Request,
-        cseq: u32,
-    ) -> Result<bool, SessionError> {
+    fn authenticate(&mut self, now: Instant, method: Method, request: &Request, cseq: u32) -> bool {
         let asked = without_control(&request.target);
         // Some clients put the URL of the presentation there for all its tracks.
         let same = |uri: &str| match (&asked, without_control(uri)) {
@@ -100,7 +93,7 @@ impl Server {
         let access = &self.options.access;
         let verdict = self.guard.check(now, access, method.name(), header, same);
         if verdict == Verdict::Allowed {
-            return Ok(true);
+            return true;
         }
         let stale = verdict == Verdict::Stale;
         let realm = &self.options.access.realm;
@@ -108,11 +101,13 @@ impl Server {
         for challenge in self.guard.challenges(now, &mut self.random, realm, stale) {
             draft.push("WWW-Authenticate", &challenge);
         }
-        self.send(draft);
-        if verdict == Verdict::GivenUp {
-            return Err(Refusal::Unauthorised.error());
+        // Whoever has not answered a challenge yet has not guessed.
+        if verdict == Verdict::Stale || header.is_none() {
+            self.send(draft);
+        } else {
+            self.hold(now, draft, verdict == Verdict::GivenUp);
         }
-        Ok(false)
+        false
     }
 }
 

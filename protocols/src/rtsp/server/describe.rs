@@ -52,12 +52,13 @@ impl Server {
             name: &target.name,
             tool: &self.options.name,
         };
-        let Some(text) = sdp::write(tracks, presentation, CONTROL_PREFIX) else {
+        let (video, audio) = sdp::formats(tracks);
+        let both = (video.as_ref(), audio.as_ref());
+        let Some(text) = sdp::write(both, presentation, CONTROL_PREFIX) else {
             let detail = "no track of this stream has an RTP payload format";
             self.answer(cseq, Status::NOT_ACCEPTABLE, detail);
             return;
         };
-        let (video, audio) = sdp::formats(tracks);
         let draft = Draft::response(Status::OK, "", Some(cseq))
             .with("Content-Base", &target.content_base())
             .with("Cache-Control", "no-cache")

@@ -23,6 +23,7 @@ use crate::session::{
     AccessRequest, Command, ErrorClass, Event, Input, Output, OutputQueue, Refusal, Session,
     SessionError,
 };
+use crate::text::cut;
 
 use super::Random;
 use super::auth::server::Guard;
@@ -61,6 +62,8 @@ pub struct Server {
     phase: Phase,
     /// What the engine decides on; input rests.
     pending: Option<Pending>,
+    /// An answer that waits; input rests.
+    held: Option<Held>,
     /// The stream last described on this connection.
     described: Option<Box<Described>>,
     agent: String,
@@ -89,6 +92,15 @@ struct Pending {
     request: PendingRequest,
 }
 
+/// An answer that waits for its time.
+#[derive(Debug)]
+struct Held {
+    until: Instant,
+    answer: Vec<u8>,
+    /// The session ends with it.
+    last: bool,
+}
+
 #[derive(Debug)]
 enum PendingRequest {
     Describe(Target),
@@ -112,6 +124,7 @@ impl Server {
             guard: Guard::new(),
             phase: Phase::Idle,
             pending: None,
+            held: None,
             described: None,
             agent: String::new(),
             fresh: true,
@@ -141,13 +154,8 @@ impl Server {
         matches!(&self.phase, Phase::Play(play) if play.state != PlayState::Ready)
     }
 
-    /// What the peer calls itself; empty if it does not say.
-    pub fn agent(&self) -> &str {
-        &self.agent
-    }
-
     fn takes_input(&self) -> bool {
-        self.pending.is_none() && !matches!(self.phase, Phase::Ended)
+        self.pending.is_none() && self.held.is_none() && !matches!(self.phase, Phase::Ended)
     }
 
     fn on_stream(&mut self, now: Instant, buffer: &mut BytesMut) -> Result<(), SessionError> {
@@ -199,9 +207,9 @@ impl Server {
             return Ok(());
         };
         if let Some(agent) = request.fields.get("User-Agent") {
-            self.agent = cut(agent, AGENT_BYTES_MAX);
+            self.agent = cut(agent, AGENT_BYTES_MAX).to_owned();
         }
-        if !self.supports_required(request, cseq) || !self.admit(now, method, request, cseq)? {
+        if !self.supports_required(request, cseq) || !self.admit(now, method, request, cseq) {
             return Ok(());
         }
         self.rearm(now);
@@ -346,6 +354,13 @@ impl Server {
         draft.with("Server", &self.options.name).write(self.outputs.bytes());
     }
 
+    /// Sends an answer to wrong credentials, later.
+    fn hold(&mut self, now: Instant, draft: Draft, last: bool) {
+        let mut answer = Vec::new();
+        draft.with("Server", &self.options.name).write(&mut answer);
+        self.held = Some(Held { until: now + self.guard.penalty(), answer, last });
+    }
+
     /// `Session` with its time-out (12.37), where there is one.
     fn with_session(&self, draft: Draft) -> Draft {
         let id = match &self.phase {
@@ -377,6 +392,12 @@ impl Server {
     fn on_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
         if let Phase::Publish(publish) = &mut self.phase {
             publish.handle_timeout(now, &mut self.outputs);
+        }
+        if let Some(held) = self.held.take_if(|held| now >= held.until) {
+            self.outputs.bytes().extend_from_slice(&held.answer);
+            if held.last {
+                return Err(Refusal::Unauthorised.error());
+            }
         }
         if self.pending.is_some() || self.deadline.is_none_or(|deadline| now < deadline) {
             return Ok(());
@@ -445,6 +466,7 @@ impl Server {
         self.packets = self.packet_statistics();
         self.phase = Phase::Ended;
         self.pending = None;
+        self.held = None;
         self.deadline = None;
     }
 
@@ -492,7 +514,8 @@ impl Session for Server {
             Phase::Publish(publish) => publish.poll_timeout(),
             _ => None,
         };
-        [deadline, receiver].into_iter().flatten().min()
+        let held = self.held.as_ref().map(|held| held.until);
+        [deadline, receiver, held].into_iter().flatten().min()
     }
 
     fn packet_statistics(&self) -> Statistics {
@@ -516,6 +539,7 @@ impl Session for Server {
             PendingRequest::Play { .. } | PendingRequest::Tunnel => 0,
         });
         let described = self.described.as_ref().map_or(0, |described| described.heap_bytes());
+        let held = self.held.as_ref().map_or(0, |held| held.answer.capacity());
         size_of::<Self>()
             + self.reader.heap_bytes()
             + self.outputs.heap_bytes()
@@ -523,15 +547,7 @@ impl Session for Server {
             + self.agent.capacity()
             + phase
             + pending
+            + held
             + described
     }
-}
-
-/// The text's longest beginning of at most that many bytes.
-fn cut(text: &str, bytes: usize) -> String {
-    let mut end = text.len().min(bytes);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
 }

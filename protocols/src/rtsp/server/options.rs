@@ -35,11 +35,7 @@ impl Default for ServerOptions {
             live_apps: vec!["live".to_owned()],
             access: Access { realm: "smart-rtmpd".to_owned(), users: Vec::new() },
             limits: Limits::default(),
-            receiver: ReceiverLimits {
-                reorder_packets: 512,
-                reorder_time: Duration::from_millis(200),
-                frame_bytes: 8 << 20,
-            },
+            receiver: ReceiverLimits::default(),
             setup_timeout: Duration::from_secs(10),
             session_timeout: Duration::from_secs(60),
             name: "smart-rtmpd".to_owned(),

@@ -172,7 +172,8 @@ impl Server {
             let tracks = publish.tracks.iter().enumerate().filter_map(|(number, track)| {
                 Some(IngestTrack {
                     track: u8::try_from(number).ok()?,
-                    format: track.format.clone(),
+                    // What is neither video nor audio is dropped.
+                    format: track.format.clone()?,
                     delivery: track.delivery.clone()?,
                 })
             });

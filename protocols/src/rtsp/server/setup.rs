@@ -52,10 +52,11 @@ type Refused = (Status, &'static str);
 
 impl Server {
     pub(super) fn on_setup(&mut self, now: Instant, request: &Request, cseq: u32) {
-        if let Phase::Play(play) = &self.phase
-            && play.state == PlayState::Paused
-            && request.fields.session_id().is_none()
-        {
+        if matches!(&self.phase, Phase::Play(play) if play.state == PlayState::Paused) {
+            if request.fields.session_id().is_some() {
+                // How the media of a play travel does not change any more (10.4).
+                return self.answer(cseq, Status::INVALID_STATE, "");
+            }
             // A client that begins anew, with another transport, on the connection of its old play.
             self.end_session(now);
         }
@@ -196,7 +197,10 @@ impl Server {
                     let client_ports = *client;
                     Event::DatagramRequested { track, video, client_ports, publish }
                 }
-                Delivery::Multicast { .. } => Event::MulticastRequested { track, video },
+                Delivery::Multicast { .. } => {
+                    let request = self.access_request(&setup.target);
+                    Event::MulticastRequested { track, video, request }
+                }
             };
             setup.asked = Some(transport);
             return self.wait(cseq, PendingRequest::Setup(setup), event);

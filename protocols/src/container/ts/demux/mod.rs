@@ -160,7 +160,7 @@ impl Table {
         let mut found = Vec::new();
         let Some(payload) = packet.payload else { return found };
         let (last, mut faults) = (&mut self.last, 0);
-        faults += self.reader.push(packet.unit_start, payload, |section| {
+        faults += self.reader.push(packet.unit_start, payload, |section, _| {
             if *section == last[..] {
                 return;
             }

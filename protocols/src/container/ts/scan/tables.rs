@@ -57,21 +57,29 @@ impl Table {
         mut accept: impl FnMut(&[u8]) -> bool,
     ) -> bool {
         let Some(payload) = packet.payload else { return false };
-        if packet.unit_start {
-            self.packets.clear();
-        }
+        // In front of the section that begins here may stand the end of the one before it.
+        let mut before = match packet.unit_start {
+            true => std::mem::take(&mut self.packets),
+            false => Vec::new(),
+        };
         if self.packets.len() < RANGES_MAX {
             extend(&mut self.packets, offset);
         }
-        let mut found = false;
+        let (mut found, mut found_before) = (false, false);
         // Counts of damage are of no interest: a table comes again.
-        self.reader.push(packet.unit_start, payload, |section| {
-            found |= psi::is_intact(section) && accept(section);
+        self.reader.push(packet.unit_start, payload, |section, is_before| {
+            if psi::is_intact(section) && accept(section) {
+                found |= !is_before;
+                found_before |= is_before;
+            }
         });
         if found {
             self.whole.clone_from(&self.packets);
+        } else if found_before {
+            extend(&mut before, offset);
+            self.whole = before;
         }
-        found
+        found || found_before
     }
 }
 

@@ -2,10 +2,12 @@
 //! the file, and their lengths add up to its.
 
 use super::*;
+use crate::container::ts::packet::{self, Pid};
+use crate::container::ts::scan::tables::Tables;
 use crate::container::ts::tests::{
     Demuxed, GOLDEN, demux, demux_pieces, mux, second, tables, tracks,
 };
-use crate::container::ts::{Muxer, PACKET_BYTES};
+use crate::container::ts::{Muxer, PACKET_BYTES, psi};
 use crate::media::{Frame, FrameKind, Timestamp};
 
 fn scan(bytes: &[u8], target: Duration, step: usize) -> Result<Cuts, ScanError> {
@@ -235,4 +237,41 @@ fn sound_plays_without_the_pictures_that_a_table_promises() {
     let pieces: Vec<Vec<u8>> = cuts.segments.iter().map(|s| bytes_of(s, &file)).collect();
     let found = demux_pieces(pieces.iter().map(Vec::as_slice));
     assert_eq!(found.sounds().len(), demux(&file).sounds().len());
+}
+
+#[test]
+fn the_end_of_a_table_may_stand_in_front_of_the_next() {
+    // Two PMTs of two packets each, as one run of sections: the second begins in the packet in
+    // which the first one ends, which a player that joins later must get whole.
+    let streams = [(0x1b, 0x30), (0x0f, 0x31)];
+    let filler: Vec<_> = (0..40).map(|at| (0x06, 0x100 + at)).collect();
+    let pmt = |version| {
+        let streams = streams.iter().chain(&filler).map(|(stream_type, pid)| psi::PmtStream {
+            stream_type: *stream_type,
+            pid: *pid,
+            descriptors: &[],
+        });
+        psi::build_pmt(version, 0x30, &streams.collect::<Vec<_>>())
+    };
+    let (first, second) = (pmt(0), pmt(0));
+    let room = PACKET_BYTES - 4;
+    let tail = first.len() - (room - 1);
+    assert!((1..room / 2).contains(&tail), "{tail}");
+    // The second one is not over yet.
+    let begun = room - 1 - tail;
+    assert!(begun < second.len());
+    let transport = |at: u8, payload: &[u8]| {
+        let head = [0x47, 0x40, 0x20, 0x10 | at];
+        [&head[..], payload].concat()
+    };
+    let mut file = Vec::new();
+    psi::write_section(&mut file, &mut Pid::new(0), &psi::build_pat(0x20));
+    file.extend(transport(0, &[&[0], &first[..room - 1]].concat()));
+    file.extend(transport(1, &[&[tail as u8], &first[room - 1..], &second[..begun]].concat()));
+    let mut tables = Tables::default();
+    for (at, bytes) in file.as_chunks().0.iter().enumerate() {
+        tables.on_packet((at * PACKET_BYTES) as u64, &packet::parse(bytes).unwrap());
+    }
+    assert!(tables.selected().video.is_some_and(|(pid, _)| pid == 0x30));
+    assert_eq!(tables.entry(10_000).tables, [0..188, 188..564]);
 }

@@ -244,6 +244,6 @@ fn packet(sequence: u16, timestamp: u32) -> Vec<u8> {
 /// A packet within the connection.
 fn framed(channel: u8, packet: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    assert!(crate::rtsp::message::write_interleaved(channel, packet, &mut out));
+    assert!(crate::rtp::interleaved::write(channel, packet, &mut out));
     out
 }

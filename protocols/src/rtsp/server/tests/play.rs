@@ -139,7 +139,10 @@ fn transports_are_tried_in_their_order() {
 
     let mut bench = Bench::new();
     ask(&mut bench);
-    assert!(matches!(bench.event(), Event::MulticastRequested { track: 0, video: true }));
+    let Event::MulticastRequested { track: 0, video: true, request } = bench.event() else {
+        panic!("not asked")
+    };
+    assert_eq!((request.app.as_str(), request.name.as_str()), ("live", "x"));
     let address = "239.1.2.3".parse().unwrap();
     bench.engine(Command::MulticastGroup { track: 0, address, ports: (5002, 5003), ttl: 8 });
     let answer = bench.answer();

@@ -1,10 +1,13 @@
-//! Unwraps the 32-bit millisecond timestamps of one RTMP connection into 64-bit media time.
+//! Unwraps the 32-bit millisecond timestamps of FLV tags, in files and RTMP messages, into 64-bit
+//! media time.
 
+use super::TagType;
 use crate::media::Timestamp;
 
-/// The timeline of one direction of one connection (RTMP 1.0, 5.3.1: timestamps roll over).
+/// The timeline of one byte stream, or of one direction of a connection (RTMP 1.0, 5.3.1: timestamps
+/// roll over).
 ///
-/// A message nearer than 2^31 ms in either direction is taken to be there: small backward steps
+/// A tag nearer than 2^31 ms in either direction is taken to be there: small backward steps
 /// (audio interleaved late) stay backward steps, a jump back by more than 2^31 is a roll-over.
 /// Nothing else is normalised.
 #[derive(Debug, Clone, Copy, Default)]
@@ -13,14 +16,20 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// The 64-bit time of the next message.
+    /// The 64-bit time of the next tag. Script data, which many senders stamp 0 at any time, is
+    /// placed and is no step.
+    pub fn of_tag(&mut self, tag: TagType, millis: u32) -> Timestamp {
+        if tag == TagType::Script { self.nearest(millis) } else { self.unwrap(millis) }
+    }
+
+    /// The 64-bit time of the next tag of media.
     pub fn unwrap(&mut self, millis: u32) -> Timestamp {
         let time = self.nearest(millis);
         self.last = Some(time.to_millis());
         time
     }
 
-    /// The 64-bit time of a message that is no step of the timeline.
+    /// The 64-bit time of a tag that is no step of the timeline.
     pub fn nearest(&self, millis: u32) -> Timestamp {
         Timestamp::from_millis(match self.last {
             None => i64::from(millis),
