@@ -321,6 +321,8 @@ impl Shard {
             }
             Event::Tunnelled(bytes) => self.feed_tunnel(slot, &bytes, now),
             Event::Redirected(url) => self.redirect_pull(slot, &url, now),
+            // Clients that play are not asked who they are, and name no hops.
+            Event::ConnectAgain(_) | Event::PeerNode(_) => {}
             Event::PublishEnded => {
                 self.unpublish(slot, now);
                 self.drop_flows(slot);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use protocols::hops::Hops;
 use protocols::http_flv;
 use protocols::rtmp::chunk::Limits;
 use protocols::rtmp::client as rtmp;
@@ -56,6 +57,7 @@ pub fn client(
                 agent: SERVER_NAME.to_owned(),
                 legacy_h265_id: config.rtmp.legacy_h265_id,
                 tag_bytes: message_bytes,
+                hops: Hops::default(),
             };
             Box::new(http_flv::Client::new(options))
         }
@@ -92,5 +94,9 @@ fn rtmp_options(
             message_bytes,
         },
         legacy_h265_id: config.rtmp.legacy_h265_id,
+        credentials: None,
+        auth: None,
+        hops: Hops::default(),
+        start_timeout: None,
     })
 }

@@ -38,6 +38,7 @@ impl RtmpOptions {
             window_ack_size: WINDOW_ACK_SIZE,
             type3_extended_timestamp: rtmp.type3_extended_timestamp,
             http_port,
+            node: None,
         }))
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use protocols::container::flv::{TagReader, TagType};
+use protocols::hops::Hops;
 use protocols::media::{Codec, Frame, FrameKind, Timestamp, Track, Tracks, VideoInfo};
 use protocols::session::{AccessRequest, Command, Event, Input, Output, Session, SessionError};
 
@@ -167,6 +168,7 @@ impl World {
             name: name.into(),
             query: query.into(),
             agent: String::new(),
+            hops: Hops::default(),
             kind,
             websocket_accept: None,
             keep_http11: true,
