@@ -18,6 +18,7 @@ pub mod rtsp;
 pub mod rtsp_relay;
 pub mod server;
 pub mod sys;
+pub mod tcp_relay;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

@@ -88,9 +88,9 @@ impl World {
             started_unix_ms: 0,
             ports: Arc::default(),
             base_bytes: Arc::default(),
-            pulls: Arc::default(),
+            policy: ActivePolicy::none(),
+            node: NodeId(1),
             resolver: None,
-            tls_client: Arc::new(TlsClient::load([]).unwrap()),
             upkeep: Arc::default(),
         };
         let shards = ends

@@ -16,6 +16,8 @@ pub struct Format {
     pub video: bool,
     /// Audio is wanted.
     pub audio: bool,
+    /// It must not get FourCC codecs where there is a legacy form, however the stream was published.
+    pub legacy: bool,
     /// Merge window of these viewers in milliseconds; the stream's or the shard's if they named
     /// none. Part of the format, since viewers of another window stand at other offsets.
     pub merge_ms: Option<u16>,
@@ -107,7 +109,7 @@ impl Format {
 
     fn dialect(self, tracks: &Tracks, options: PackagerOptions) -> Dialect {
         Dialect {
-            enhanced: self.enhanced || !tracks.legacy_flv,
+            enhanced: self.enhanced || !(tracks.legacy_flv || self.legacy),
             legacy_h265_id: options.legacy_h265_id,
         }
     }
@@ -135,6 +137,19 @@ impl Format {
         options: PackagerOptions,
         out: &mut Vec<u8>,
     ) {
+        self.write_announcement(tracks, timestamp_ms, &[], options, out);
+    }
+
+    /// The same with something before the metadata: servers that are published to want
+    /// `@setDataFrame` there.
+    pub fn write_announcement(
+        self,
+        tracks: &Tracks,
+        timestamp_ms: u32,
+        before_metadata: &[u8],
+        options: PackagerOptions,
+        out: &mut Vec<u8>,
+    ) {
         for (tag, body) in flv::configuration(tracks, self.dialect(tracks, options), SERVER_NAME) {
             let wanted = match tag {
                 TagType::Audio => self.audio,
@@ -143,8 +158,11 @@ impl Format {
             };
             if wanted {
                 // Metadata has no time: players take a later one for a text track.
-                let at = if tag == TagType::Script { 0 } else { timestamp_ms };
-                self.write(tag, at, &[&body], options, out);
+                let (at, before) = match tag {
+                    TagType::Script => (0, before_metadata),
+                    TagType::Audio | TagType::Video => (timestamp_ms, &[][..]),
+                };
+                self.write(tag, at, &[before, &body], options, out);
             }
         }
     }

@@ -42,7 +42,7 @@ const WINDOW_ACK_SIZE: u32 = 2_500_000;
 /// Client buffer length announced before a play, in milliseconds.
 const BUFFER_LENGTH_MS: u32 = 3000;
 /// What stands before `onMetaData` on the way to a server: an AMF0 string.
-const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0D@setDataFrame";
+pub const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0D@setDataFrame";
 
 /// Transaction ids of the commands this client sends.
 mod transaction {
