@@ -20,9 +20,13 @@ const NAME: &str = "show";
 const CROWD: usize = 500;
 
 fn edge_of(urls: &[String]) -> Config {
+    edge_with(urls, "")
+}
+
+fn edge_with(urls: &[String], attributes: &str) -> Config {
     let origins: String = urls.iter().map(|url| format!("<origin url='{url}'/>")).collect();
-    let policy = format!("<policy><origins app='live' linger='1'>{origins}</origins></policy>");
-    Config::default().policy(&policy)
+    let group = format!("<origins app='live' linger='1' {attributes}>{origins}</origins>");
+    Config::default().policy(&format!("<policy>{group}</policy>"))
 }
 
 fn rtmp_base(port: u16) -> String {
@@ -43,8 +47,10 @@ fn unknown_streams_come_from_the_origin_by_every_protocol() {
         rtmp_base(origin.rtmp),
         format!("rtsp://127.0.0.1:{}/live", origin.rtsp),
         format!("http://127.0.0.1:{}/live", origin.http),
+        format!("rtmps://localhost:{}/live", origin.rtmp),
     ] {
-        let edge = Server::start_further(&edge_of(&[base.clone()]));
+        let ca = format!("ca='{}'", origin.folder().join("ssl/self-signed.crt").display());
+        let edge = Server::start_further(&edge_with(std::slice::from_ref(&base), &ca));
         let viewer = Recording::flv(&edge, NAME);
         viewer.wait_pictures(50);
         flv::check_integrity(&base, &viewer.tags());

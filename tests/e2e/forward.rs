@@ -157,6 +157,47 @@ fn to_an_ffmpeg_that_listens() {
 }
 
 #[test]
+fn a_target_within_tls_is_shown_our_certificate() {
+    let Some(openssl) = clients::tool("openssl") else { return };
+    let server = Server::start(&one_core());
+    let folder = server.folder().to_path_buf();
+    for (name, subject) in [("target", "/CN=localhost"), ("ours", "/CN=smart")] {
+        let mut command = Command::new(&openssl);
+        command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj"]);
+        command.args([subject, "-addext", "subjectAltName=DNS:localhost"]);
+        command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        command.arg("-keyout").arg(folder.join(format!("{name}.key")));
+        command.arg("-out").arg(folder.join(format!("{name}.crt")));
+        let made = Process::run("openssl req", command, Duration::from_secs(20));
+        assert!(made.status.success(), "{}", made.stderr);
+    }
+    let (port, file) = (free_port(), |name: &str| folder.join(name).display().to_string());
+    let mut command = Command::new(&openssl);
+    command.args(["s_server", "-naccept", "1", "-accept", &port.to_string()]);
+    command.args(["-cert", &file("target.crt"), "-key", &file("target.key")]);
+    // Nobody without a certificate comes in.
+    command.args(["-Verify", "1", "-CAfile", &file("ours.crt"), "-verify_return_error"]);
+    let target = Process::spawn("openssl s_server", command);
+    let listens = || target.stdout().contains("ACCEPT");
+    wait::until_true("openssl listens", Duration::from_secs(10), listens);
+    let rule =
+        app_rule(&format!("<forward rewrite='rtmps://localhost/live'>127.0.0.1:{port}</forward>"));
+    let config = one_core()
+        .set("ssl/clientca", file("target.crt"))
+        .set("ssl/clientcert", file("ours.crt"))
+        .set("ssl/clientkey", file("ours.key"));
+    let source = Server::start_further(&config.policy(&rule));
+    let Some(_publisher) = Publisher::Ffmpeg.start(Clip::Canary, &source.rtmp_url(NAME)) else {
+        return;
+    };
+    wait::until_true("openssl has seen who we are", Duration::from_secs(15), || {
+        let said = target.stdout();
+        said.contains("Client certificate") && said.contains("CN=smart")
+            || said.contains("CN = smart")
+    });
+}
+
+#[test]
 fn a_chain_of_three_passes_the_stream_on() {
     let last = Server::start(&one_core());
     let middle = Server::start_further(&one_core().policy(&app_rule(&same(last.rtmp))));

@@ -107,15 +107,20 @@ impl Forwards {
     fn of_conn(&self, conn: Token) -> Option<usize> {
         self.list.iter().find(|(_, forward)| forward.conn == Some(conn)).map(|(index, _)| index)
     }
-
-    /// Connections of a stream's forwards: they are no audience.
-    pub(super) fn connections(&self, key: &StreamKey) -> impl Iterator<Item = Token> {
-        let of_key = self.by_key.get(key).into_iter().flatten();
-        of_key.filter_map(|&index| self.list.get(index)?.conn)
-    }
 }
 
 impl Shard {
+    /// How many of those who wait at the mirror of a stream, or watch it, are its forwards.
+    pub(super) fn forwards_in_audience(&self, key: &StreamKey) -> usize {
+        let of_key = self.forwards.by_key.get(key).into_iter().flatten();
+        let conns = of_key.filter_map(|&index| self.forwards.list.get(index)?.conn);
+        let slots = conns.filter_map(|conn| self.plane.slot(conn));
+        let there = |slot: &usize| {
+            matches!(self.plane.conns[*slot].role, Role::Waiting { .. } | Role::Viewer { .. })
+        };
+        slots.filter(there).count()
+    }
+
     /// By the clock: which streams are to be forwarded where, what is to be dialled, and rates.
     pub(crate) fn tend_forwards(&mut self, now: Instant) {
         let epoch = self.forwards.epoch;

@@ -13,6 +13,8 @@ mod nudge;
 mod owner;
 mod play;
 mod policy;
+#[cfg(test)]
+mod policy_tests;
 mod publish;
 mod pull;
 mod pull_file;

@@ -252,7 +252,7 @@ impl Shard {
             return Demand::Here;
         }
         // A stream that is forwarded is not fetched for that alone.
-        let forwards = self.forwards.connections(&pull.key).count();
+        let forwards = self.forwards_in_audience(&pull.key);
         let mirror = self.mirror_index.get(&pull.key);
         if mirror.is_some_and(|&mirror| self.mirrors[mirror].audience() > forwards) {
             return Demand::Here;

@@ -227,3 +227,54 @@ pub fn wire_millis(time: Timestamp) -> u32 {
     // Truncation to 32 bits is the wire format's own wrap.
     time.to_millis() as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use protocols::media::{Codec, Track, VideoInfo};
+
+    /// The first byte of the body of the second tag: the decoder configuration.
+    fn configuration(format: Format, legacy_flv: bool) -> u8 {
+        let config = Bytes::from_static(&[1; 30]);
+        let info = VideoInfo::default();
+        let video = Some(Track { codec: Codec::H265, config, info });
+        let tracks = Tracks { video, legacy_flv, ..Tracks::default() };
+        let options = PackagerOptions {
+            chunk_size: 4096,
+            type3_extended_timestamp: true,
+            legacy_h265_id: 12,
+            rtp_packet_bytes: 1200,
+            rtp_seed: 0,
+            ntp_at_zero: NtpTime::default(),
+        };
+        let mut out = Vec::new();
+        format.write_announcement(&tracks, 0, rtmp::client::SET_DATA_FRAME, options, &mut out);
+        let name = rtmp::client::SET_DATA_FRAME;
+        assert_eq!(&out[12..12 + name.len()], name, "servers are told to set it");
+        let length = usize::from(out[5]) << 8 | usize::from(out[6]);
+        out[12 + length + 12]
+    }
+
+    #[test]
+    fn a_target_gets_four_characters_only_if_it_understands_them() {
+        let container = Container::Rtmp { message_stream_id: 1 };
+        let format = |enhanced, legacy| {
+            let (video, audio) = (true, true);
+            Format { container, enhanced, legacy, video, audio, merge_ms: None }
+        };
+        for (format, legacy_flv, enhanced) in [
+            (format(true, false), false, true),
+            (format(true, false), true, true),
+            (format(false, true), false, false),
+            (format(false, true), true, false),
+            // A viewer gets what was published.
+            (format(false, false), false, true),
+            (format(false, false), true, false),
+        ] {
+            let first = configuration(format, legacy_flv);
+            assert_eq!(first & 0x80 != 0, enhanced, "{format:?} {legacy_flv}");
+            assert_eq!(first & 0x0f == 12, !enhanced, "{format:?} {legacy_flv}");
+        }
+    }
+}

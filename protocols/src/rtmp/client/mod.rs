@@ -314,6 +314,10 @@ impl Client {
                 let detail = "the server wants to be connected to anew";
                 return Err(SessionError::new(ErrorClass::Refused, "reconnect_requested", detail));
             }
+            code::CONNECT_CLOSED if self.options.role == Role::Publish => {
+                let detail = "the server has ended the connection";
+                return Err(SessionError::new(ErrorClass::Refused, "server_closed", detail));
+            }
             code::PLAY_STOP | code::CONNECT_CLOSED => self.phase = Phase::Ended,
             code::PLAY_UNPUBLISH_NOTIFY => self.link.event(Event::PublishEnded),
             _ => {}
