@@ -17,6 +17,7 @@
 //! * [`stream`]: logs, wires, owners, timelines; no sockets. [`plane`]: the sockets; no protocols.
 //! * [`conn`]: one connection. [`service`]: how a listener's connections become sessions.
 //! * [`pull`]: streams this server fetches itself: entries, retries, clients, files.
+//! * [`edge`]: which origin an unknown stream is fetched from. [`forward`]: where live streams go.
 //! * [`record`]: recordings: files of live streams, and what of them is played.
 //! * [`timeshift`]: streams played later than live, from recordings or segments.
 //! * [`segment`]: what HLS and DASH list, cut on the owner shard, read by every shard.
@@ -41,6 +42,8 @@ mod alarm;
 pub mod clock;
 pub mod config;
 pub mod conn;
+pub mod edge;
+pub mod forward;
 pub mod http;
 pub mod net;
 pub mod observe;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use engine::net::preflight::{self, StartError};
 use engine::net::sys_signal::{Signal, Signals};
-use engine::server::{self, Ended, Server};
+use engine::policy::ActivePolicy;
+use engine::server::{Ended, Server};
 use engine::{clock, config, observe, policy};
 
 /// All of a stop, peers' farewells included.
@@ -76,10 +77,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, StartError> {
     let config = config::load(&arguments.config)?;
     let beside = config.base_dir.join("policy.xml");
     let policy = policy::load(arguments.policy.as_ref().unwrap_or(&beside))?;
-    if let Some(sentence) = policy.unsupported() {
-        return Err(StartError::Policy(sentence));
-    }
-    let pulls = server::check_pulls(&config, policy.pulls)?;
+    let policy = ActivePolicy::new(policy, &config)?;
     let cpus = preflight::place(&config.engine.cores)?;
     if arguments.check {
         say(&format!("{}: ok\n", arguments.config.display()));
@@ -91,7 +89,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, StartError> {
         tracing::warn!("{warning}");
     }
     preflight::run(cpus.len())?;
-    let server = Server::start(config.clone(), pulls, &cpus)?;
+    let server = Server::start(config.clone(), policy, &cpus)?;
     announce(&server, &config);
     Ok(supervise(server, &signals))
 }

@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use protocols::hops::NodeId;
 
 use crate::clock;
 use crate::config::Config;
 use crate::net::preflight::StartError;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsContext;
-use crate::net::tls_client::TlsClient;
 use crate::net::{sys, sys_socket};
 use crate::plane::{Listener, Service};
-use crate::pull::Entry;
+use crate::policy::ActivePolicy;
 use crate::record::Upkeep;
 use crate::ring::{ControlMessage, Mesh, Remote};
 use crate::shard::{self, Nudge, Ports, Shard, Shared};
@@ -63,24 +63,22 @@ pub enum Ended {
 }
 
 impl Server {
-    /// Binds the ports and brings every shard up, or none. `pulls` have passed [`check_pulls`].
+    /// Binds the ports and brings every shard up, or none.
     ///
     /// # Errors
     /// What prevents it, with the remedy; see [`StartError`].
-    pub fn start(config: Config, pulls: Vec<Entry>, cpus: &[usize]) -> Result<Self, StartError> {
+    pub fn start(
+        config: Config,
+        policy: Arc<ActivePolicy>,
+        cpus: &[usize],
+    ) -> Result<Self, StartError> {
         let tls = load_tls(&config)?;
         let shards = cpus.len();
         let mut bound = Bound::default();
         bind_all(&config, shards, &mut bound)?;
         let (ends, remote) =
             Mesh::new(shards, config.engine.ring_depth, config.engine.control_depth).into_ends();
-        let sealed = pulls.iter().filter(|entry| entry.is_sealed());
-        let tls_client = TlsClient::load(sealed.map(|entry| entry.ca.clone()))
-            .map_err(|error| StartError::Certificate(error.to_string()))?;
-        let resolver = match pulls.is_empty() {
-            true => None,
-            false => Some(Resolver::start(&remote).map_err(|e| failed(0, &e.to_string()))?),
-        };
+        let resolver = Resolver::start(&remote).map_err(|e| failed(0, &e.to_string()))?;
         let beats: Arc<[AtomicU64]> = (0..shards).map(|_| AtomicU64::new(0)).collect();
         let shared = Shared {
             config: Arc::new(config),
@@ -91,9 +89,9 @@ impl Server {
             started_unix_ms: clock::unix_millis(),
             ports: Arc::new(bound.ports),
             base_bytes: Arc::default(),
-            pulls: pulls.into_iter().map(Arc::new).collect(),
-            resolver,
-            tls_client: Arc::new(tls_client),
+            policy,
+            node: NodeId(secret_seed(0)?),
+            resolver: Some(resolver),
             upkeep: Arc::default(),
         };
         let (ready, started) = crossbeam_channel::bounded(shards);
@@ -178,6 +176,13 @@ impl Server {
     #[must_use]
     pub fn remote(&self) -> Remote {
         self.remote.clone()
+    }
+
+    /// Puts other rules of forwards and pulls in force on every shard: only what differs from those
+    /// before is touched. False when a shard could not be told: try again.
+    #[must_use]
+    pub fn apply_policy(&self, policy: &Arc<ActivePolicy>) -> bool {
+        self.remote.broadcast(|| ControlMessage::ApplyPolicy(Arc::clone(policy)))
     }
 
     /// Reads the certificate files again; a bad one changes nothing.
@@ -269,22 +274,6 @@ impl Start {
 
 fn failed(shard: usize, cause: &str) -> StartError {
     StartError::ShardFailed { shard, cause: cause.to_owned() }
-}
-
-/// Checks pulls against the configuration, and has the paths in them begin at its folder.
-///
-/// # Errors
-/// A stream that cannot be.
-pub fn check_pulls(config: &Config, mut pulls: Vec<Entry>) -> Result<Vec<Entry>, StartError> {
-    for Entry { app, name, ca, line, .. } in &mut pulls {
-        *ca = ca.take().map(|ca| config.base_dir.join(ca));
-        if let Err(refusal) = config.stream_key("", app, name) {
-            let text = refusal.text();
-            let sentence = format!("policy line {line}: {app}/{name} cannot be pulled: {text}");
-            return Err(StartError::Policy(sentence));
-        }
-    }
-    Ok(pulls)
 }
 
 fn secret_seed(shard: usize) -> Result<u64, StartError> {
@@ -395,7 +384,7 @@ mod tests {
         );
         let config = load_str("test", &text, std::path::Path::new(".")).unwrap();
         let cpus = preflight::place(&config.engine.cores).unwrap();
-        Server::start(config, Vec::new(), &cpus).unwrap()
+        Server::start(config, ActivePolicy::none(), &cpus).unwrap()
     }
 
     fn await_death(server: &mut Server) -> Ended {

@@ -12,6 +12,7 @@ use crate::container::flv::{
 };
 use crate::container::{Item, ts};
 use crate::hls::{Directives, LiveEdge, decide, without_directives};
+use crate::hops::{HOPS_MAX, Hops};
 use crate::media::Timestamp;
 
 /// The body of a target: takes any bytes and must return.
@@ -30,6 +31,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("aac_config", aac_config),
     ("audio_frames", audio_frames),
     ("hls_query", hls_query),
+    ("hops", hops),
 ];
 
 /// Where virtual time begins. An `Instant` can only be made by asking for one; tests and fuzz bodies
@@ -49,6 +51,15 @@ pub fn all() -> impl Iterator<Item = (&'static str, Target)> {
     let protocols = rtp.iter().chain(rtmp).chain(crate::rtsp::fuzzing::TARGETS);
     let protocols = protocols.chain(crate::http_flv::fuzzing::TARGETS);
     TARGETS.iter().chain(containers).chain(protocols).copied()
+}
+
+/// Hops: what is read must survive writing.
+pub fn hops(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(hops) = text.parse::<Hops>() {
+        assert!(hops.nodes().len() <= HOPS_MAX);
+        assert_eq!(hops.to_string().parse(), Ok(hops));
+    }
 }
 
 /// AMF: decode, and what decodes must survive encoding.

@@ -5,7 +5,7 @@
 //! Each module uses only what stands to its left:
 //!
 //! ```text
-//! bits, text → media → codec → container → amf, rtp → rtmp rtsp http_flv hls dash
+//! bits, text, hops → media → codec → container → amf, rtp → rtmp rtsp http_flv hls dash
 //! ```
 //!
 //! # Invariants
@@ -28,6 +28,7 @@ pub mod container;
 pub mod dash;
 pub mod fuzzing;
 pub mod hls;
+pub mod hops;
 pub mod http_flv;
 pub mod media;
 pub mod rtmp;

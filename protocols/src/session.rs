@@ -17,6 +17,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use crate::container::flv::FlvError;
+use crate::hops::{Hops, NodeId};
 use crate::media::{Frame, Tracks};
 use crate::rtp::{Channels, Statistics};
 
@@ -145,7 +146,7 @@ impl OutputQueue {
 pub enum Event {
     /// The peer wants to publish; answer with Accept or Reject.
     PublishRequested(AccessRequest),
-    /// The peer wants to play; answer with Accept or Reject.
+    /// The peer wants to play, or will take what a client publishes; answer with Accept or Reject.
     PlayRequested(AccessRequest),
     /// The peer wants to know what a stream consists of; answer with Describe or Reject.
     DescribeRequested(AccessRequest),
@@ -192,6 +193,11 @@ pub enum Event {
     Tunnelled(Bytes),
     /// The peer sends us elsewhere, by URL; this session is over.
     Redirected(String),
+    /// The peer is a server of our kind.
+    PeerNode(NodeId),
+    /// The peer wants to be asked again on a new connection, with this besides (RTMP: a query of the
+    /// app); this session is over.
+    ConnectAgain(Box<str>),
     /// The tracks of the published stream, first time or changed.
     Tracks(Arc<Tracks>),
     /// One frame of the published stream.
@@ -234,6 +240,8 @@ pub struct AccessRequest {
     pub transport: Option<RtpTransport>,
     /// Kinds of track a play is to carry.
     pub kinds: Kinds,
+    /// Servers of our kind that the stream, or the request for it, has passed.
+    pub hops: Hops,
 }
 
 /// How the RTP of a play travels.
@@ -360,6 +368,8 @@ pub enum Refusal {
     TooSlow,
     /// The tracks are no longer as the viewer was told, and its protocol has no way to tell it.
     TracksChanged,
+    /// The stream, or the request for it, has passed this server already, or too many.
+    Loop,
 }
 
 impl Refusal {
@@ -378,6 +388,7 @@ impl Refusal {
             Self::PublisherGone => "publisher_gone",
             Self::TooSlow => "too_slow",
             Self::TracksChanged => "tracks_changed",
+            Self::Loop => "loop",
         }
     }
 
@@ -401,6 +412,7 @@ impl Refusal {
             Self::PublisherGone => "publisher has gone",
             Self::TooSlow => "viewer reads too slowly",
             Self::TracksChanged => "the tracks are no longer as described, play again",
+            Self::Loop => "the stream has passed this server already",
         }
     }
 }

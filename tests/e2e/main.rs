@@ -2,6 +2,8 @@
 
 mod browser;
 mod cores;
+mod edge;
+mod forward;
 mod hostile_http;
 mod hostile_rtmp;
 mod hostile_rtp;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -278,11 +279,24 @@ GLib.MainLoop().run()
 #[test]
 fn from_nginx_rtmp() {
     let _alone = alone();
+    let Some((_nginx, port)) = nginx_rtmp() else { return };
+    let url = format!("rtmp://127.0.0.1:{port}/live/{NAME}");
+    let Some(_publisher) = Publisher::Ffmpeg.start(Clip::Canary, &url) else { return };
+    let pull = format!("<pull url='{url}' stream='live/{NAME}' linger='1'/>");
+    let edge = Server::start(&Config::default().policy(&policy(&pull)));
+    watch_on_demand(&edge, NAME, 2);
+}
+
+/// nginx with its RTMP module and an app `live`, and its port; `None` when it is not installed.
+pub(crate) fn nginx_rtmp() -> Option<(Process, u16)> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let module = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
     let Some(nginx) = find_program("nginx").filter(|_| Path::new(module).exists()) else {
-        return tests::skip("nginx with its RTMP module is not installed");
+        tests::skip("nginx with its RTMP module is not installed");
+        return None;
     };
-    let folder = tests::root().join(format!("target/e2e/nginx-{}", std::process::id()));
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let folder = tests::root().join(format!("target/e2e/nginx-{}-{number}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("target/ is writable");
     let port = {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -298,16 +312,11 @@ fn from_nginx_rtmp() {
     std::fs::write(&file, text).expect("target/ is writable");
     let mut command = Command::new(nginx);
     command.arg("-p").arg(&folder).arg("-c").arg(&file);
-    let _nginx = Process::spawn("nginx", command);
+    let process = Process::spawn("nginx", command);
     wait::until_true("nginx listens", Duration::from_secs(10), || {
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
-    let url = format!("rtmp://127.0.0.1:{port}/live/{NAME}");
-    let Some(_publisher) = Publisher::Ffmpeg.start(Clip::Canary, &url) else { return };
-    let pull = format!("<pull url='{url}' stream='live/{NAME}' linger='1'/>");
-    let edge = Server::start(&Config::default().policy(&policy(&pull)));
-    watch_on_demand(&edge, NAME, 2);
-    let _ = std::fs::remove_dir_all(&folder);
+    Some((process, port))
 }
 
 #[test]

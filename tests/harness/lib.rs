@@ -19,6 +19,7 @@ pub mod rtsp_relay;
 pub mod server;
 pub mod signpost;
 pub mod sys;
+pub mod tcp_relay;
 pub mod wait;
 
 use std::path::{Path, PathBuf};

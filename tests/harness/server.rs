@@ -149,13 +149,21 @@ pub struct Server {
     /// HTTPS port.
     pub https: u16,
     folder: Folder,
-    _slot: wait::Slot,
+    _slot: Option<wait::Slot>,
 }
 
 impl Server {
     /// Starts a server and waits until it is ready; at most two run at the same time.
     pub fn start(config: &Config) -> Server {
-        let slot = wait::slot();
+        Server::start_in(Some(wait::slot()), config)
+    }
+
+    /// One more server of a test that has a place already: servers that talk to each other.
+    pub fn start_further(config: &Config) -> Server {
+        Server::start_in(None, config)
+    }
+
+    fn start_in(slot: Option<wait::Slot>, config: &Config) -> Server {
         let folder = Folder::new();
         let mut process = Process::spawn("smart-rtmpd", config.command(&folder.0, &[]));
         wait::until_true("the server prints `ready`", READY, || {

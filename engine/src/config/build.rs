@@ -33,6 +33,9 @@ pub(super) fn build(file: &str, values: &Values, base_dir: &Path) -> Result<Conf
         ssl: Ssl {
             server_cert: values.path("ssl/servercert", base_dir),
             server_key: values.path("ssl/serverkey", base_dir),
+            client_ca: values.path("ssl/clientca", base_dir),
+            client_cert: values.path("ssl/clientcert", base_dir),
+            client_key: values.path("ssl/clientkey", base_dir),
         },
         nat: Nat {
             rtmp: values.host_port("nat/rtmp"),
@@ -97,6 +100,7 @@ fn rtmp(values: &Values) -> Rtmp {
         publisher_grace: values.time("rtmp/publisher_grace"),
         handshake_timeout: values.time("rtmp/handshake_timeout"),
         type3_extended_timestamp: values.bool("rtmp/hdr3exttime"),
+        forward_timeout: values.time("rtmp/fwdtimeout"),
     }
 }
 
@@ -229,6 +233,13 @@ fn check(config: &Config) -> Result<(), (&'static str, String)> {
         let (set, missing) = match ssl.server_cert {
             Some(_) => ("ssl/servercert", "ssl/serverkey"),
             None => ("ssl/serverkey", "ssl/servercert"),
+        };
+        return Err((set, format!("is set without {missing}; set both or neither")));
+    }
+    if ssl.client_cert.is_some() != ssl.client_key.is_some() {
+        let (set, missing) = match ssl.client_cert {
+            Some(_) => ("ssl/clientcert", "ssl/clientkey"),
+            None => ("ssl/clientkey", "ssl/clientcert"),
         };
         return Err((set, format!("is set without {missing}; set both or neither")));
     }

@@ -124,6 +124,12 @@ pub struct Ssl {
     pub server_cert: Option<PathBuf>,
     /// Private key.
     pub server_key: Option<PathBuf>,
+    /// Authorities of servers that are dialled; those of the platform if `None`.
+    pub client_ca: Option<PathBuf>,
+    /// Certificate chain this server shows to those it dials.
+    pub client_cert: Option<PathBuf>,
+    /// Its private key.
+    pub client_key: Option<PathBuf>,
 }
 
 /// `nat/*`: public `host[:port]` per service, used only where an address is advertised.
@@ -235,6 +241,8 @@ pub struct Rtmp {
     pub handshake_timeout: Duration,
     /// Type-3 chunk headers of our own messages repeat the extended timestamp.
     pub type3_extended_timestamp: bool,
+    /// From dialling the target of a forward until it takes the stream.
+    pub forward_timeout: Duration,
 }
 
 /// `rtmp/publish_policy`.

@@ -198,6 +198,19 @@ const HOST: &[Opt] = &[
     .unit("KiB"),
     opt("ssl/servercert", Path, "", "Certificate chain, PEM. Set both or neither."),
     opt("ssl/serverkey", Path, "", "Private key, PEM."),
+    opt(
+        "ssl/clientca",
+        Path,
+        "",
+        "Authorities of servers that are dialled (forwards, pulls), PEM; empty = the system's.",
+    ),
+    opt(
+        "ssl/clientcert",
+        Path,
+        "",
+        "Certificate chain shown to servers that are dialled, PEM. Set both or neither.",
+    ),
+    opt("ssl/clientkey", Path, "", "Its private key, PEM."),
     opt("nat/rtmp", HostPort, "", "Public host:port of RTMP."),
     opt("nat/http", HostPort, "", "Public host:port of HTTP."),
     opt("nat/https", HostPort, "", "Public host:port of HTTPS."),
@@ -332,6 +345,12 @@ const RTMP: &[Opt] = &[
         Seconds(1, 600),
         "10",
         "Handshake and first command must be complete by then.",
+    ),
+    opt(
+        "rtmp/fwdtimeout",
+        Millis(100, 600_000),
+        "5000",
+        "The target of a forward must take the stream within this time of being dialled.",
     ),
 ];
 
@@ -543,10 +562,6 @@ const ABSENT: &[Opt] = &[
     absent("authorisation", "authurl@router", Text, "", "Path prefix."),
     opt("ssl/serverca", Path, "", "Authority that client certificates must come from.")
         .refuse(NO_CLIENT_CA),
-    absent(FORWARDING, "ssl/clientca", Path, "", "Authority of outgoing TLS."),
-    absent(FORWARDING, "ssl/clientkey", Path, "", "Key of outgoing TLS."),
-    absent(FORWARDING, "ssl/clientcert", Path, "", "Certificate of outgoing TLS."),
-    absent(FORWARDING, "rtmp/fwdtimeout", MANY, "5000", "Time to establish a forward, ms."),
     opt("vhosts/vhost/forward", Text, "", "Forward rule of an older file.").many().refuse(NO_RULES),
     absent(FORWARDING, "vhosts/vhost/forward@rewrite", Text, "", "Its target.").many(),
     absent(FORWARDING, "vhosts/url@name", Text, "", "Forward rule of an older file.").many(),

@@ -21,7 +21,7 @@ pub enum CloseReason {
     SlowViewer,
     /// The publisher sent nothing for too long.
     PublisherIdle,
-    /// Nobody watches the pulled stream any more.
+    /// Nobody watches the pulled stream any more, or there is nothing to forward.
     Unwanted,
     /// A limit of this server.
     Limit(&'static str),

@@ -50,6 +50,8 @@ pub enum Protocol {
     Rtsp,
     /// Whatever the source of a pull speaks.
     Pull,
+    /// RTMP to the target of a forward.
+    Forward,
     /// HTTP until a request says what it is about.
     Http,
     /// A live stream as an endless HTTP body or in WebSocket messages.
@@ -64,9 +66,16 @@ impl Protocol {
             Self::Rtmp => "rtmp",
             Self::Rtsp => "rtsp",
             Self::Pull => "pull",
+            Self::Forward => "forward",
             Self::Http => "http",
             Self::Live(kind) => kind.name(),
         }
+    }
+
+    /// This server has opened the connection.
+    #[must_use]
+    pub fn is_dialled(self) -> bool {
+        matches!(self, Self::Pull | Self::Forward)
     }
 
     /// Media goes out in WebSocket messages.
@@ -96,6 +105,9 @@ pub enum Role {
         since: Instant,
         /// What for.
         wants: Wants,
+        /// The peer is a server of our kind that asks for its own viewers: a stream that is not
+        /// there is not waited for.
+        relay: bool,
     },
     /// Watches.
     Viewer {

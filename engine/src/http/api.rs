@@ -10,6 +10,7 @@ use protocols::media::{StreamKey, Tracks};
 use serde_json::{Value, json};
 
 use crate::config::model::Config;
+use crate::forward::ForwardStatus;
 use crate::http::respond::{self, Reply};
 use crate::http::urls::{self, Addressed};
 use crate::observe::Viewers;
@@ -69,6 +70,8 @@ pub struct StreamInfo {
     pub tracks: Arc<Tracks>,
     /// Who watches.
     pub viewers: Viewers,
+    /// Where it is forwarded.
+    pub forwards: Vec<ForwardStatus>,
 }
 
 /// The state of the services.
@@ -190,7 +193,24 @@ fn detail(stream: &StreamInfo, at: &Addressed, config: &Config, status: &StatusI
             .map(|(output, codec)| json!({ "output": output.name(), "codec": codec.name() }))
             .collect::<Vec<_>>(),
         "viewers": viewers(&stream.viewers),
+        "forwards": stream.forwards.iter().map(forward).collect::<Vec<_>>(),
         "urls": urls,
+    })
+}
+
+/// Seconds and bits, as elsewhere here.
+fn forward(forward: &ForwardStatus) -> Value {
+    let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64().round());
+    json!({
+        "target": &*forward.target,
+        "address": forward.address.map(|address| address.to_string()),
+        "state": forward.state,
+        "live_seconds": seconds(forward.live_for),
+        "retry_seconds": seconds(forward.retry_in),
+        "attempts": forward.attempts,
+        "bytes_out": forward.bytes_out,
+        "bits_per_second": forward.bits_per_second,
+        "last_error": forward.last_error.as_deref(),
     })
 }
 

@@ -2,6 +2,7 @@
 //! met with damaged request heads in the end-to-end tests.
 
 use bytes::BytesMut;
+use protocols::hops::Hops;
 use protocols::session::{Command, Input, Refusal, Session};
 use protocols::text::percent_decode;
 
@@ -74,6 +75,7 @@ fn live_session(data: &[u8]) {
         name: "x".into(),
         query: String::from_utf8_lossy(data).into_owned(),
         agent: String::new(),
+        hops: Hops::default(),
         kind: MediaKind { container: Container::Flv, websocket: !data.len().is_multiple_of(2) },
         websocket_accept: None,
         keep_http11: true,

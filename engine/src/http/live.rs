@@ -42,6 +42,7 @@ impl LiveSession {
             query: request.query,
             agent: request.agent,
             enhanced,
+            hops: request.hops,
             ..AccessRequest::default()
         };
         Self {
@@ -76,9 +77,10 @@ impl LiveSession {
             }
         } else {
             let (status, reason) = match refusal {
-                Refusal::UnknownApp | Refusal::StreamNotFound | Refusal::BadName => {
-                    (404, "Not Found")
-                }
+                Refusal::UnknownApp
+                | Refusal::StreamNotFound
+                | Refusal::BadName
+                | Refusal::Loop => (404, "Not Found"),
                 Refusal::Unauthorised => (401, "Unauthorized"),
                 Refusal::Unsupported => (501, "Not Implemented"),
                 Refusal::StreamBusy
@@ -209,6 +211,7 @@ mod tests {
     use super::*;
     use crate::stream::Container;
     use bytes::BytesMut;
+    use protocols::hops::Hops;
 
     const HTTP_FLV: MediaKind = MediaKind { container: Container::Flv, websocket: false };
     const WS_FLV: MediaKind = MediaKind { container: Container::Flv, websocket: true };
@@ -221,6 +224,7 @@ mod tests {
             name: "x".into(),
             query: String::new(),
             agent: String::new(),
+            hops: Hops::default(),
             kind,
             websocket_accept: accept.map(str::to_owned),
             keep_http11: true,

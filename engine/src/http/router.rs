@@ -8,6 +8,8 @@ use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, StatusCode, Version};
 use protocols::text::percent_decode;
 
+use protocols::hops::{self, Hops};
+
 use crate::config::model::Config;
 use crate::http::respond::{self, READ_ONLY, READ_ONLY_CORS, Reply};
 use crate::http::server::{MediaKind, MediaRequest};
@@ -178,6 +180,7 @@ fn media<B>(
         name: live.name,
         query: request.uri().query().unwrap_or_default().to_owned(),
         agent: agent(headers),
+        hops: hops(headers),
         kind,
         websocket_accept,
         keep_http11: request.version() == Version::HTTP_11,
@@ -201,6 +204,12 @@ fn agent(headers: &HeaderMap) -> String {
     let text = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     // Visible ASCII only (`to_str`), so every byte is a character.
     text.unwrap_or_default().chars().take(AGENT_BYTES_MAX).collect()
+}
+
+/// What is no list of nodes is none: it is for servers of our kind to write.
+fn hops(headers: &HeaderMap) -> Hops {
+    let text = headers.get(hops::HEADER).and_then(|value| value.to_str().ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 async fn page<B>(

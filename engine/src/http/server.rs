@@ -21,6 +21,8 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 
+use protocols::hops::Hops;
+
 use crate::alarm::Alarm;
 use crate::http::body::Body;
 use crate::http::direct::{self, Next};
@@ -84,6 +86,8 @@ pub struct MediaRequest {
     pub query: String,
     /// What the peer calls itself, cut to 128 bytes.
     pub agent: String,
+    /// Servers of our kind that the request has passed.
+    pub hops: Hops,
     /// How it wants the media.
     pub kind: MediaKind,
     /// `Sec-WebSocket-Accept` of the answer (WebSocket only).

@@ -66,6 +66,7 @@ impl Backend for Fake {
             gop_frames: 50,
             tracks: Tracks { video: Some(video.clone()), ..Tracks::default() }.shared(),
             viewers: viewers.clone(),
+            forwards: Vec::new(),
         };
         let all = vec![stream("", "b c"), stream("v.example", "x"), stream("", "a")];
         Box::pin(async move { all })

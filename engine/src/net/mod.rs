@@ -2,6 +2,7 @@
 //! poller, TLS, and the checks before the start.
 
 pub mod preflight;
+pub mod reach;
 pub mod resolve;
 pub mod sys;
 pub mod sys_datagram;

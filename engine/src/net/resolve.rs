@@ -13,13 +13,22 @@ const THREADS: usize = 4;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
 
+/// What a shard has a name looked up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// A pull, by its place.
+    Pull(usize),
+    /// A forward, by its place.
+    Forward(usize),
+}
+
 /// One question.
 #[derive(Debug)]
 pub struct Query {
     /// Who asks.
     pub shard: ShardId,
-    /// Its pull.
-    pub pull: usize,
+    /// What it is for.
+    pub asker: Asker,
     /// Tells a late answer from the one that is awaited.
     pub attempt: u64,
     /// Name.
@@ -55,15 +64,15 @@ impl Resolver {
 }
 
 fn serve(waiting: &Receiver<Query>, remote: &Remote) {
-    for Query { shard, pull, attempt, host, port } in waiting {
+    for Query { shard, asker, attempt, host, port } in waiting {
         let addresses: Vec<SocketAddr> = match (host.as_str(), port).to_socket_addrs() {
             Ok(found) => found.take(ADDRESSES_MAX).collect(),
             Err(error) => {
-                tracing::warn!(%host, %error, "a source's name is not known");
+                tracing::warn!(%host, %error, "a name is not known");
                 Vec::new()
             }
         };
         // A shard whose queue is full gives the attempt up when its time is over.
-        remote.send(shard, ControlMessage::Resolved { pull, attempt, addresses });
+        remote.send(shard, ControlMessage::Resolved { asker, attempt, addresses });
     }
 }

@@ -1,4 +1,5 @@
-//! TLS towards sources that are pulled: whom to trust, and the client side of a connection.
+//! TLS towards those that are dialled: whom to trust, who we are, and the client side of a
+//! connection.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,9 +10,10 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use super::tls::{TlsCodec, TlsError};
+use crate::config::model::Ssl;
 
 /// Where distributions keep the authorities they trust.
 const BUNDLES: [&str; 4] = [
@@ -21,19 +23,25 @@ const BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// One configuration per set of authorities: that of the platform (`None`), or a file.
+/// One configuration per set of authorities: that of the configuration (`None`), or a file.
+#[derive(Default)]
 pub struct TlsClient(HashMap<Option<PathBuf>, Arc<ClientConfig>>);
 
 impl TlsClient {
-    /// Reads the authorities of all entries.
+    /// Reads the authorities of all entries; where one names none they are those of `ssl`, or else
+    /// of the platform.
     ///
     /// # Errors
     /// A file is unusable, or the platform has none that is known.
-    pub fn load(authorities: impl IntoIterator<Item = Option<PathBuf>>) -> Result<Self, TlsError> {
+    pub fn load(
+        ssl: &Ssl,
+        authorities: impl IntoIterator<Item = Option<PathBuf>>,
+    ) -> Result<Self, TlsError> {
         let mut configs = HashMap::new();
         for file in authorities {
             if let Entry::Vacant(place) = configs.entry(file) {
-                let config = config(place.key().as_deref())?;
+                let own = place.key().as_deref().or(ssl.client_ca.as_deref());
+                let config = config(own, ssl)?;
                 place.insert(Arc::new(config));
             }
         }
@@ -57,7 +65,7 @@ impl TlsClient {
     }
 }
 
-fn config(file: Option<&Path>) -> Result<ClientConfig, TlsError> {
+fn config(file: Option<&Path>, ssl: &Ssl) -> Result<ClientConfig, TlsError> {
     let path = match file {
         Some(path) => path.to_path_buf(),
         None => {
@@ -65,7 +73,7 @@ fn config(file: Option<&Path>) -> Result<ClientConfig, TlsError> {
             there.unwrap_or(Path::new(BUNDLES[0])).to_path_buf()
         }
     };
-    let bytes = fs::read(&path).map_err(|source| TlsError::File { path: path.clone(), source })?;
+    let bytes = read(&path)?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
         let certificate =
@@ -78,10 +86,21 @@ fn config(file: Option<&Path>) -> Result<ClientConfig, TlsError> {
     if roots.is_empty() {
         return Err(TlsError::Pem { path, source: pem::Error::NoItemsFound });
     }
-    Ok(ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+        .with_root_certificates(roots);
+    let (Some(cert), Some(key)) = (&ssl.client_cert, &ssl.client_key) else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let pem = |path: &Path, source| TlsError::Pem { path: path.to_path_buf(), source };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(cert)?).collect();
+    let chain = chain.map_err(|source| pem(cert, source))?;
+    let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|source| pem(key, source))?;
+    Ok(builder.with_client_auth_cert(chain, key)?)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::File { path: path.to_path_buf(), source })
 }
 
 #[cfg(test)]
@@ -90,9 +109,9 @@ mod tests {
 
     #[test]
     fn only_what_was_loaded_is_trusted_and_only_names_are_asked_for() {
-        let missing = TlsClient::load([Some(PathBuf::from("no-such-file.pem"))]);
+        let missing = TlsClient::load(&Ssl::default(), [Some(PathBuf::from("no-such-file.pem"))]);
         assert!(matches!(missing, Err(TlsError::File { .. })));
-        let none = TlsClient::load([]).unwrap();
+        let none = TlsClient::load(&Ssl::default(), []).unwrap();
         assert!(none.connect(None, "example.org").is_err());
     }
 }

@@ -108,7 +108,7 @@ fn a_bad_file_changes_nothing_at_reload() {
     assert!(!server.is_handshaking());
     generate(&base.join(SELF_SIGNED_CERT), &base.join(SELF_SIGNED_KEY)).unwrap();
     context.reload().unwrap();
-    let half = Ssl { server_cert: Some("a.pem".into()), server_key: None };
+    let half = Ssl { server_cert: Some("a.pem".into()), ..Ssl::default() };
     assert!(matches!(TlsContext::load(&half, &base), Err(TlsError::HalfConfigured)));
     fs::remove_dir_all(base).unwrap();
 }

@@ -71,6 +71,12 @@ pub struct Counters {
     pub closed: BTreeMap<(&'static str, &'static str), u64>,
     /// Times that a source was to be fetched.
     pub pull_attempts: u64,
+    /// Times the target of a forward was dialled.
+    pub forward_attempts: u64,
+    /// Forwards that failed or ended, by reason.
+    pub forward_failures: BTreeMap<&'static str, u64>,
+    /// Requests for streams that no origin has.
+    pub edge_not_found: u64,
     /// Fetches that failed or ended, by reason.
     pub pull_failures: BTreeMap<&'static str, u64>,
     /// Bytes from peers.
@@ -114,6 +120,9 @@ impl Default for Counters {
             turned_away: BTreeMap::new(),
             closed: BTreeMap::new(),
             pull_attempts: 0,
+            forward_attempts: 0,
+            forward_failures: BTreeMap::new(),
+            edge_not_found: 0,
             pull_failures: BTreeMap::new(),
             bytes_in: 0,
             bytes_out: 0,
@@ -197,6 +206,11 @@ impl Counters {
             *self.closed.entry(*key).or_default() += count;
         }
         self.pull_attempts += other.pull_attempts;
+        self.forward_attempts += other.forward_attempts;
+        self.edge_not_found += other.edge_not_found;
+        for (reason, count) in &other.forward_failures {
+            *self.forward_failures.entry(reason).or_default() += count;
+        }
         for (reason, count) in &other.pull_failures {
             *self.pull_failures.entry(reason).or_default() += count;
         }

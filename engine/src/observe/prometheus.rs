@@ -103,6 +103,14 @@ pub fn render(reports: &[ShardReport], process: &Process) -> String {
     for proto in VIEWER_PROTOCOLS {
         out.sample("viewers", &[("proto", proto)], viewers.of(proto));
     }
+    let statuses = || reports.iter().flat_map(|report| &report.streams).flat_map(|s| &s.forwards);
+    out.family("forwards", "gauge", "Forwards of live streams, by state.");
+    for state in ["resting", "connecting", "live", "waiting"] {
+        let count = statuses().filter(|status| status.state == state).count();
+        out.sample("forwards", &[("state", state)], count);
+    }
+    let rate = statuses().map(|status| status.bits_per_second).sum::<u64>();
+    out.one("forward_bits_per_second", "gauge", "What forwards send.", rate);
     totals(&mut out, &sum);
     packets(&mut out, &sum.packets);
     recordings(&mut out, &sum.recordings, process);
@@ -166,6 +174,8 @@ fn totals(out: &mut Text, sum: &Counters) {
         ("bytes_in_total", "Bytes from peers.", sum.bytes_in),
         ("bytes_out_total", "Bytes to peers.", sum.bytes_out),
         ("pull_attempts_total", "Times a source was to be fetched.", sum.pull_attempts),
+        ("forward_attempts_total", "Times a target was dialled.", sum.forward_attempts),
+        ("edge_not_found_total", "Streams no origin has.", sum.edge_not_found),
         ("frames_in_total", "Frames from publishers.", sum.frames_in),
         ("time_breaks_total", "Publisher time jumps bridged.", sum.bridged),
         ("frames_nudged_total", "Frames moved to keep a track monotonic.", sum.nudged),
@@ -189,6 +199,10 @@ fn totals(out: &mut Text, sum: &Counters) {
     out.family("pull_failures_total", "counter", "Sources that failed or ended, by reason.");
     for (reason, count) in &sum.pull_failures {
         out.sample("pull_failures_total", &[("reason", reason)], count);
+    }
+    out.family("forward_failures_total", "counter", "Targets that failed or ended, by reason.");
+    for (reason, count) in &sum.forward_failures {
+        out.sample("forward_failures_total", &[("reason", reason)], count);
     }
     out.family("turned_away_total", "counter", "Connections turned away at accept.");
     for (reason, count) in &sum.turned_away {

@@ -25,10 +25,11 @@ impl Shard {
         }
         self.release_role(slot, now);
         self.leave_tunnel(slot, &reason, now);
-        let pulled = self.plane.conns[slot].protocol == Protocol::Pull;
         let token = self.plane.token(slot);
-        if pulled {
-            self.on_pull_closed(token, &reason, now);
+        match self.plane.conns[slot].protocol {
+            Protocol::Pull => self.on_pull_closed(token, &reason, now),
+            Protocol::Forward => self.on_forward_closed(token, &reason, now),
+            Protocol::Rtmp | Protocol::Rtsp | Protocol::Http | Protocol::Live(_) => {}
         }
         let conn = &mut self.plane.conns[slot];
         log_end(conn, &reason, now);
@@ -79,7 +80,7 @@ impl Shard {
             self.counters.packets.add(session.packet_statistics());
         }
         // Who was dialled was not admitted.
-        if conn.protocol != Protocol::Pull {
+        if !conn.protocol.is_dialled() {
             self.plane.admission.leave(conn.peer.ip());
         }
         self.plane.epoll.remove(conn.fd.as_fd());

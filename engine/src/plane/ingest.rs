@@ -162,7 +162,7 @@ impl Shard {
                 Protocol::Rtmp => self.config.rtmp.ssl,
                 Protocol::Rtsp => self.config.rtsp.ssl,
                 Protocol::Http | Protocol::Live(_) => self.config.http.ssl,
-                Protocol::Pull => false,
+                Protocol::Pull | Protocol::Forward => false,
             };
             let tls = self.tls.as_ref().filter(|_| on);
             match tls.map(|tls| tls.accept(Purpose::Rtmp)) {
@@ -296,11 +296,20 @@ impl Shard {
         match event {
             Event::PublishRequested(request) => match self.plane.conns[slot].protocol {
                 Protocol::Pull => self.request_pull(slot, &request),
-                Protocol::Rtmp | Protocol::Rtsp | Protocol::Http | Protocol::Live(_) => {
-                    self.request_publish(slot, &request);
-                }
+                Protocol::Rtmp
+                | Protocol::Rtsp
+                | Protocol::Http
+                | Protocol::Forward
+                | Protocol::Live(_) => self.request_publish(slot, &request),
             },
-            Event::PlayRequested(request) => self.request_play(slot, &request, now),
+            Event::PlayRequested(request) => match self.plane.conns[slot].protocol {
+                Protocol::Forward => self.feed_target(slot, &request, now),
+                Protocol::Rtmp
+                | Protocol::Rtsp
+                | Protocol::Http
+                | Protocol::Pull
+                | Protocol::Live(_) => self.request_play(slot, &request, now),
+            },
             Event::Tracks(tracks) => self.publish_tracks(slot, tracks, now),
             Event::Frame(frame) => self.publish_frame(slot, frame, now),
             Event::DescribeRequested(request) => self.request_description(slot, &request, now),
@@ -319,7 +328,13 @@ impl Shard {
                 self.plane.moving.push(self.plane.token(slot));
             }
             Event::Tunnelled(bytes) => self.feed_tunnel(slot, &bytes, now),
+            Event::Redirected(url) if self.plane.conns[slot].protocol == Protocol::Forward => {
+                self.redirect_forward(slot, &url, now);
+            }
             Event::Redirected(url) => self.redirect_pull(slot, &url, now),
+            Event::ConnectAgain(query) => self.connect_again(slot, query, now),
+            // The session of a pull has noted it.
+            Event::PeerNode(node) => tracing::debug!(%node, "a server of our kind"),
             Event::PublishEnded => {
                 self.unpublish(slot, now);
                 self.drop_flows(slot);

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::conn::{CloseReason, Conn, Role};
+use crate::conn::{CloseReason, Conn, Protocol, Role};
 use crate::observe::DropReason;
 use crate::shard::Shard;
 use crate::stream::{AWAIT_KEYFRAME, Slices, Wire};
@@ -51,7 +51,9 @@ impl Shard {
                         Step::Stay => {}
                         Step::Moved => {
                             self.counters.dropped(DropReason::LagSkip);
-                            if count_jump(conn, now) > limits.viewer_jumps_max {
+                            // A target that is slow but alive is better than none.
+                            let patient = conn.protocol == Protocol::Forward;
+                            if count_jump(conn, now) > limits.viewer_jumps_max && !patient {
                                 doomed.push(slot);
                             }
                         }

@@ -50,7 +50,9 @@ impl Shard {
         for (token, action) in due {
             self.act(token, action, now);
         }
+        self.remind_owners(now);
         self.tend_pulls(now);
+        self.tend_forwards(now);
         self.tend_streams(now);
         self.tend_mirrors(now);
         self.tend_shelves(now);
@@ -85,7 +87,7 @@ impl Shard {
                 let limit = rtmp.publisher_idle;
                 (!limit.is_zero() && idle > limit).then_some(Due::Close(CloseReason::PublisherIdle))
             }
-            Role::Waiting { since, mirror, .. } => {
+            Role::Waiting { since, mirror, relay, .. } => {
                 // With a publisher there it is only the next keyframe that is waited for; and
                 // the owner of the stream must have had time to answer.
                 let mirror = self.mirrors.get(*mirror);
@@ -96,7 +98,8 @@ impl Shard {
                     (false, true) => PULL_WAIT,
                     (false, false) => OWNER_WAIT,
                 };
-                let over = now.saturating_duration_since(*since) > rtmp.play_wait.max(least);
+                let patience = if *relay { least } else { rtmp.play_wait.max(least) };
+                let over = now.saturating_duration_since(*since) > patience;
                 over.then_some(Due::Reject(Refusal::StreamNotFound))
             }
             Role::Idle | Role::Claiming { .. } => {

@@ -2,17 +2,22 @@
 //!
 //! Rules for a whole app stand under `<vhosts>`, rules for one stream under `<urls>`; a `<url>`
 //! under `<vhosts>` is tolerated. A rule without a name, and a forward without a host, is a
-//! placeholder and ignored. This build reads and checks these rules but cannot carry them
-//! out: [`Policy::unsupported`]. Under `<pulls>` stand the sources of [`crate::pull`].
+//! placeholder and ignored. What becomes of them is said in [`crate::forward`]. Under `<pulls>`
+//! stand the sources of [`crate::pull`], under `<origins>` those of [`crate::edge`].
 
+mod active;
+mod origins;
 mod pull;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::model::HostPort;
 use crate::config::xml::{self, Element};
 use crate::config::{ConfigError, Problem, units};
+use crate::edge::Origins;
 use crate::pull::Entry;
+
+pub use active::ActivePolicy;
 
 /// All active rules of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +28,8 @@ pub struct Policy {
     pub urls: Vec<Rule>,
     /// Sources to be pulled.
     pub pulls: Vec<Entry>,
+    /// Where streams that are not here are fetched from, by app.
+    pub origins: Vec<Origins>,
 }
 
 /// One rule.
@@ -43,18 +50,10 @@ pub struct Forward {
     pub rewrite: String,
     /// The server dialled, whatever the URL says.
     pub host: HostPort,
-}
-
-impl Policy {
-    /// Why the server must not start with these rules, or `None` if no rule is active.
-    pub fn unsupported(&self) -> Option<String> {
-        let rule = self.vhosts.iter().chain(&self.urls).find(|rule| !rule.forward.is_empty())?;
-        Some(format!(
-            "policy line {}: the rule for {} forwards streams, which this build cannot do; \
-             remove the rule or its forwards",
-            rule.line, rule.name
-        ))
-    }
+    /// PEM file of the authorities to trust, instead of those of the configuration.
+    pub ca: Option<PathBuf>,
+    /// Link-local addresses may be dialled, and loopback by any name.
+    pub local: bool,
 }
 
 /// Reads and checks a policy file; a file that does not exist is a policy without rules.
@@ -72,8 +71,13 @@ pub fn load_str(name: &str, text: &str) -> Result<Policy, ConfigError> {
     let root = xml::parse(name, text, "policy")?;
     let reader = Reader { file: name };
     let mut policy = Policy::default();
-    reader.only(&root, "policy", &["vhosts", "urls", "pulls"], &[])?;
+    reader.only(&root, "policy", &["vhosts", "urls", "pulls", "origins"], &[])?;
     for (index, group) in root.children.iter().enumerate() {
+        if group.name == "origins" {
+            let origins = reader.origins(group, &policy.origins)?;
+            policy.origins.extend(origins);
+            continue;
+        }
         if let Some(first) = root.children.iter().take(index).find(|e| e.name == group.name) {
             let problem = Problem::Duplicate { first_line: first.line };
             return Err(reader.error(group.line, &group.name, problem));
@@ -107,10 +111,15 @@ impl Reader<'_> {
             let at = format!("{path}@name");
             return Err(self.error(element.line, &at, Problem::value(name, wanted)));
         }
+        if element.name == "url" && !name.is_empty() && !names_stream(name) {
+            let at = format!("{path}@name");
+            let problem = Problem::value(name, "the complete URL of a stream");
+            return Err(self.error(element.line, &at, problem));
+        }
         let mut forward = Vec::new();
         for target in &element.children {
             let path = format!("{path}/forward");
-            self.attributes(target, &path, &["rewrite"])?;
+            self.attributes(target, &path, &["rewrite", "ca", "local"])?;
             if let Some(child) = target.children.first() {
                 return Err(self.unknown(child.line, &format!("{path}/{}", child.name), None));
             }
@@ -118,16 +127,28 @@ impl Reader<'_> {
             if !rewrite.is_empty() && !is_url(rewrite) {
                 let wanted = "an rtmp:// or rtmps:// URL or empty";
                 let at = format!("{path}@rewrite");
-                return Err(self.error(target.line, &at, Problem::value(rewrite, wanted)));
+                let shown = crate::config::shorten(&crate::pull::masked(rewrite));
+                return Err(self.error(target.line, &at, Problem::value(&shown, wanted)));
             }
             if target.text.is_empty() {
                 continue;
+            }
+            if element.name == "url" && !rewrite.is_empty() && !names_stream(rewrite) {
+                let at = format!("{path}@rewrite");
+                let shown = crate::config::shorten(&crate::pull::masked(rewrite));
+                let problem = Problem::value(&shown, "the complete URL of a stream");
+                return Err(self.error(target.line, &at, problem));
             }
             let Some(host) = units::host_port(&target.text) else {
                 let problem = Problem::value(&target.text, "a host with an optional :port");
                 return Err(self.error(target.line, &path, problem));
             };
-            forward.push(Forward { rewrite: rewrite.to_owned(), host });
+            forward.push(Forward {
+                rewrite: rewrite.to_owned(),
+                host,
+                ca: Some(target.attribute("ca")).filter(|ca| !ca.is_empty()).map(PathBuf::from),
+                local: self.truth(target, &path, "local")?,
+            });
         }
         let rule = Rule { name: name.to_owned(), forward, line: element.line };
         Ok((!name.is_empty()).then_some(rule))
@@ -155,6 +176,18 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// An attribute that is true, false, or not there: false.
+    fn truth(&self, element: &Element, path: &str, name: &str) -> Result<bool, ConfigError> {
+        match element.attribute(name) {
+            "true" => Ok(true),
+            "" | "false" => Ok(false),
+            other => {
+                let problem = Problem::value(other, "true or false");
+                Err(self.error(element.line, &format!("{path}@{name}"), problem))
+            }
+        }
+    }
+
     fn attributes(
         &self,
         element: &Element,
@@ -180,13 +213,19 @@ impl Reader<'_> {
     }
 }
 
-/// `rtmp://host[:port]/app…`, also with TLS.
+/// `rtmp://[user:password@]host[:port]/app…`, also with TLS.
 fn is_url(text: &str) -> bool {
     let rest = text.strip_prefix("rtmp://").or_else(|| text.strip_prefix("rtmps://"));
     let plain = text.len() <= 1024 && !text.chars().any(|c| c.is_control() || c.is_whitespace());
     rest.filter(|_| plain).and_then(|rest| rest.split_once('/')).is_some_and(|(host, app)| {
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
         units::host_port(host).is_some() && !app.trim_matches('/').is_empty()
     })
+}
+
+/// The path of a URL has a part behind the app.
+fn names_stream(url: &str) -> bool {
+    protocols::text::split_url(url).1.trim_matches('/').contains('/')
 }
 
 #[cfg(test)]

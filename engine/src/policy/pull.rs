@@ -13,7 +13,8 @@ use crate::pull::{Entry, Source, Transport, masked};
 /// Most entries of a file.
 const PULLS_MAX: usize = 4096;
 /// Attributes of an entry.
-const ATTRIBUTES: &[&str] = &["url", "stream", "when", "transport", "linger", "play", "ca"];
+const ATTRIBUTES: &[&str] =
+    &["url", "stream", "when", "transport", "linger", "play", "ca", "local"];
 /// How long a source stays after its last viewer unless an entry says so.
 const LINGER: Duration = Duration::from_secs(10);
 /// Longest linger, in seconds.
@@ -66,30 +67,41 @@ impl Reader<'_> {
                 _ => Err(wrong(attribute, value, &words.join(" or "))),
             }
         };
-        let transport = match element.attribute("transport") {
-            "" | "auto" => Transport::Auto,
-            "tcp" => Transport::Tcp,
-            "udp" => Transport::Udp,
-            other => return Err(wrong("transport", other, "auto, tcp or udp")),
-        };
-        let linger = match element.attribute("linger") {
-            "" => LINGER,
-            text => match text.parse() {
-                Ok(seconds) if seconds <= LINGER_MAX => Duration::from_secs(seconds),
-                _ => return Err(wrong("linger", text, "seconds, at most 86400")),
-            },
-        };
+        let word = |attribute, wanted| wrong(attribute, element.attribute(attribute), wanted);
         Ok(Some(Entry {
             source,
+            vhost: String::new(),
             app: app.to_owned(),
             name: name.to_owned(),
             always: one_of("when", false, ["always", "demand"])?,
-            transport,
-            linger,
+            transport: transport(element).map_err(|wanted| word("transport", wanted))?,
+            linger: linger(element).map_err(|wanted| word("linger", wanted))?,
             ca: Some(element.attribute("ca")).filter(|ca| !ca.is_empty()).map(PathBuf::from),
+            local: self.truth(element, "pulls/pull", "local")?,
             once: one_of("play", false, ["once", "loop"])?,
             line: element.line,
         }))
+    }
+}
+
+/// How RTP travels; else what the attribute should be.
+pub(super) fn transport(element: &Element) -> Result<Transport, &'static str> {
+    match element.attribute("transport") {
+        "" | "auto" => Ok(Transport::Auto),
+        "tcp" => Ok(Transport::Tcp),
+        "udp" => Ok(Transport::Udp),
+        _ => Err("auto, tcp or udp"),
+    }
+}
+
+/// How long a source stays after its last viewer; else what the attribute should be.
+pub(super) fn linger(element: &Element) -> Result<Duration, &'static str> {
+    match element.attribute("linger") {
+        "" => Ok(LINGER),
+        text => match text.parse() {
+            Ok(seconds) if seconds <= LINGER_MAX => Ok(Duration::from_secs(seconds)),
+            _ => Err("seconds, at most 86400"),
+        },
     }
 }
 

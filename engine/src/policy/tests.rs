@@ -1,6 +1,7 @@
 //! Rules that are read, placeholders that are ignored, and files that are refused.
 
 use super::*;
+use crate::config::Config;
 
 #[test]
 fn rules_of_both_kinds_are_read_wherever_the_url_stands() {
@@ -22,8 +23,7 @@ fn rules_of_both_kinds_are_read_wherever_the_url_stands() {
     assert_eq!(hosts, ["192.0.2.2", "192.0.2.3"]);
     assert_eq!(policy.vhosts[0].forward[1].rewrite, "rtmps://b.example:1936/sport");
     assert_eq!(policy.urls.len(), 2);
-    let sentence = policy.unsupported().expect("active rules");
-    assert!(sentence.contains("rtmp://www.example.org/live") && sentence.contains("line 3"));
+    assert!(ActivePolicy::new(policy, &Config::default()).unwrap().forwards());
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn the_shipped_policy_and_placeholders_have_no_active_rule() {
         "<policy><urls><url name='rtmp://a/live/x'><forward/></url></urls></policy>",
     ] {
         let policy = load_str("policy.xml", text).expect("valid");
-        assert_eq!(policy.unsupported(), None, "{text}");
+        assert!(!ActivePolicy::new(policy, &Config::default()).unwrap().forwards(), "{text}");
     }
     assert_eq!(load(Path::new("no-such-policy.xml")), Ok(Policy::default()));
 }
@@ -64,6 +64,16 @@ fn bad_policies_give_one_sentence_each() {
             "<policy><urls>\
              <url name='rtmp://a/b/c'><forward rewrite='x'>a</forward></url></urls></policy>",
             "p.xml:1: urls/url/forward@rewrite: \"x\" is not an rtmp:// or rtmps:// URL or empty",
+        ),
+        (
+            "<policy><urls><url name='rtmp://a/live'/></urls></policy>",
+            "p.xml:1: urls/url@name: \"rtmp://a/live\" is not the complete URL of a stream",
+        ),
+        (
+            "<policy><urls><url name='rtmp://a/live/x'>\
+             <forward rewrite='rtmp://u:p@b/live'>b</forward></url></urls></policy>",
+            "p.xml:1: urls/url/forward@rewrite: \"rtmp://***@b/live\" is not the complete URL \
+             of a stream",
         ),
         (
             "<policy><urls/>\n<urls/></policy>",

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use protocols::hops::Hops;
 use protocols::http_flv;
 use protocols::rtmp::chunk::Limits;
 use protocols::rtmp::client as rtmp;
@@ -21,7 +22,8 @@ const CHUNK_SIZE: u32 = 4096;
 /// Largest message of a server: a keyframe of a very high rate stream.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The session of a fresh connection to `remote`, which becomes the stream of `entry`.
+/// The session of a fresh connection to `remote`, which becomes the stream of `entry`. `hops`: the
+/// servers of our kind that the request for it has passed, if it was one of theirs.
 ///
 /// # Errors
 /// The URL is not one of its protocol after all.
@@ -30,6 +32,7 @@ pub fn client(
     seed: u64,
     entry: &Entry,
     remote: &Remote,
+    hops: Hops,
     config: &Config,
 ) -> Result<Box<dyn Session>, SessionError> {
     let unfit = || SessionError::new(ErrorClass::Internal, "bad_url", "not a URL of its scheme");
@@ -40,6 +43,7 @@ pub fn client(
             SERVER_NAME.clone_into(&mut options.agent);
             options.redirects = remote.redirects;
             options.receiver.frame_bytes = message_bytes;
+            options.hops = hops;
             options.preference = match entry.transport {
                 Transport::Auto => rtsp::Preference::Any,
                 Transport::Tcp => rtsp::Preference::Interleaved,
@@ -48,7 +52,7 @@ pub fn client(
             Box::new(rtsp::Client::new(now, seed, Arc::new(options)))
         }
         Scheme::Rtmp => {
-            let options = rtmp_options(remote, config, message_bytes).ok_or_else(unfit)?;
+            let options = rtmp_options(remote, hops, config, message_bytes).ok_or_else(unfit)?;
             Box::new(rtmp::Client::new(now, seed, Arc::new(options)))
         }
         Scheme::HttpFlv => {
@@ -57,11 +61,13 @@ pub fn client(
                 agent: SERVER_NAME.to_owned(),
                 legacy_h265_id: config.rtmp.legacy_h265_id,
                 tag_bytes: message_bytes,
+                hops,
             };
             Box::new(http_flv::Client::new(options))
         }
     };
     let request = AccessRequest {
+        host: entry.vhost.clone(),
         app: entry.app.clone(),
         name: entry.name.clone(),
         ..AccessRequest::default()
@@ -71,6 +77,7 @@ pub fn client(
 
 fn rtmp_options(
     remote: &Remote,
+    hops: Hops,
     config: &Config,
     message_bytes: usize,
 ) -> Option<rtmp::ClientOptions> {
@@ -93,5 +100,9 @@ fn rtmp_options(
             message_bytes,
         },
         legacy_h265_id: config.rtmp.legacy_h265_id,
+        credentials: None,
+        auth: None,
+        hops,
+        start_timeout: None,
     })
 }

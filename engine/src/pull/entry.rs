@@ -17,6 +17,8 @@ const REDIRECTS_MAX: u8 = 3;
 pub struct Entry {
     /// Where the media come from.
     pub source: Source,
+    /// Vhost of the stream it becomes; empty for the default one.
+    pub vhost: String,
     /// App of the stream it becomes.
     pub app: String,
     /// Name of the stream it becomes.
@@ -29,6 +31,8 @@ pub struct Entry {
     pub linger: Duration,
     /// PEM file of the authorities of a source with TLS, instead of those of the platform.
     pub ca: Option<PathBuf>,
+    /// Link-local addresses may be dialled, and loopback by any name.
+    pub local: bool,
     /// A file ends with its end; otherwise it begins again.
     pub once: bool,
     /// Line of the file, for messages.
@@ -40,6 +44,12 @@ impl Entry {
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         matches!(&self.source, Source::Remote(remote) if remote.tls)
+    }
+
+    /// The same but for where it stands in the file.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Self { line: other.line, ..self.clone() } == *other
     }
 
     /// The source, without credentials: for logs and the API.

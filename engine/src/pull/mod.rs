@@ -12,7 +12,7 @@ pub mod file;
 mod puller;
 mod session;
 
-pub use backoff::Backoff;
+pub use backoff::{Backoff, Schedule};
 pub use client::client;
 pub use entry::{Entry, EntryError, Remote, Scheme, Source, Transport, masked};
 pub use puller::{Action, Demand, Puller};

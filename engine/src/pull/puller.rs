@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Backoff;
+use super::{Backoff, Schedule};
 
 /// Who wants the stream now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Puller {
     /// A pull that has not begun.
     #[must_use]
     pub fn new(always: bool, linger: Duration, seed: u64) -> Self {
-        let backoff = Backoff::new(seed);
+        let backoff = Backoff::new(Schedule::SOURCE, seed);
         Self { always, linger, phase: Phase::Resting, backoff, wanted_at: None }
     }
 
@@ -60,6 +60,12 @@ impl Puller {
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Done
+    }
+
+    /// It is not under way, nor waits to be.
+    #[must_use]
+    pub fn is_resting(&self) -> bool {
+        self.phase == Phase::Resting
     }
 
     /// What is to be done now. `occupied`: somebody else publishes the stream.

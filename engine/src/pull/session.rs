@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use protocols::hops::Hops;
 use protocols::media::Tracks;
 use protocols::session::{
     AccessRequest, Command, ErrorClass, Event, Input, Output, Session, SessionError,
@@ -67,6 +68,11 @@ impl PullSession {
                 self.held.clear();
                 self.claim = Claim::None;
                 return Some(event);
+            }
+            Event::PeerNode(node) => {
+                // The stream has passed it at least.
+                self.request.hops = Hops::default().with(*node);
+                return None;
             }
             // Ports and redirects are between the client and the engine.
             _ => return Some(event),

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use protocols::hops::Hops;
 use protocols::media::{Frame, StreamKey, Timestamp, Tracks};
 use protocols::session::Refusal;
 
+use crate::net::resolve::Asker;
 use crate::observe::ShardReport;
+use crate::policy::ActivePolicy;
 use crate::segment::{Packaging, Snapshot};
 use crate::shard::TunnelHalf;
 use crate::stream::PublisherInfo;
@@ -211,10 +214,26 @@ pub enum ControlMessage {
     },
     /// One half of a tunnel of RTSP through HTTP, for the shard its cookie names.
     TunnelHalf(Box<TunnelHalf>),
-    /// The name of a source has been looked up; from a thread of the resolver.
+    /// Somebody waits for a stream that origins may have.
+    WantStream {
+        /// The stream.
+        key: StreamKey,
+        /// Who asks.
+        from: ShardId,
+        /// Servers of our kind that the request has passed.
+        hops: Hops,
+    },
+    /// No origin has the stream.
+    NotFound {
+        /// The stream.
+        key: StreamKey,
+    },
+    /// The rules of forwards and pulls have changed.
+    ApplyPolicy(Arc<ActivePolicy>),
+    /// A name has been looked up; from a thread of the resolver.
     Resolved {
-        /// The pull that asked.
-        pull: usize,
+        /// What for.
+        asker: Asker,
         /// Its attempt.
         attempt: u64,
         /// What was found; nothing if the name is not known.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use protocols::hops::NodeId;
 use protocols::rtmp::chunk;
 use protocols::rtmp::server::{Server, ServerOptions};
 use protocols::session::Session;
@@ -21,9 +22,9 @@ const WINDOW_ACK_SIZE: u32 = 2_500_000;
 pub struct RtmpOptions(Arc<ServerOptions>);
 
 impl RtmpOptions {
-    /// From the configuration, and the port HTTP was bound to.
+    /// From the configuration, the port HTTP was bound to, and what this process is to others.
     #[must_use]
-    pub fn new(config: &Config, http_port: Option<u16>) -> Self {
+    pub fn new(config: &Config, http_port: Option<u16>, node: NodeId) -> Self {
         let rtmp = &config.rtmp;
         Self(Arc::new(ServerOptions {
             chunk_size: rtmp.chunk_size,
@@ -38,6 +39,7 @@ impl RtmpOptions {
             window_ack_size: WINDOW_ACK_SIZE,
             type3_extended_timestamp: rtmp.type3_extended_timestamp,
             http_port,
+            node: Some(node),
         }))
     }
 }

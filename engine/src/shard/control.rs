@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use protocols::session::{Command, Refusal};
 
 use crate::conn::{CloseReason, Role};
+use crate::net::resolve::Asker;
 use crate::ring::{ControlMessage, Fault, MediaTarget, ShardId};
 use crate::shard::Shard;
 use crate::stream::Claim;
@@ -93,8 +94,16 @@ impl Shard {
                 self.shifts.answer(question, answer);
             }
             ControlMessage::TunnelHalf(half) => self.take_half(*half, now),
-            ControlMessage::Resolved { pull, attempt, addresses } => {
+            ControlMessage::WantStream { key, from, hops } => {
+                self.on_want_stream(&key, from, &hops, now);
+            }
+            ControlMessage::NotFound { key } => self.on_not_found(&key, now),
+            ControlMessage::ApplyPolicy(policy) => self.apply_policy(&policy, now),
+            ControlMessage::Resolved { asker: Asker::Pull(pull), attempt, addresses } => {
                 self.on_resolved(pull, attempt, addresses, now);
+            }
+            ControlMessage::Resolved { asker: Asker::Forward(forward), attempt, addresses } => {
+                self.on_target_resolved(forward, attempt, addresses, now);
             }
             ControlMessage::Stop => self.stop(now),
             ControlMessage::Fault(fault) => act_out(fault),

@@ -131,6 +131,7 @@ fn stream_infos(reports: &[ShardReport]) -> Vec<StreamInfo> {
                 gop_frames: stream.gop_frames,
                 tracks: Arc::clone(&stream.tracks),
                 viewers,
+                forwards: stream.forwards.clone(),
             }
         })
         .collect();

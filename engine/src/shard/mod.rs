@@ -5,10 +5,16 @@
 
 mod ask;
 mod control;
+mod dial;
+mod edge;
+mod forward;
 mod http_bridge;
 mod nudge;
 mod owner;
 mod play;
+mod policy;
+#[cfg(test)]
+mod policy_tests;
 mod publish;
 mod pull;
 mod pull_file;
@@ -30,19 +36,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use protocols::hops::NodeId;
 use protocols::media::StreamKey;
 use protocols::rtp::NtpTime;
 use slab::Slab;
 
 use crate::config::Config;
-use crate::conn::Conn;
+use crate::conn::{Conn, Protocol};
 use crate::http::HttpContext;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsContext;
-use crate::net::tls_client::TlsClient;
 use crate::observe::{Audience, Counters, Memory, ShardReport, Viewers};
 use crate::plane::{Listener, Plane};
-use crate::pull::Entry;
+use crate::policy::ActivePolicy;
 use crate::ring::{MeshEnd, ShardId};
 use crate::service::rtmp::RtmpOptions;
 use crate::service::rtsp::RtspOptions;
@@ -85,12 +91,12 @@ pub struct Shared {
     pub ports: Arc<Ports>,
     /// Resident bytes when all shards had come up.
     pub base_bytes: Arc<AtomicU64>,
-    /// What is pulled.
-    pub pulls: Arc<[Arc<Entry>]>,
-    /// The way to resolve the names of sources; none when nothing is pulled.
+    /// What is forwarded and pulled at the start.
+    pub policy: Arc<ActivePolicy>,
+    /// What this process is to other servers of its kind.
+    pub node: NodeId,
+    /// The way to resolve names; `None` in tests.
     pub resolver: Option<Resolver>,
-    /// Whom to trust among sources.
-    pub tls_client: Arc<TlsClient>,
     /// What the thread that looks after recordings did.
     pub upkeep: Arc<crate::record::UpkeepCounts>,
 }
@@ -136,8 +142,14 @@ pub struct Shard {
     pub asks: Asks,
     /// Segments of streams that are asked for here.
     shelves: segments::Shelves,
+    /// What is forwarded and pulled.
+    policy: Arc<ActivePolicy>,
     /// Sources of streams owned here.
     pulls: pull::Pulls,
+    /// Streams that origins may have.
+    edge: edge::Edge,
+    /// Targets of streams owned here.
+    forwards: forward::Forwards,
     /// Streams played later than live that are read here, and questions about others.
     shifts: shift::Shifts,
     /// Tunnels of RTSP through HTTP.
@@ -188,7 +200,7 @@ impl Shard {
                 rtp_seed: seed ^ RTP_SEED,
                 ntp_at_zero: NtpTime::from_unix(Duration::from_millis(shared.started_unix_ms)),
             },
-            rtmp_options: RtmpOptions::new(&config, shared.ports.http),
+            rtmp_options: RtmpOptions::new(&config, shared.ports.http, shared.node),
             rtsp_options: RtspOptions::new(&config, shared.ports.http),
             tls: shared.tls.clone(),
             plane,
@@ -197,13 +209,16 @@ impl Shard {
             counters: Counters::default(),
             asks: Asks::default(),
             shelves: segments::Shelves::default(),
+            policy: Arc::clone(&shared.policy),
             pulls: pull::Pulls::new(
-                &shared.pulls,
+                &shared.policy.pulls,
                 &config,
                 mesh.id(),
                 mesh.shards(),
                 seed ^ PULL_SEED,
             ),
+            edge: edge::Edge::default(),
+            forwards: forward::Forwards::default(),
             mesh,
             shifts: shift::Shifts::default(),
             tunnels: tunnel::Tunnels::default(),
@@ -296,7 +311,13 @@ impl Shard {
             frames_in: stream.frames_in,
             bytes_per_second: stream.bytes_per_second,
             gop_frames: stream.gop_frames,
+            forwards: self.forward_statuses(&stream.key, crate::clock::now()),
         })
+    }
+
+    fn is_forward(&self, conn: u32) -> bool {
+        let conn = self.plane.conns.get(conn as usize);
+        conn.is_some_and(|conn| conn.protocol == Protocol::Forward)
     }
 
     fn audience(&self, mirror: &Mirror) -> Audience {
@@ -304,7 +325,9 @@ impl Shard {
         let mut audience = Audience { key, viewers };
         for (_, wire) in &mirror.wires {
             if let Container::Rtmp { .. } | Container::Rtp { .. } = wire.format.container {
-                audience.viewers.count(wire.format.container.name(), wire.viewers.len());
+                let forwards = wire.viewers.iter().filter(|viewer| self.is_forward(viewer.conn));
+                let viewers = wire.viewers.len() - forwards.count();
+                audience.viewers.count(wire.format.container.name(), viewers);
                 continue;
             }
             // The same wire serves endless bodies and WebSockets.

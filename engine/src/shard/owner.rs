@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use protocols::media::StreamKey;
 use protocols::session::Refusal;
 
+use crate::config::SecondPublisher;
 use crate::observe::DropReason;
 use crate::ring::{ControlMessage, Grant, MediaItem, MediaMessage, MediaTarget, ShardId, Token};
 use crate::shard::{Feed, Shard};
@@ -66,7 +67,12 @@ impl Shard {
             self.answer_claim(&claim, Err(Refusal::Overloaded));
             return;
         };
-        let (policy, dead) = (self.config.rtmp.second_publisher, self.config.rtmp.publisher_dead);
+        let dead = self.config.rtmp.publisher_dead;
+        // A forward never deposes anybody: two of them would depose each other for ever.
+        let policy = match claim.info.hops.is_empty() {
+            true => self.config.rtmp.second_publisher,
+            false => SecondPublisher::Reject,
+        };
         let claimant = claim.clone();
         match self.streams[index].claim(claim, policy, dead) {
             Verdict::Granted { deposed } => self.grant(index, &claimant, deposed, now),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use protocols::media::{StreamKey, Timestamp};
+use protocols::rtmp::client::SET_DATA_FRAME;
 use protocols::rtp::{Channels, interleaved};
 use protocols::session::{AccessRequest, Command, Refusal, RtpStart, RtpTransport};
 
@@ -58,10 +59,11 @@ impl Shard {
             (_, Some(RtpTransport::Multicast)) => {
                 let container = Container::Rtp { channels: DATAGRAM_CHANNELS, datagrams: true };
                 let (enhanced, merge_ms) = (request.enhanced, None);
-                let format = Format { container, enhanced, video: true, audio: true, merge_ms };
+                let (video, audio, legacy) = (true, true, false);
+                let format = Format { container, enhanced, legacy, video, audio, merge_ms };
                 return self.request_stream(slot, request, Wants::Play(format), now);
             }
-            (Protocol::Rtmp, None) => {
+            (Protocol::Rtmp | Protocol::Forward, None) => {
                 Container::Rtmp { message_stream_id: request.message_stream_id }
             }
             (Protocol::Http | Protocol::Rtsp | Protocol::Pull, None) => Container::Flv,
@@ -69,6 +71,7 @@ impl Shard {
         let format = Format {
             container,
             enhanced: request.enhanced,
+            legacy: false,
             video: request.kinds.video,
             audio: request.kinds.audio,
             merge_ms: merge_of_query(&request.query),
@@ -84,7 +87,8 @@ impl Shard {
             return self.command(token, Command::Reject(Refusal::Unsupported));
         }
         let key = self.resolve(request).and_then(|key| self.delayed(slot, key, &request.query));
-        let key = match key.and_then(|key| self.admit_player(slot, key)) {
+        let key = key.and_then(|key| self.admit_player(slot, key));
+        let key = match key.and_then(|key| self.admit_relay(key, &request.hops, now)) {
             Ok(key) => key,
             Err(refusal) => return self.command(token, Command::Reject(refusal)),
         };
@@ -92,8 +96,10 @@ impl Shard {
         self.feed_mirror(mirror);
         self.mirrors[mirror].waiting.push(token.index);
         self.mirrors[mirror].used_at = now;
-        self.plane.conns[slot].role = Role::Waiting { mirror, since: now, wants };
+        let relay = !request.hops.is_empty();
+        self.plane.conns[slot].role = Role::Waiting { mirror, since: now, wants, relay };
         self.attach_waiting(mirror, now);
+        self.ask_owner(mirror, &request.hops, now);
     }
 
     /// The stream as late as a viewer by HTTP asks for it; the door of HTTP has seen to it that it
@@ -105,7 +111,11 @@ impl Shard {
                 Ok(delay_s) => Ok(key.delayed(delay_s)),
                 Err(_) => Err(Refusal::BadName),
             },
-            Protocol::Rtmp | Protocol::Rtsp | Protocol::Http | Protocol::Pull => Ok(key),
+            Protocol::Rtmp
+            | Protocol::Rtsp
+            | Protocol::Http
+            | Protocol::Pull
+            | Protocol::Forward => Ok(key),
         }
     }
 
@@ -204,7 +214,7 @@ impl Shard {
     }
 
     /// Attaches those who wait, if the stream can be joined.
-    fn attach_waiting(&mut self, index: usize, now: Instant) {
+    pub(super) fn attach_waiting(&mut self, index: usize, now: Instant) {
         let mirror = &self.mirrors[index];
         if !mirror.is_ready() || mirror.log.joinable().next().is_none() {
             return;
@@ -289,12 +299,23 @@ impl Shard {
         let start = mirror.log.joinable().next().map(|first| first.frame.dts);
         let wire = &mirror.wires[wire_index];
         let millis = wire_millis(start.unwrap_or(wire.newest()));
-        let bytes = wire.packager.joining(tracks, millis, self.options);
-        // Whoever comes to a group gets what is sent to it now.
-        let join = join_of(mirror, wire, gop).filter(|_| !follows);
+        let forward = self.plane.conns[slot].protocol == Protocol::Forward;
+        let bytes = if forward {
+            let mut bytes = Vec::new();
+            let options = self.options;
+            format.write_announcement(tracks, millis, SET_DATA_FRAME, options, &mut bytes);
+            bytes
+        } else {
+            wire.packager.joining(tracks, millis, self.options)
+        };
+        // A target has viewers of its own, who are not to wait for the next keyframe; whoever comes
+        // to a group gets what is sent to it now.
+        let join = join_of(mirror, wire, gop || forward).filter(|_| !follows);
         let conn = &mut self.plane.conns[slot];
         conn.stage_out(&bytes);
-        tracing::info!(conn = %conn.id, peer = %conn.peer, "playing {}", mirror.key);
+        if !forward {
+            tracing::info!(conn = %conn.id, peer = %conn.peer, "playing {}", mirror.key);
+        }
         if let Some((_, from)) = join {
             conn.pace = Some(Pace::new(now, from, self.config.rtmp.start_rate));
             let token = self.plane.token(slot);
@@ -307,6 +328,9 @@ impl Shard {
             join.map_or(AWAIT_KEYFRAME, |(offset, _)| offset),
         );
         self.enter_group(slot);
+        if forward {
+            self.on_target_fed(self.plane.token(slot), now);
+        }
         self.pump(slot, now);
     }
 

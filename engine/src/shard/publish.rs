@@ -7,7 +7,7 @@ use protocols::media::{Frame, FrameKind, StreamKey, Tracks};
 use protocols::session::{AccessRequest, Command, Refusal};
 
 use super::owner_of;
-use crate::conn::{CloseReason, Publishing, Role, escape};
+use crate::conn::{CloseReason, Protocol, Publishing, Role, escape};
 use crate::observe::DropReason;
 use crate::ring::{ControlMessage, Grant, Ingested, MediaItem, MediaMessage, MediaTarget, Token};
 use crate::shard::Shard;
@@ -37,6 +37,12 @@ impl Shard {
         if self.stopping.is_some() {
             return self.command(token, Command::Reject(Refusal::ShuttingDown));
         }
+        // What a pull fetches has been asked for; only what is brought can go round.
+        let pulled = self.plane.conns[slot].protocol == Protocol::Pull;
+        if let (false, Err(error)) = (pulled, request.hops.admit(self.shared.node)) {
+            tracing::info!(%key, hops = %request.hops, %error, "a forward is refused");
+            return self.command(token, Command::Reject(Refusal::Loop));
+        }
         let source = self.source_of(slot);
         let conn = &mut self.plane.conns[slot];
         conn.role = Role::Claiming { key: key.clone() };
@@ -48,6 +54,7 @@ impl Shard {
             merge_ms: merge_of_query(&request.query),
             since_unix_ms: crate::clock::unix_millis(),
             source,
+            hops: request.hops.clone(),
         });
         let owner = owner_of(&key, self.mesh.shards());
         let claim = ControlMessage::Publish { key, from: self.id, conn: token, info };

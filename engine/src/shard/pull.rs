@@ -2,28 +2,29 @@
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use protocols::hops::Hops;
 use protocols::media::StreamKey;
 use protocols::session::{AccessRequest, Command, ErrorClass, Refusal, SessionError};
 
+use slab::Slab;
+
+use super::dial::Dial;
+use super::edge::EdgePull;
 use super::owner_of;
 use crate::config::Config;
-use crate::conn::{CloseReason, Conn, Protocol, Role};
-use crate::net::resolve::Query;
-use crate::net::sys_socket;
-use crate::plane::UNACKNOWLEDGED_MAX;
+use crate::conn::{CloseReason, Protocol, Role};
+use crate::net::reach;
+use crate::net::resolve::Asker;
 use crate::pull::{Action, Demand, Entry, Puller, Remote, Source, client, masked};
 use crate::ring::{ShardId, Token};
 use crate::segment::Packaging;
 use crate::shard::Shard;
 
-/// How long a name may take to be resolved.
-const RESOLVE_MAX: Duration = Duration::from_secs(10);
 /// How long viewers wait for a stream that is pulled for them.
 pub(crate) const PULL_WAIT: Duration = Duration::from_secs(20);
 
@@ -31,18 +32,22 @@ pub(crate) const PULL_WAIT: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub(super) struct Pulls {
     /// Those of streams owned here.
-    list: Vec<Pull>,
-    by_key: HashMap<StreamKey, usize>,
+    pub(super) list: Slab<Pull>,
+    pub(super) by_key: HashMap<StreamKey, usize>,
     /// All streams that are pulled again and again, whoever owns them.
     covered: HashSet<StreamKey>,
+    /// Counts attempts of all pulls: an answer that is late belongs to none.
+    attempt: u64,
 }
 
 /// One pull.
-struct Pull {
-    entry: Arc<Entry>,
-    key: StreamKey,
-    puller: Puller,
-    /// Counts attempts.
+pub(super) struct Pull {
+    pub(super) entry: Arc<Entry>,
+    pub(super) key: StreamKey,
+    pub(super) puller: Puller,
+    /// It was begun for a request: where else the stream may be.
+    pub(super) edge: Option<EdgePull>,
+    /// Names the present attempt.
     attempt: u64,
     /// Where the source has sent us.
     redirected: Option<Remote>,
@@ -54,7 +59,7 @@ struct Pull {
     /// Set to have the reader of a file stop.
     stop_file: Option<Rc<Cell<bool>>>,
     /// Shards that wait for segments.
-    waiting: Vec<(Packaging, ShardId)>,
+    pub(super) waiting: Vec<(Packaging, ShardId)>,
 }
 
 impl Pulls {
@@ -76,22 +81,35 @@ impl Pulls {
             if owner_of(&key, shards) != id {
                 continue;
             }
-            pulls.by_key.insert(key.clone(), pulls.list.len());
             let seed = seed ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            pulls.list.push(Pull {
-                puller: Puller::new(entry.always, entry.linger, seed),
-                entry: Arc::clone(entry),
-                key,
-                attempt: 0,
-                redirected: None,
-                resolving: None,
-                addresses: VecDeque::new(),
-                conn: None,
-                stop_file: None,
-                waiting: Vec::new(),
-            });
+            pulls.add(key, Arc::clone(entry), seed, None);
         }
         pulls
+    }
+
+    /// One more.
+    pub(super) fn add(
+        &mut self,
+        key: StreamKey,
+        entry: Arc<Entry>,
+        seed: u64,
+        edge: Option<EdgePull>,
+    ) -> usize {
+        let index = self.list.insert(Pull {
+            puller: Puller::new(entry.always, entry.linger, seed),
+            entry,
+            key: key.clone(),
+            edge,
+            attempt: 0,
+            redirected: None,
+            resolving: None,
+            addresses: VecDeque::new(),
+            conn: None,
+            stop_file: None,
+            waiting: Vec::new(),
+        });
+        self.by_key.insert(key, index);
+        index
     }
 
     /// The stream comes back for as long as somebody waits for it.
@@ -100,14 +118,14 @@ impl Pulls {
     }
 
     fn of_conn(&self, conn: Token) -> Option<usize> {
-        self.list.iter().position(|pull| pull.conn == Some(conn))
+        self.list.iter().find(|(_, pull)| pull.conn == Some(conn)).map(|(index, _)| index)
     }
 }
 
 impl Shard {
     /// Viewers of this stream wait for a pull: not only for a publisher that may or may not come.
     pub(crate) fn is_pulled(&self, key: &StreamKey) -> bool {
-        self.pulls.cover(key)
+        self.pulls.cover(key) || self.origins_of(key).is_some()
     }
 
     /// Notes that a shard wants segments of a stream that is not there but can be pulled.
@@ -116,8 +134,9 @@ impl Shard {
         key: &StreamKey,
         packaging: Packaging,
         from: ShardId,
+        now: Instant,
     ) -> bool {
-        let Some(&index) = self.pulls.by_key.get(key) else { return false };
+        let Some(index) = self.edge_pull(key, &Hops::default(), now) else { return false };
         if self.pulls.list[index].puller.is_done() {
             return false;
         }
@@ -137,43 +156,105 @@ impl Shard {
 
     /// By the clock: what is wanted, what is to be tried again, what nobody watches any more.
     pub(crate) fn tend_pulls(&mut self, now: Instant) {
-        for index in 0..self.pulls.list.len() {
-            self.serve_waiting(index, now);
-            let demand = self.demand(&self.pulls.list[index]);
+        let indices: Vec<usize> = self.pulls.list.iter().map(|(index, _)| index).collect();
+        for index in indices {
+            self.tend_pull(index, now);
+        }
+    }
+
+    pub(super) fn tend_pull(&mut self, index: usize, now: Instant) {
+        self.serve_waiting(index, now);
+        let Some(pull) = self.pulls.list.get(index) else { return };
+        let demand = self.demand(pull, now);
+        let late = pull.resolving.is_some_and(|until| now >= until);
+        let publishes = pull
+            .conn
+            .and_then(|conn| self.plane.slot(conn))
+            .is_some_and(|slot| matches!(self.plane.conns[slot].role, Role::Publisher(_)));
+        let stream = self.stream_index.get(&pull.key);
+        let occupied = stream.is_some_and(|&at| self.streams[at].publisher.is_some());
+        let file_plays = pull.stop_file.is_some() && occupied;
+        let pull = &mut self.pulls.list[index];
+        if publishes || file_plays {
+            pull.puller.went_live(now);
+            if let Some(edge) = &mut pull.edge {
+                edge.note_live();
+            }
+        }
+        if late {
+            pull.resolving = None;
+            return self.fail_pull(index, "resolve_timeout", now);
+        }
+        if self.stopping.is_some() {
+            return;
+        }
+        match pull.puller.step(now, demand, occupied) {
+            Action::Nothing => {}
+            Action::Start if self.choose_origin(index, now) => self.start_pull(index, now),
+            Action::Start => return self.fail_pull(index, "no_origin", now),
+            Action::Stop => self.stop_pull(index, now),
+        }
+        let over = self.pulls.list.get(index).is_some_and(|pull| {
+            pull.edge.is_some() && pull.puller.is_resting() && demand == Demand::Nobody
+        });
+        if over {
+            self.remove_pull(index, now);
+        }
+    }
+
+    /// Takes a pull out, whatever it does.
+    pub(super) fn remove_pull(&mut self, index: usize, now: Instant) -> Option<Pull> {
+        if !self.pulls.list.contains(index) {
+            return None;
+        }
+        self.stop_pull(index, now);
+        let pull = self.pulls.list.try_remove(index)?;
+        self.pulls.by_key.remove(&pull.key);
+        Some(pull)
+    }
+
+    /// Compares the pulls with the policy: only what differs is touched.
+    pub(super) fn sync_pulls(&mut self, now: Instant) {
+        let seed = self.next_seed();
+        let (config, policy) = (Arc::clone(&self.config), Arc::clone(&self.policy));
+        let shards = self.mesh.shards();
+        let mut wanted = Pulls::new(&policy.pulls, &config, self.id, shards, seed);
+        self.pulls.covered = std::mem::take(&mut wanted.covered);
+        let known: Vec<usize> = self.pulls.list.iter().map(|(index, _)| index).collect();
+        for index in known {
             let pull = &self.pulls.list[index];
-            let late = pull.resolving.is_some_and(|until| now >= until);
-            let publishes = pull
-                .conn
-                .and_then(|conn| self.plane.slot(conn))
-                .is_some_and(|slot| matches!(self.plane.conns[slot].role, Role::Publisher(_)));
-            let stream = self.stream_index.get(&pull.key);
-            let occupied = stream.is_some_and(|&at| self.streams[at].publisher.is_some());
-            let file_plays = pull.stop_file.is_some() && occupied;
-            if publishes || file_plays {
-                self.pulls.list[index].puller.went_live(now);
+            let same = match &pull.edge {
+                Some(edge) => self.origins_of(&pull.key).is_some_and(|rule| edge.is_under(rule)),
+                None => wanted
+                    .by_key
+                    .get(&pull.key)
+                    .is_some_and(|&at| wanted.list[at].entry.is_same(&pull.entry)),
+            };
+            if same {
+                let key = self.pulls.list[index].key.clone();
+                wanted.by_key.remove(&key);
+            } else {
+                tracing::info!(key = %pull.key, "is not pulled any more");
+                self.remove_pull(index, now);
             }
-            if late {
-                self.pulls.list[index].resolving = None;
-                self.fail_pull(index, "resolve_timeout", now);
-            }
-            if self.stopping.is_some() {
-                continue;
-            }
-            match self.pulls.list[index].puller.step(now, demand, occupied) {
-                Action::Nothing => {}
-                Action::Start => self.start_pull(index, now),
-                Action::Stop => self.stop_pull(index, now),
-            }
+        }
+        for (key, at) in wanted.by_key {
+            tracing::info!(%key, "is to be pulled");
+            let index = self.pulls.list.insert(wanted.list.remove(at));
+            self.pulls.by_key.insert(key, index);
         }
     }
 
     /// Who wants the stream.
-    fn demand(&self, pull: &Pull) -> Demand {
-        if !pull.waiting.is_empty() {
+    fn demand(&self, pull: &Pull, now: Instant) -> Demand {
+        let asked = pull.edge.as_ref().is_some_and(|edge| edge.is_wanted(now));
+        if !pull.waiting.is_empty() || asked {
             return Demand::Here;
         }
+        // A stream that is forwarded is not fetched for that alone.
+        let forwards = self.forwards_in_audience(&pull.key);
         let mirror = self.mirror_index.get(&pull.key);
-        if mirror.is_some_and(|&mirror| self.mirrors[mirror].audience() > 0) {
+        if mirror.is_some_and(|&mirror| self.mirrors[mirror].audience() > forwards) {
             return Demand::Here;
         }
         let Some(&index) = self.stream_index.get(&pull.key) else { return Demand::Nobody };
@@ -189,7 +270,7 @@ impl Shard {
 
     /// Segments begin once the stream can be joined.
     fn serve_waiting(&mut self, index: usize, now: Instant) {
-        let pull = &self.pulls.list[index];
+        let Some(pull) = self.pulls.list.get(index) else { return };
         let Some(&stream) = self.stream_index.get(&pull.key) else { return };
         let mirror = &self.mirrors[self.streams[stream].mirror];
         if pull.waiting.is_empty()
@@ -205,29 +286,22 @@ impl Shard {
         }
     }
 
-    fn start_pull(&mut self, index: usize, now: Instant) {
+    pub(super) fn start_pull(&mut self, index: usize, now: Instant) {
+        self.pulls.attempt += 1;
         let pull = &mut self.pulls.list[index];
-        pull.attempt += 1;
+        pull.attempt = self.pulls.attempt;
         self.counters.pull_attempts += 1;
         tracing::debug!(key = %pull.key, source = %pull.entry.shown(), "pulling");
-        match &pull.entry.source {
-            Source::File(_) => self.start_file(index),
-            Source::Remote(configured) => {
-                let remote = pull.redirected.as_ref().unwrap_or(configured);
-                let (host, port) = (remote.host.clone(), remote.port);
-                if let Ok(ip) = host.parse::<IpAddr>() {
-                    pull.addresses = VecDeque::from([SocketAddr::new(ip, port)]);
-                    return self.dial_pull(index, now);
-                }
-                pull.resolving = Some(now + RESOLVE_MAX);
-                let query =
-                    Query { shard: self.id, pull: index, attempt: pull.attempt, host, port };
-                let asked = self.shared.resolver.as_ref().is_some_and(|way| way.ask(query));
-                if !asked {
-                    self.pulls.list[index].resolving = None;
-                    self.fail_pull(index, "resolver_busy", now);
-                }
+        let Source::Remote(configured) = &pull.entry.source else { return self.start_file(index) };
+        let remote = pull.redirected.as_ref().unwrap_or(configured);
+        let (attempt, host, port) = (pull.attempt, remote.host.clone(), remote.port);
+        match self.look_up(Asker::Pull(index), attempt, (&host, port), now) {
+            Ok(Ok(addresses)) => {
+                self.pulls.list[index].addresses = addresses;
+                self.dial_pull(index, now);
             }
+            Ok(Err(until)) => self.pulls.list[index].resolving = Some(until),
+            Err(reason) => self.fail_pull(index, reason, now),
         }
     }
 
@@ -250,65 +324,47 @@ impl Shard {
         self.dial_pull(index, now);
     }
 
-    /// Dials the next address.
+    /// Dials the next address that may be.
     fn dial_pull(&mut self, index: usize, now: Instant) {
-        let full = self.plane.connections() >= self.config.limits.connections;
-        let Some(address) = self.pulls.list[index].addresses.pop_front().filter(|_| !full) else {
-            let reason = if full { "connections" } else { "no_address" };
-            return self.fail_pull(index, reason, now);
-        };
-        let seed = self.next_seed();
-        let pull = &self.pulls.list[index];
-        let Source::Remote(configured) = &pull.entry.source else { return };
-        let remote = pull.redirected.as_ref().unwrap_or(configured);
-        let session = match client(now, seed, &pull.entry, remote, &self.config) {
-            Ok(session) => session,
-            Err(error) => return self.fail_pull(index, error.reason, now),
-        };
-        let tls = remote.tls.then(|| {
-            let ca = pull.entry.ca.as_deref();
-            self.shared.tls_client.connect(ca, &remote.host)
-        });
-        let tls = match tls.transpose() {
-            Ok(tls) => tls.map(Box::new),
-            Err(error) => {
-                tracing::warn!(source = %pull.entry.shown(), %error, "no TLS to a source");
-                return self.fail_pull(index, "tls", now);
-            }
-        };
-        let fd = match sys_socket::connect(address) {
-            Ok(fd) => fd,
-            Err(error) => {
-                tracing::debug!(%address, %error, "cannot dial a source");
-                return match self.pulls.list[index].addresses.is_empty() {
-                    true => self.fail_pull(index, "cannot_dial", now),
-                    false => self.dial_pull(index, now),
-                };
-            }
-        };
-        let sock = self.config.sock;
-        let (recv, send) = (sock.recv_buffer_kib, sock.send_buffer_kib);
-        sys_socket::tune(fd.as_fd(), recv, send, UNACKNOWLEDGED_MAX);
-        let mut conn = Conn::new(self.plane.next_id(), fd, address, Protocol::Pull, now);
-        let id = conn.id;
-        conn.timeout = session.poll_timeout();
-        conn.session = Some(session);
-        conn.tls = tls;
-        match self.plane.insert(conn) {
-            Ok(slot) => {
-                let token = self.plane.token(slot);
-                let pull = &mut self.pulls.list[index];
-                pull.conn = Some(token);
-                let source = pull.entry.shown();
-                tracing::info!(conn = %id, peer = %address, proto = "pull", %source, "dialled");
-                // The first words of the client wait for the connection.
-                self.guarded(token, now, |shard, slot| shard.drive(slot, now, |_| Ok(())));
-            }
-            Err(error) => {
-                tracing::warn!(%address, %error, "cannot watch a connection to a source");
-                self.fail_pull(index, "poller", now);
+        let mut reason = "no_address";
+        while let Some(address) = self.pulls.list[index].addresses.pop_front() {
+            match self.try_source(index, address, now) {
+                Ok(token) => {
+                    self.pulls.list[index].conn = Some(token);
+                    return self.open_dialogue(token, now);
+                }
+                Err(error) => reason = error,
             }
         }
+        self.fail_pull(index, reason, now);
+    }
+
+    fn try_source(
+        &mut self,
+        index: usize,
+        address: SocketAddr,
+        now: Instant,
+    ) -> Result<Token, &'static str> {
+        let seed = self.next_seed();
+        let pull = &self.pulls.list[index];
+        let (entry, hops) = (Arc::clone(&pull.entry), pull.edge.as_ref().map(|edge| &edge.hops));
+        let Source::Remote(configured) = &entry.source else { return Err("no_address") };
+        let remote = pull.redirected.as_ref().unwrap_or(configured);
+        // An address the source names is not one the policy names.
+        let elsewhere = remote.host != configured.host;
+        let named = if elsewhere { "" } else { configured.host.as_str() };
+        reach::admit(named, entry.local, address.ip())?;
+        let hops = hops.cloned().unwrap_or_default();
+        let session = client(now, seed, &entry, remote, hops, &self.config);
+        let session = session.map_err(|error| error.reason)?;
+        let remote = remote.clone();
+        let to = Dial {
+            protocol: Protocol::Pull,
+            address,
+            tls: remote.tls.then_some((entry.ca.as_deref(), remote.host.as_str())),
+            shown: &entry.shown(),
+        };
+        self.dial(&to, session, now)
     }
 
     /// Nobody watches any more.
@@ -350,6 +406,9 @@ impl Shard {
         let pull = &mut self.pulls.list[index];
         pull.redirected = None;
         pull.stop_file = None;
+        if pull.edge.is_some() {
+            return self.fail_edge(index, reason, now);
+        }
         let source = pull.entry.shown();
         let Some(pause) = pull.puller.ended(now).filter(|_| self.stopping.is_none()) else {
             return;
@@ -415,7 +474,7 @@ impl Shard {
         end: Result<(), &'static str>,
         now: Instant,
     ) {
-        let pull = &mut self.pulls.list[index];
+        let Some(pull) = self.pulls.list.get_mut(index) else { return };
         // A reader that was stopped may end after its successor has begun.
         if pull.attempt != attempt {
             return;

@@ -225,7 +225,7 @@ impl Shard {
         });
         let snapshot = snapshot.or_else(|| {
             // Whoever asks waits for what does not come at once.
-            let pulled = self.await_pull(&key, packaging, from);
+            let pulled = self.await_pull(&key, packaging, from, now);
             pulled.then(|| Arc::new(self.nothing_yet(packaging)))
         });
         self.mesh.send(from, ControlMessage::Segments { key, packaging, snapshot });

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use protocols::container::flv::{TagReader, TagType};
+use protocols::hops::Hops;
 use protocols::media::{Codec, Frame, FrameKind, Timestamp, Track, Tracks, VideoInfo};
 use protocols::session::{AccessRequest, Command, Event, Input, Output, Session, SessionError};
 
@@ -21,16 +22,16 @@ use crate::observe::DropReason;
 use crate::ring::{Mesh, Token};
 use crate::stream::Container;
 
-const HTTP_FLV: MediaKind = MediaKind { container: Container::Flv, websocket: false };
+pub(super) const HTTP_FLV: MediaKind = MediaKind { container: Container::Flv, websocket: false };
 
 /// Several shards without executors.
-struct World {
-    shards: Vec<Shard>,
-    now: Instant,
+pub(super) struct World {
+    pub(super) shards: Vec<Shard>,
+    pub(super) now: Instant,
 }
 
 /// What a scripted session says next, shared with the test.
-type Script = Arc<Mutex<VecDeque<Output>>>;
+pub(super) type Script = Arc<Mutex<VecDeque<Output>>>;
 
 struct Scripted(Script);
 
@@ -73,7 +74,7 @@ impl Session for Panicking {
 }
 
 impl World {
-    fn new(shards: usize, ring_depth: usize, change: impl Fn(&mut Config)) -> Self {
+    pub(super) fn new(shards: usize, ring_depth: usize, change: impl Fn(&mut Config)) -> Self {
         let now = clock::now();
         let mut config = Config::default();
         change(&mut config);
@@ -87,9 +88,9 @@ impl World {
             started_unix_ms: 0,
             ports: Arc::default(),
             base_bytes: Arc::default(),
-            pulls: Arc::default(),
+            policy: ActivePolicy::none(),
+            node: NodeId(1),
             resolver: None,
-            tls_client: Arc::new(TlsClient::load([]).unwrap()),
             upkeep: Arc::default(),
         };
         let shards = ends
@@ -106,6 +107,12 @@ impl World {
                 shard.turn_for_test(self.now);
             }
         }
+    }
+
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.settle();
     }
 
     fn connect(
@@ -129,7 +136,7 @@ impl World {
         (token, theirs)
     }
 
-    fn publish(&mut self, shard: usize, name: &str) -> (Token, Script, UnixStream) {
+    pub(super) fn publish(&mut self, shard: usize, name: &str) -> (Token, Script, UnixStream) {
         let request =
             AccessRequest { app: "live".into(), name: name.into(), ..AccessRequest::default() };
         let script = Script::default();
@@ -141,7 +148,7 @@ impl World {
         (token, script, socket)
     }
 
-    fn say(&mut self, shard: usize, token: Token, script: &Script, output: Output) {
+    pub(super) fn say(&mut self, shard: usize, token: Token, script: &Script, output: Output) {
         script.lock().unwrap().push_back(output);
         let now = self.now;
         self.shards[shard]
@@ -149,7 +156,12 @@ impl World {
         self.settle();
     }
 
-    fn watch(&mut self, shard: usize, name: &str, kind: MediaKind) -> (Token, UnixStream) {
+    pub(super) fn watch(
+        &mut self,
+        shard: usize,
+        name: &str,
+        kind: MediaKind,
+    ) -> (Token, UnixStream) {
         self.watch_with(shard, name, kind, "")
     }
 
@@ -167,6 +179,7 @@ impl World {
             name: name.into(),
             query: query.into(),
             agent: String::new(),
+            hops: Hops::default(),
             kind,
             websocket_accept: None,
             keep_http11: true,
@@ -186,7 +199,7 @@ fn tracks() -> Arc<Tracks> {
     Tracks { video, ..Tracks::default() }.shared()
 }
 
-fn frame(n: i64, gop: i64, size: usize) -> Output {
+pub(super) fn frame(n: i64, gop: i64, size: usize) -> Output {
     let kind = if n % gop == 0 { FrameKind::Keyframe } else { FrameKind::Inter };
     let dts = Timestamp::from_millis(n * 40);
     let payload = Bytes::from(vec![u8::try_from(n % 251).unwrap(); size]);
@@ -194,7 +207,7 @@ fn frame(n: i64, gop: i64, size: usize) -> Output {
 }
 
 /// Everything a viewer has been sent: the video tags after the HTTP head.
-fn received(socket: &mut UnixStream, buffer: &mut BytesMut) {
+pub(super) fn received(socket: &mut UnixStream, buffer: &mut BytesMut) {
     let mut chunk = [0; 65536];
     while let Ok(count) = socket.read(&mut chunk) {
         if count == 0 {

@@ -18,6 +18,8 @@ pub struct Format {
     pub video: bool,
     /// Audio is wanted.
     pub audio: bool,
+    /// It must not get FourCC codecs where there is a legacy form, however the stream was published.
+    pub legacy: bool,
     /// Merge window of these viewers in milliseconds; the stream's or the shard's if they named
     /// none. Part of the format, since viewers of another window stand at other offsets.
     pub merge_ms: Option<u16>,
@@ -120,7 +122,7 @@ impl Format {
 
     fn dialect(self, tracks: &Tracks, options: PackagerOptions) -> Dialect {
         Dialect {
-            enhanced: self.enhanced || !tracks.legacy_flv,
+            enhanced: self.enhanced || !(tracks.legacy_flv || self.legacy),
             legacy_h265_id: options.legacy_h265_id,
         }
     }
@@ -148,6 +150,19 @@ impl Format {
         options: PackagerOptions,
         out: &mut Vec<u8>,
     ) {
+        self.write_announcement(tracks, timestamp_ms, &[], options, out);
+    }
+
+    /// The same with something before the metadata: servers that are published to want
+    /// `@setDataFrame` there.
+    pub fn write_announcement(
+        self,
+        tracks: &Tracks,
+        timestamp_ms: u32,
+        before_metadata: &[u8],
+        options: PackagerOptions,
+        out: &mut Vec<u8>,
+    ) {
         for (tag, body) in flv::configuration(tracks, self.dialect(tracks, options), SERVER_NAME) {
             let wanted = match tag {
                 TagType::Audio => self.audio,
@@ -156,8 +171,11 @@ impl Format {
             };
             if wanted {
                 // Metadata has no time: players take a later one for a text track.
-                let at = if tag == TagType::Script { 0 } else { timestamp_ms };
-                self.write(tag, at, &[&body], options, out);
+                let (at, before) = match tag {
+                    TagType::Script => (0, before_metadata),
+                    TagType::Audio | TagType::Video => (timestamp_ms, &[][..]),
+                };
+                self.write(tag, at, &[before, &body], options, out);
             }
         }
     }
@@ -221,4 +239,55 @@ impl Format {
 pub fn wire_millis(time: Timestamp) -> u32 {
     // Truncation to 32 bits is the wire format's own wrap.
     time.to_millis() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use protocols::media::{Codec, Track, VideoInfo};
+
+    /// The first byte of the body of the second tag: the decoder configuration.
+    fn configuration(format: Format, legacy_flv: bool) -> u8 {
+        let config = Bytes::from_static(&[1; 30]);
+        let info = VideoInfo::default();
+        let video = Some(Track { codec: Codec::H265, config, info });
+        let tracks = Tracks { video, legacy_flv, ..Tracks::default() };
+        let options = PackagerOptions {
+            chunk_size: 4096,
+            type3_extended_timestamp: true,
+            legacy_h265_id: 12,
+            rtp_packet_bytes: 1200,
+            rtp_seed: 0,
+            ntp_at_zero: NtpTime::default(),
+        };
+        let mut out = Vec::new();
+        format.write_announcement(&tracks, 0, rtmp::client::SET_DATA_FRAME, options, &mut out);
+        let name = rtmp::client::SET_DATA_FRAME;
+        assert_eq!(&out[12..12 + name.len()], name, "servers are told to set it");
+        let length = usize::from(out[5]) << 8 | usize::from(out[6]);
+        out[12 + length + 12]
+    }
+
+    #[test]
+    fn a_target_gets_four_characters_only_if_it_understands_them() {
+        let container = Container::Rtmp { message_stream_id: 1 };
+        let format = |enhanced, legacy| {
+            let (video, audio) = (true, true);
+            Format { container, enhanced, legacy, video, audio, merge_ms: None }
+        };
+        for (format, legacy_flv, enhanced) in [
+            (format(true, false), false, true),
+            (format(true, false), true, true),
+            (format(false, true), false, false),
+            (format(false, true), true, false),
+            // A viewer gets what was published.
+            (format(false, false), false, true),
+            (format(false, false), true, false),
+        ] {
+            let first = configuration(format, legacy_flv);
+            assert_eq!(first & 0x80 != 0, enhanced, "{format:?} {legacy_flv}");
+            assert_eq!(first & 0x0f == 12, !enhanced, "{format:?} {legacy_flv}");
+        }
+    }
 }

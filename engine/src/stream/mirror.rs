@@ -53,6 +53,8 @@ pub struct Mirror {
     pub used_at: Instant,
     /// The owner has been told to feed this mirror (on the owner itself always).
     pub fed: bool,
+    /// When the owner was last told that somebody waits for a stream that origins may have.
+    pub asked_at: Option<Instant>,
 }
 
 impl Mirror {
@@ -70,6 +72,7 @@ impl Mirror {
             waiting: Vec::new(),
             used_at: now,
             fed: false,
+            asked_at: None,
         }
     }
 

@@ -5,10 +5,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use protocols::hops::Hops;
 use protocols::media::{Codec, FrameKind, StreamKey, Timestamp, Tracks};
 
 use super::Subscriber;
 use crate::config::SecondPublisher;
+use crate::forward::ForwardStatus;
 use crate::ring::{MediaItem, ShardId, Token};
 use crate::shard::Feed;
 
@@ -32,6 +34,8 @@ pub struct PublisherInfo {
     pub since_unix_ms: u64,
     /// Where this server fetches the stream from, without credentials; `None` if it was brought.
     pub source: Option<Arc<str>>,
+    /// Servers of our kind that the stream has passed.
+    pub hops: Hops,
 }
 
 impl PublisherInfo {
@@ -46,6 +50,7 @@ impl PublisherInfo {
             merge_ms: None,
             since_unix_ms: crate::clock::unix_millis(),
             source,
+            hops: Hops::default(),
         }
     }
 }
@@ -135,6 +140,8 @@ pub struct Stream {
     pub bytes_per_second: u64,
     /// Pictures in the last full GOP.
     pub gop_frames: u32,
+    /// Its forwards are those of this generation under this policy.
+    pub forwarded: Option<(u32, u64)>,
     /// Outputs and the codecs they go without.
     left_out: Vec<(super::Output, Codec)>,
     rate: (Option<Instant>, u64),
@@ -164,6 +171,7 @@ impl Stream {
             frames_in: 0,
             bytes_per_second: 0,
             gop_frames: 0,
+            forwarded: None,
             left_out: Vec::new(),
             rate: (None, 0),
             gop_counting: 0,
@@ -311,6 +319,8 @@ pub struct StreamSnapshot {
     pub bytes_per_second: u64,
     /// Pictures in the last full GOP.
     pub gop_frames: u32,
+    /// Where it is forwarded.
+    pub forwards: Vec<ForwardStatus>,
 }
 
 #[cfg(test)]
@@ -328,6 +338,7 @@ mod tests {
             merge_ms: None,
             since_unix_ms: 0,
             source: None,
+            hops: Hops::default(),
         };
         let conn = Token { index: conn, generation: 0 };
         Claim { from: ShardId(0), conn, info: Arc::new(info), at }

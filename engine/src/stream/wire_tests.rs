@@ -19,7 +19,7 @@ const OPTIONS: PackagerOptions = PackagerOptions {
 };
 
 fn format(container: Container) -> Format {
-    Format { container, enhanced: false, video: true, audio: true, merge_ms: None }
+    Format { container, enhanced: false, legacy: false, video: true, audio: true, merge_ms: None }
 }
 
 fn limits(bytes: usize) -> WireLimits {

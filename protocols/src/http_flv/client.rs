@@ -9,6 +9,7 @@ use bytes::{Buf, BytesMut};
 
 use super::body::Body;
 use crate::container::flv::{Demuxer, Item, TagReader, Timeline};
+use crate::hops::{self, Hops};
 use crate::session::{
     Command, ErrorClass, Event, Input, Output, OutputQueue, Session, SessionError,
 };
@@ -30,6 +31,8 @@ pub struct ClientOptions {
     pub legacy_h265_id: u8,
     /// Largest tag.
     pub tag_bytes: usize,
+    /// Servers of our kind that the request has passed, this one last.
+    pub hops: Hops,
 }
 
 /// The state machine of one pull.
@@ -189,6 +192,10 @@ fn write_request(options: &ClientOptions, out: &mut Vec<u8>) {
         let (name, password) = credentials(user);
         let value = STANDARD.encode(format!("{name}:{password}"));
         out.extend_from_slice(format!("Authorization: Basic {value}\r\n").as_bytes());
+    }
+    if !options.hops.is_empty() {
+        let hops = &options.hops;
+        out.extend_from_slice(format!("{}: {hops}\r\n", hops::HEADER).as_bytes());
     }
     out.extend_from_slice(b"\r\n");
 }

@@ -33,6 +33,7 @@ fn frames(answer: &[u8], piece: usize) -> VecDeque<(i64, usize)> {
         agent: String::new(),
         legacy_h265_id: 12,
         tag_bytes: 1 << 16,
+        hops: crate::hops::Hops::default(),
     });
     let (mut frames, mut input) = (VecDeque::new(), BytesMut::new());
     for bytes in answer.chunks(piece) {

@@ -12,6 +12,7 @@ fn client(url: &str) -> Client {
         agent: "test".to_owned(),
         legacy_h265_id: 12,
         tag_bytes: 1 << 20,
+        hops: crate::hops::Hops::default(),
     })
 }
 

@@ -7,6 +7,11 @@ use crate::session::{ErrorClass, SessionError};
 
 use super::message::{Message, type_id};
 
+/// Property of the command object of `connect` that carries [`crate::hops::Hops`].
+pub const HOPS_PROPERTY: &str = "smartHops";
+/// Property of its answer that names the node, for peers that have sent the former.
+pub const NODE_PROPERTY: &str = "smartNode";
+
 /// Longest command name and text argument looked at.
 const TEXT_BYTES_MAX: usize = 8192;
 

@@ -6,6 +6,7 @@
 //! | Adobe RTMP 1.0 | all of it but shared objects (ignored) and seeking (refused) |
 //! | Digest handshake | taken by the server when the client asks for it |
 //! | FMS commands | `releaseStream`, the `FC` commands, `getStreamLength`, bandwidth checks |
+//! | Adobe and Limelight authentication | answered by the client; not asked for by the server |
 //! | Enhanced RTMP v2 | capabilities in `connect`, reconnect requests; media: see `container::flv` |
 //! | `ex.redirect` | of a rejected `connect`, as some servers have it: followed by the client |
 //!

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::codec::h264;
 use crate::container::flv::{self, Dialect};
+use crate::hops::Hops;
 use crate::media::{AudioInfo, Codec, Frame, FrameKind, Timestamp, Track, Tracks, VideoInfo};
 use crate::session::{
     Command as EngineCommand, ErrorClass, Event, Input, Output, Refusal, Session, SessionError,
@@ -103,6 +104,10 @@ impl Connection {
             flash_ver: "simulation".to_owned(),
             limits: options.limits,
             legacy_h265_id: LEGACY_H265_ID,
+            credentials: None,
+            auth: None,
+            hops: Hops::default(),
+            start_timeout: None,
         };
         Self {
             client: Client::new(now, random.below(u64::MAX), Arc::new(client_options)),

@@ -90,7 +90,8 @@ pub fn publish_code(refusal: Refusal) -> &'static str {
         | Refusal::BadName
         | Refusal::StreamBusy
         | Refusal::Unauthorised
-        | Refusal::Superseded => code::PUBLISH_BAD_NAME,
+        | Refusal::Superseded
+        | Refusal::Loop => code::PUBLISH_BAD_NAME,
         Refusal::StreamNotFound
         | Refusal::Overloaded
         | Refusal::Unsupported
@@ -107,7 +108,8 @@ pub fn play_code(refusal: Refusal) -> &'static str {
         Refusal::UnknownApp
         | Refusal::BadName
         | Refusal::StreamNotFound
-        | Refusal::PublisherGone => code::PLAY_NOT_FOUND,
+        | Refusal::PublisherGone
+        | Refusal::Loop => code::PLAY_NOT_FOUND,
         Refusal::StreamBusy
         | Refusal::Unauthorised
         | Refusal::Superseded

@@ -98,7 +98,8 @@ impl From<Refusal> for Status {
             Refusal::UnknownApp
             | Refusal::StreamNotFound
             | Refusal::PublisherGone
-            | Refusal::TracksChanged => Self::NOT_FOUND,
+            | Refusal::TracksChanged
+            | Refusal::Loop => Self::NOT_FOUND,
             Refusal::BadName => Self::BAD_REQUEST,
             Refusal::StreamBusy | Refusal::Superseded => Self::FORBIDDEN,
             Refusal::Unauthorised => Self::UNAUTHORIZED,

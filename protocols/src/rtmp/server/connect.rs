@@ -1,10 +1,12 @@
 //! `connect`: where the peer wants to go, what it understands, and our answer.
 
 use crate::amf::Value;
+use crate::hops::Hops;
 use crate::session::{ErrorClass, Refusal, SessionError};
 use crate::text::cut;
 
-use super::super::command::{self, Command, number_property, text_property};
+use super::super::command::{self, Command, HOPS_PROPERTY, NODE_PROPERTY};
+use super::super::command::{number_property, text_property};
 use super::super::control::{self, BandwidthLimit};
 use super::super::status;
 use super::super::url::Target;
@@ -34,12 +36,15 @@ pub(super) struct Peer {
     pub(super) agent: String,
     pub(super) enhanced: bool,
     pub(super) can_reconnect: bool,
+    /// It is a server of our kind: where the stream, or the request for it, has passed.
+    pub(super) hops: Option<Hops>,
 }
 
 impl Peer {
     /// Bytes held on the heap.
     pub(super) fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + self.agent.capacity() + self.target.heap_bytes()
+        let hops = self.hops.as_ref().map_or(0, |hops| size_of_val(hops.nodes()));
+        size_of::<Self>() + self.agent.capacity() + self.target.heap_bytes() + hops
     }
 }
 
@@ -76,7 +81,13 @@ impl Server {
             BandwidthLimit::Dynamic,
         ));
         self.link.set_chunk_size(self.options.chunk_size);
-        self.link.send_command(0, &success(command.transaction_id, object, peer.enhanced));
+        let mut reply = success(command.transaction_id, object, peer.enhanced);
+        if let (Some(_), Some(node)) = (&peer.hops, self.options.node)
+            && let Some(Value::Object(properties)) = reply.values.first_mut()
+        {
+            properties.push((NODE_PROPERTY.to_owned(), command::text(&node.to_string())));
+        }
+        self.link.send_command(0, &reply);
         tracing::debug!(app = ?peer.target.app, agent = ?peer.agent, enhanced = peer.enhanced, "connected");
         self.peer = Some(Box::new(peer));
         self.phase = Phase::Connected;
@@ -106,6 +117,8 @@ fn read_connect(object: &Value) -> Result<Peer, super::super::url::TooLong> {
         enhanced,
         // A float cast saturates, and NaN becomes 0.
         can_reconnect: caps_ex as u32 & CAPS_RECONNECT != 0,
+        // What is no list is none: it is for us alone to write.
+        hops: text_property(object, HOPS_PROPERTY).and_then(|text| text.parse().ok()),
     })
 }
 

@@ -7,11 +7,13 @@ use bytes::{Bytes, BytesMut};
 
 use super::{Phase, Server, ServerOptions, Session};
 use crate::amf::Value;
+use crate::hops::{Hops, NodeId};
 use crate::rtmp::chunk::{Limits, Reader, Writer};
-use crate::rtmp::client::{Client, ClientOptions, Role};
+use crate::rtmp::client::{Client, ClientOptions, Credentials, Role};
 use crate::rtmp::command::{Command, object, text};
 use crate::rtmp::handshake::ServerHandshake;
 use crate::rtmp::message::{Message, type_id};
+use crate::rtmp::status::{Level, information};
 use crate::rtmp::{control, wire};
 use crate::session::{Command as EngineCommand, Event, Input, Output, Refusal};
 
@@ -245,6 +247,7 @@ fn run(data: &[u8]) -> Run {
 }
 
 /// Chunks of a server against a client: the first byte is its role, the rest is cut by the second.
+/// With the third bit of the role the server does not take the client, in words that follow.
 ///
 /// # Panics
 /// When an invariant does not hold.
@@ -261,6 +264,11 @@ pub fn client(data: &[u8]) {
         flash_ver: "fuzz".to_owned(),
         limits: LIMITS,
         legacy_h265_id: 12,
+        credentials: (role & 8 != 0)
+            .then(|| Credentials { user: "user".to_owned(), password: "password".to_owned() }),
+        auth: (role & 16 != 0).then(|| "authmod=adobe&user=user".into()),
+        hops: Hops::default().with(NodeId(1)),
+        start_timeout: None,
     };
     let now = crate::fuzzing::virtual_epoch();
     let mut client = Client::new(now, 1, Arc::new(options));
@@ -271,6 +279,13 @@ pub fn client(data: &[u8]) {
         let _ = handshake.handle_input(1, &mut BytesMut::from(&bytes[..]), &mut hello);
     }
     inbox.extend_from_slice(&hello);
+    if role & 4 != 0 {
+        let words = information(Level::Error, "", &String::from_utf8_lossy(rest));
+        let payload = Command::new("_error", 1.0).with(Value::Null).with(words).encode();
+        let mut bytes = Vec::new();
+        wire::write_message(&mut bytes, 128, true, 3, type_id::COMMAND_AMF0, 0, 0, &[&payload]);
+        inbox.extend_from_slice(&bytes);
+    }
     // The way to a running play, in the words of a server.
     for (name, id, value) in [("_result", 1.0, Value::Null), ("_result", 4.0, Value::Number(1.0))] {
         let payload = Command::new(name, id).with(Value::Null).with(value).encode();

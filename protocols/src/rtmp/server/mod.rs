@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use crate::amf::Value;
+use crate::hops::NodeId;
 use crate::session::{
     AccessRequest, Command as EngineCommand, ErrorClass, Event, Input, Output, Refusal, Session,
     SessionError,
@@ -68,6 +69,8 @@ pub struct ServerOptions {
     pub type3_extended_timestamp: bool,
     /// Where HTTP is served, for those who ask this port for a page.
     pub http_port: Option<u16>,
+    /// What this server is to others of its kind.
+    pub node: Option<NodeId>,
 }
 
 impl Default for ServerOptions {
@@ -81,6 +84,7 @@ impl Default for ServerOptions {
             window_ack_size: 5_000_000,
             type3_extended_timestamp: true,
             http_port: None,
+            node: None,
         }
     }
 }
@@ -406,6 +410,7 @@ impl Server {
                 agent: peer.agent.clone(),
                 message_stream_id,
                 enhanced: peer.enhanced,
+                hops: peer.hops.clone().unwrap_or_default(),
                 ..AccessRequest::default()
             }),
             Err(error) => {

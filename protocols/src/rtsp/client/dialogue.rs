@@ -254,5 +254,9 @@ fn refused(method: Method, response: &Response) -> SessionError {
     let phrase: String =
         response.phrase.chars().filter(|character| !character.is_control()).take(200).collect();
     let detail = format!("{}: {} {phrase}", method.name(), response.status.0);
-    SessionError::new(ErrorClass::Refused, "server_refused", detail)
+    let reason = match response.status {
+        Status::NOT_FOUND => "stream_not_found",
+        _ => "server_refused",
+    };
+    SessionError::new(ErrorClass::Refused, reason, detail)
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
+use crate::hops;
 use crate::rtp::{PayloadFormat, Statistics};
 use crate::session::{
     Command, ErrorClass, Event, Input, Output, OutputQueue, Session, SessionError,
@@ -190,6 +191,9 @@ impl Client {
             draft.push("Authorization", &value);
         }
         draft.push("User-Agent", &self.options.agent);
+        if !self.options.hops.is_empty() {
+            draft.push(hops::HEADER, &self.options.hops.to_string());
+        }
         draft.write(self.outputs.bytes());
         self.timers.answer = now.checked_add(self.options.request_timeout);
     }

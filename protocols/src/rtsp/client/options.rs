@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::hops::Hops;
 use crate::rtp::ReceiverLimits;
 use crate::rtsp::auth::client::Credentials;
 use crate::rtsp::reader::Limits;
@@ -41,6 +42,8 @@ pub struct ClientOptions {
     pub media_timeout: Duration,
     /// How often the client lets itself be sent elsewhere.
     pub redirects: u8,
+    /// Servers of our kind that the request has passed, this one last.
+    pub hops: Hops,
 }
 
 impl ClientOptions {
@@ -67,6 +70,7 @@ impl ClientOptions {
             datagram_timeout: Duration::from_secs(5),
             media_timeout: Duration::from_secs(12),
             redirects: 3,
+            hops: Hops::default(),
         })
     }
 }

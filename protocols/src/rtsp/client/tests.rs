@@ -362,7 +362,7 @@ fn servers_that_ask_and_servers_that_leave() {
 #[test]
 fn answers_that_cannot_be_used() {
     let cases: [(&str, &str, &str, &str); 5] = [
-        ("404 Not Found", "", "", "server_refused"),
+        ("404 Not Found", "", "", "stream_not_found"),
         ("401 Unauthorized", "WWW-Authenticate: Bearer\r\n", "", "server_refused"),
         ("200 OK", "", "no description", "bad_response"),
         ("200 OK", "", "v=0\r\n", "bad_response"),

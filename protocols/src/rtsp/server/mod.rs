@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
+use crate::hops::{self, Hops};
 use crate::rtp::Statistics;
 use crate::session::{
     AccessRequest, Command, ErrorClass, Event, Input, Output, OutputQueue, Refusal, Session,
@@ -67,6 +68,8 @@ pub struct Server {
     /// The stream last described on this connection.
     described: Option<Box<Described>>,
     agent: String,
+    /// Servers of our kind that the peer's requests have passed.
+    hops: Hops,
     /// Nothing was asked yet: the connection may still be half of a tunnel.
     fresh: bool,
     /// When the peer is given up.
@@ -127,6 +130,7 @@ impl Server {
             held: None,
             described: None,
             agent: String::new(),
+            hops: Hops::default(),
             fresh: true,
             deadline: now.checked_add(options.setup_timeout),
             packets: Statistics::default(),
@@ -208,6 +212,10 @@ impl Server {
         };
         if let Some(agent) = request.fields.get("User-Agent") {
             self.agent = cut(agent, AGENT_BYTES_MAX).to_owned();
+        }
+        if let Some(text) = request.fields.get(hops::HEADER) {
+            // What is no list of nodes is none: it is for servers of our kind to write.
+            self.hops = text.parse().unwrap_or_default();
         }
         if !self.supports_required(request, cseq) || !self.admit(now, method, request, cseq) {
             return Ok(());
@@ -337,6 +345,7 @@ impl Server {
             name: target.name.clone(),
             query: target.query.clone(),
             agent: self.agent.clone(),
+            hops: self.hops.clone(),
             ..AccessRequest::default()
         }
     }

@@ -1,20 +1,28 @@
 //! The client end of one RTMP connection: publishes or plays one stream.
 //!
-//! Received media comes out as [`Event::Tracks`] and [`Event::Frame`]; media to publish goes in by
-//! [`Client::send_tracks`] and [`Client::send_frame`] once [`Client::state`] is ready.
+//! Received media comes out as [`Event::Tracks`] and [`Event::Frame`]. A publication that the server
+//! has taken is reported as [`Event::PlayRequested`], whose message stream the engine puts packaged
+//! media on, between this session's outputs, as for a player of a [`super::Server`]; or media goes
+//! in by [`Client::send_tracks`] and [`Client::send_frame`] once [`Client::state`] is ready.
+
+mod auth;
+mod connect;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
 use crate::amf::Value;
 use crate::container::flv::{self, Dialect, TagType};
+use crate::hops::Hops;
 use crate::media::{Frame, Timestamp, Tracks};
 use crate::session::{
-    Command as EngineCommand, ErrorClass, Event, Input, Output, Session, SessionError,
+    AccessRequest, Command as EngineCommand, ErrorClass, Event, Input, Output, Session,
+    SessionError,
 };
-use crate::text::split_url;
 
 use super::chunk::Limits;
 use super::command::{self, Command};
@@ -26,12 +34,14 @@ use super::link::Link;
 use super::message::{Message, type_id};
 use super::status::code;
 
+pub use auth::{AuthError, Credentials};
+
 /// Acknowledgement window announced to the server.
 const WINDOW_ACK_SIZE: u32 = 2_500_000;
 /// Client buffer length announced before a play, in milliseconds.
 const BUFFER_LENGTH_MS: u32 = 3000;
 /// What stands before `onMetaData` on the way to a server: an AMF0 string.
-const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0D@setDataFrame";
+pub const SET_DATA_FRAME: &[u8] = b"\x02\x00\x0D@setDataFrame";
 
 /// Transaction ids of the commands this client sends.
 mod transaction {
@@ -40,6 +50,8 @@ mod transaction {
     pub(super) const FC_PUBLISH: f64 = 3.0;
     pub(super) const CREATE_STREAM: f64 = 4.0;
     pub(super) const STREAM: f64 = 5.0;
+    pub(super) const FC_UNPUBLISH: f64 = 6.0;
+    pub(super) const DELETE_STREAM: f64 = 7.0;
 }
 
 /// What a client does with its stream.
@@ -66,7 +78,7 @@ pub struct ClientOptions {
     pub chunk_size: u32,
     /// Whether type 3 chunks repeat an extended timestamp (RTMP 1.0, 5.3.1.3); both habits exist.
     pub type3_extended_timestamp: bool,
-    /// Announces Enhanced RTMP and uses its forms for what has no other.
+    /// Announces Enhanced RTMP, and uses its forms for what has no other if the server does too.
     pub enhanced: bool,
     /// What the client calls itself.
     pub flash_ver: String,
@@ -74,6 +86,14 @@ pub struct ClientOptions {
     pub limits: Limits,
     /// Legacy FLV codec id that means H.265.
     pub legacy_h265_id: u8,
+    /// Who we are, for servers that ask.
+    pub credentials: Option<Credentials>,
+    /// What the server wanted to be asked with: [`Event::ConnectAgain`] of the connection before.
+    pub auth: Option<Box<str>>,
+    /// Servers of our kind that the stream, or the request for it, has passed, this one last.
+    pub hops: Hops,
+    /// From the first byte until the server says start; `None` leaves that to the caller.
+    pub start_timeout: Option<Duration>,
 }
 
 /// How far a client has come.
@@ -97,6 +117,12 @@ pub struct Client {
     ingest: Option<Box<Ingest>>,
     /// Tracks to announce before the next frame, for a publish.
     tracks_due: Option<Tracks>,
+    /// The server has announced Enhanced RTMP.
+    peer_enhanced: bool,
+    /// When a server that has not said start is given up.
+    deadline: Option<Instant>,
+    /// Ours, for servers that ask who we are.
+    challenge: u32,
 }
 
 #[derive(Debug)]
@@ -121,6 +147,10 @@ impl Client {
             phase: Phase::Handshaking(Box::new(handshake)),
             ingest: None,
             tracks_due: None,
+            peer_enhanced: false,
+            deadline: options.start_timeout.and_then(|after| now.checked_add(after)),
+            // Half of the seed: nothing else of it is shown to the server but random bytes.
+            challenge: (seed >> 32) as u32,
             options,
         }
     }
@@ -182,7 +212,8 @@ impl Client {
     }
 
     fn dialect(&self) -> Dialect {
-        Dialect { enhanced: self.options.enhanced, legacy_h265_id: self.options.legacy_h265_id }
+        let enhanced = self.options.enhanced && self.peer_enhanced;
+        Dialect { enhanced, legacy_h265_id: self.options.legacy_h265_id }
     }
 
     fn on_stream(&mut self, now: Instant, buffer: &mut BytesMut) -> Result<(), SessionError> {
@@ -230,9 +261,10 @@ impl Client {
         match command.name.as_str() {
             "_result" => self.on_result(now, command),
             // Servers that do not know the FC commands say so.
+            "_error" if command.transaction_id == transaction::CONNECT => self.on_rejected(command),
             "_error"
-                if command.transaction_id == transaction::CONNECT
-                    || command.transaction_id == transaction::CREATE_STREAM =>
+                if command.transaction_id == transaction::CREATE_STREAM
+                    || command.transaction_id == transaction::STREAM =>
             {
                 self.on_refused(command)
             }
@@ -244,8 +276,7 @@ impl Client {
     fn on_result(&mut self, now: Instant, command: &Command) -> Result<(), SessionError> {
         match self.phase {
             Phase::ExpectConnected if command.transaction_id == transaction::CONNECT => {
-                self.send_create_stream();
-                self.phase = Phase::ExpectStream;
+                self.on_connected(command)?;
             }
             Phase::ExpectStream if command.transaction_id == transaction::CREATE_STREAM => {
                 let id = command.number(1).filter(|&id| id >= 1.0 && id <= f64::from(u32::MAX));
@@ -263,43 +294,33 @@ impl Client {
         Ok(())
     }
 
-    /// An error status: the end, unless it says where else to go, as in `ex.redirect` of those who
-    /// answer `connect` so.
+    /// An error: the end, unless it says where else to go.
     fn on_refused(&mut self, command: &Command) -> Result<(), SessionError> {
-        let extra = command.values.get(1).and_then(|information| information.get("ex"));
-        match extra.and_then(|extra| command::text_property(extra, "redirect")) {
-            Some(url) => {
-                self.redirect(url);
-                Ok(())
-            }
-            None => Err(refused(command)),
-        }
-    }
-
-    /// The server sends us to another, to the app of that URL or to a stream of it.
-    fn redirect(&mut self, url: &str) {
-        let (_, path, _) = split_url(url);
-        let names_stream = path.trim_matches('/').contains('/');
-        let base = url.trim_end_matches('/');
-        let url = match names_stream {
-            true => base.to_owned(),
-            false => format!("{base}/{}", self.options.stream),
-        };
-        self.link.event(Event::Redirected(url));
-        self.phase = Phase::Ended;
+        if self.follow(command) { Ok(()) } else { Err(refused(command, &self.options)) }
     }
 
     fn on_status(&mut self, command: &Command) -> Result<(), SessionError> {
         let null = Value::Null;
         let information = command.values.get(1).unwrap_or(&null);
+        if self.follow(command) {
+            return Ok(());
+        }
         if command::text_property(information, "level") == Some("error") {
-            return self.on_refused(command);
+            return Err(refused(command, &self.options));
         }
         match command::text_property(information, "code").unwrap_or_default() {
             code::PUBLISH_START | code::PLAY_START => {
                 if let Phase::ExpectStart { message_stream_id } = self.phase {
-                    self.phase = Phase::Ready { message_stream_id };
+                    self.on_started(message_stream_id);
                 }
+            }
+            code::CONNECT_RECONNECT if self.options.role == Role::Publish => {
+                let detail = "the server wants to be connected to anew";
+                return Err(SessionError::new(ErrorClass::Refused, "reconnect_requested", detail));
+            }
+            code::CONNECT_CLOSED if self.options.role == Role::Publish => {
+                let detail = "the server has ended the connection";
+                return Err(SessionError::new(ErrorClass::Refused, "server_closed", detail));
             }
             code::PLAY_STOP | code::CONNECT_CLOSED => self.phase = Phase::Ended,
             code::CONNECT_RECONNECT => {
@@ -314,23 +335,19 @@ impl Client {
         Ok(())
     }
 
-    fn send_connect(&mut self) {
-        let options = Arc::clone(&self.options);
-        self.link.set_chunk_size(options.chunk_size);
-        let mut properties = vec![
-            ("app".to_owned(), command::text(&options.app)),
-            ("type".to_owned(), command::text("nonprivate")),
-            ("flashVer".to_owned(), command::text(&options.flash_ver)),
-            ("tcUrl".to_owned(), command::text(&options.tc_url)),
-        ];
-        if options.enhanced {
-            let list = ["hvc1", "av01", "vp08", "vp09", "Opus", "fLaC", "ac-3", "ec-3"];
-            let list = list.iter().map(|code| command::text(code)).collect();
-            properties.push(("fourCcList".to_owned(), Value::StrictArray(list)));
-            properties.push(("capsEx".to_owned(), Value::Number(1.0)));
+    /// The server takes or gives media from here on.
+    fn on_started(&mut self, message_stream_id: u32) {
+        self.phase = Phase::Ready { message_stream_id };
+        self.deadline = None;
+        if self.options.role == Role::Publish {
+            self.link.event(Event::PlayRequested(AccessRequest {
+                app: self.options.app.clone(),
+                name: self.options.stream.clone(),
+                message_stream_id,
+                enhanced: self.options.enhanced && self.peer_enhanced,
+                ..AccessRequest::default()
+            }));
         }
-        let connect = Command::new("connect", transaction::CONNECT).with(Value::Object(properties));
-        self.link.send_command(0, &connect);
     }
 
     fn send_create_stream(&mut self) {
@@ -378,12 +395,12 @@ impl Client {
             self.phase
         {
             if self.options.role == Role::Publish {
-                let unpublish = Command::new("FCUnpublish", 6.0)
+                let unpublish = Command::new("FCUnpublish", transaction::FC_UNPUBLISH)
                     .with(Value::Null)
                     .with(command::text(&self.options.stream));
                 self.link.send_command(0, &unpublish);
             }
-            let delete = Command::new("deleteStream", 7.0)
+            let delete = Command::new("deleteStream", transaction::DELETE_STREAM)
                 .with(Value::Null)
                 .with(Value::Number(f64::from(message_stream_id)));
             self.link.send_command(0, &delete);
@@ -400,18 +417,31 @@ impl Session for Client {
                 Ok(())
             }
             Input::Stream(buffer) => self.on_stream(now, buffer),
+            Input::Timeout if self.deadline.is_some_and(|deadline| now >= deadline) => {
+                let detail = "the server has not said start in time";
+                Err(SessionError::new(ErrorClass::TimedOut, "start_timeout", detail))
+            }
             Input::Timeout | Input::Datagram { .. } => Ok(()),
         };
         if result.is_err() {
             self.phase = Phase::Ended;
+        }
+        if matches!(self.phase, Phase::Ended) {
+            self.deadline = None;
         }
         result
     }
 
     /// Only [`EngineCommand::Close`] means anything to a client.
     fn handle_command(&mut self, _: Instant, command: EngineCommand) -> Result<(), SessionError> {
-        if matches!(command, EngineCommand::Close(_)) {
-            self.close();
+        match command {
+            EngineCommand::Close(_) => self.close(),
+            // There is nothing to publish after all.
+            EngineCommand::Reject(refusal) if self.options.role == Role::Publish => {
+                self.close();
+                return Err(refusal.error());
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -421,94 +451,33 @@ impl Session for Client {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.deadline
     }
 
     fn memory_bytes(&self) -> usize {
-        size_of::<Self>()
+        let ingest = self.ingest.as_ref().map_or(0, |ingest| ingest.heap_bytes());
+        size_of::<Self>() + self.link.heap_bytes() + ingest
     }
 }
 
-/// The end of a session by an error status of the server, whose code is the detail.
-fn refused(command: &Command) -> SessionError {
+/// The end of a session by an error status of the server, whose code is the detail. Servers like to
+/// repeat the name of the stream there, which may be a secret key: it is left out.
+fn refused(command: &Command, options: &ClientOptions) -> SessionError {
     let null = Value::Null;
     let information = command.values.get(1).unwrap_or(&null);
-    let code = command::text_property(information, "code").unwrap_or("no code");
+    let said = command::text_property(information, "code").unwrap_or("no code");
     let description = command::text_property(information, "description").unwrap_or_default();
-    let detail: String = format!("{code}: {description}")
+    let name = crate::text::split_query(&options.stream).0;
+    let hides = options.role == Role::Publish && !name.is_empty();
+    let description = if hides { description.replace(name, "***") } else { description.to_owned() };
+    let detail: String = format!("{said}: {description}")
         .chars()
         .filter(|character| !character.is_control())
         .take(256)
         .collect();
-    SessionError::new(ErrorClass::Refused, "server_refused", detail)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::amf::Value;
-
-    /// What a client that plays `live/x?k=v` makes of a command.
-    fn after(name: &str, information: Value) -> (Result<(), SessionError>, Option<String>) {
-        let now = crate::fuzzing::virtual_epoch();
-        let options = ClientOptions {
-            app: "live".to_owned(),
-            tc_url: "rtmp://h/live".to_owned(),
-            stream: "x?k=v".to_owned(),
-            role: Role::Play,
-            chunk_size: 4096,
-            type3_extended_timestamp: true,
-            enhanced: true,
-            flash_ver: "test".to_owned(),
-            limits: Limits { reassembly_bytes: 1 << 16, chunk_streams: 8, message_bytes: 1 << 16 },
-            legacy_h265_id: 12,
-        };
-        let mut client = Client::new(now, 1, Arc::new(options));
-        client.phase = Phase::ExpectConnected;
-        let command = Command::new(name, transaction::CONNECT).with(Value::Null).with(information);
-        let result = client.on_command(now, &command);
-        let outputs = std::iter::from_fn(|| client.poll_output());
-        let url = outputs.into_iter().find_map(|output| match output {
-            Output::Event(Event::Redirected(url)) => Some(url),
-            _ => None,
-        });
-        assert_eq!(url.is_some(), client.state() == ClientState::Ended);
-        (result, url)
-    }
-
-    fn rejected(extra: Value) -> Value {
-        let code = command::text("NetConnection.Connect.Rejected");
-        command::object([("level", command::text("error")), ("code", code), ("ex", extra)])
-    }
-
-    #[test]
-    fn servers_send_us_elsewhere_in_several_words() {
-        let moved = |url: &str| {
-            let properties = [("code", Value::Number(302.0)), ("redirect", command::text(url))];
-            rejected(command::object(properties))
-        };
-        for (name, information, expected) in [
-            ("_error", moved("rtmp://i:1936/live/y"), "rtmp://i:1936/live/y"),
-            ("_error", moved("rtmp://i/other"), "rtmp://i/other/x?k=v"),
-            ("onStatus", moved("rtmp://i/other/"), "rtmp://i/other/x?k=v"),
-            (
-                "onStatus",
-                command::object([
-                    ("level", command::text("status")),
-                    ("code", command::text(code::CONNECT_RECONNECT)),
-                    ("tcUrl", command::text("rtmp://i/live")),
-                ]),
-                "rtmp://i/live/x?k=v",
-            ),
-            (
-                "onStatus",
-                command::object([("code", command::text(code::CONNECT_RECONNECT))]),
-                "rtmp://h/live/x?k=v",
-            ),
-        ] {
-            assert_eq!(after(name, information), (Ok(()), Some(expected.to_owned())), "{name}");
-        }
-        let (result, url) = after("_error", rejected(Value::Null));
-        assert_eq!((result.unwrap_err().reason, url), ("server_refused", None));
-    }
+    let reason = match said {
+        code::PLAY_NOT_FOUND => "stream_not_found",
+        _ => "server_refused",
+    };
+    SessionError::new(ErrorClass::Refused, reason, detail)
 }

@@ -1,0 +1,495 @@
+//! Forwards of the streams this shard owns: dialled while there is something to send, put on a wire
+//! like viewers, kept up.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use protocols::hops::Hops;
+use protocols::media::{Codec, StreamKey};
+use protocols::session::{AccessRequest, Command, ErrorClass, Refusal, SessionError};
+use slab::Slab;
+
+use super::dial::Dial;
+use crate::conn::{CloseReason, Protocol, Role, Wants};
+use crate::forward::{Action, ForwardStatus, Forwarder, State, StreamUrl, Target, client, targets};
+use crate::net::reach::{self, Reach};
+use crate::net::resolve::Asker;
+use crate::plane::finish_message;
+use crate::ring::Token;
+use crate::shard::Shard;
+use crate::stream::{Container, Format};
+
+/// Redirects followed before a target counts as failed.
+const REDIRECTS_MAX: u8 = 3;
+/// Connections on which a target may ask who we are: once for the name, once for the proof.
+const AUTH_STEPS_MAX: u8 = 2;
+/// Over so long a rate is counted.
+const RATE_INTERVAL: Duration = Duration::from_secs(1);
+/// Tells the seed of retries from that of sessions.
+const FORWARD_SEED: u64 = 0x464f_5257;
+
+/// The ends of connections that lead to another one at once.
+const REDIRECTED: &str = "redirected";
+const ASKED_AGAIN: &str = "asked_again";
+
+/// What a shard knows of forwards.
+#[derive(Default)]
+pub(super) struct Forwards {
+    list: Slab<Forward>,
+    by_key: HashMap<StreamKey, Vec<usize>>,
+    /// Changes with the policy.
+    epoch: u64,
+    /// Counts attempts of all forwards: an answer that is late belongs to none.
+    attempt: u64,
+}
+
+/// One forward of one stream.
+struct Forward {
+    key: StreamKey,
+    target: Target,
+    /// Servers of our kind that the stream has passed, this one last.
+    hops: Hops,
+    forwarder: Forwarder,
+    /// Names the present attempt.
+    attempt: u64,
+    attempts: u64,
+    /// Where the target has sent us.
+    redirected: Option<Target>,
+    redirects: u8,
+    /// How near the first address was: a redirect must not lead nearer.
+    reach: Option<Reach>,
+    /// What the target wants to be asked with.
+    auth: Option<Box<str>>,
+    auth_steps: u8,
+    /// The name is being resolved, until then at the latest.
+    resolving: Option<Instant>,
+    /// Addresses not tried yet.
+    addresses: VecDeque<SocketAddr>,
+    conn: Option<Token>,
+    last_error: Option<Arc<str>>,
+    /// Bytes of connections that have ended.
+    bytes_before: u64,
+    rate: Rate,
+}
+
+/// Bytes over the last full interval.
+struct Rate {
+    since: Instant,
+    bytes: u64,
+    bits_per_second: u64,
+}
+
+impl Forward {
+    fn goal(&self) -> &Target {
+        self.redirected.as_ref().unwrap_or(&self.target)
+    }
+
+    /// The next connection is a new beginning.
+    fn forget_dialogue(&mut self) {
+        self.redirected = None;
+        self.redirects = 0;
+        self.reach = None;
+        self.auth = None;
+        self.auth_steps = 0;
+        self.resolving = None;
+        self.addresses.clear();
+    }
+}
+
+impl Forwards {
+    /// The rules have changed: every stream is compared with them again.
+    pub(super) fn renew(&mut self) {
+        self.epoch += 1;
+    }
+
+    fn of_conn(&self, conn: Token) -> Option<usize> {
+        self.list.iter().find(|(_, forward)| forward.conn == Some(conn)).map(|(index, _)| index)
+    }
+}
+
+impl Shard {
+    /// How many of those who wait at the mirror of a stream, or watch it, are its forwards.
+    pub(super) fn forwards_in_audience(&self, key: &StreamKey) -> usize {
+        let of_key = self.forwards.by_key.get(key).into_iter().flatten();
+        let conns = of_key.filter_map(|&index| self.forwards.list.get(index)?.conn);
+        let slots = conns.filter_map(|conn| self.plane.slot(conn));
+        let there = |slot: &usize| {
+            matches!(self.plane.conns[*slot].role, Role::Waiting { .. } | Role::Viewer { .. })
+        };
+        slots.filter(there).count()
+    }
+
+    /// By the clock: which streams are to be forwarded where, what is to be dialled, and rates.
+    pub(crate) fn tend_forwards(&mut self, now: Instant) {
+        let epoch = self.forwards.epoch;
+        let wanted = |stream: &crate::stream::Stream| {
+            stream.publisher.as_ref().map(|_| (stream.generation, epoch))
+        };
+        let changed = self.streams.iter().filter(|(_, stream)| stream.forwarded != wanted(stream));
+        let changed: Vec<usize> = changed.map(|(index, _)| index).collect();
+        for index in changed {
+            self.sync_forwards(index, now);
+            self.streams[index].forwarded = wanted(&self.streams[index]);
+        }
+        let known: Vec<usize> = self.forwards.list.iter().map(|(index, _)| index).collect();
+        for index in known {
+            self.tend_forward(index, now);
+        }
+    }
+
+    /// Compares the forwards of a stream with what the rules say: only what differs is touched.
+    fn sync_forwards(&mut self, index: usize, now: Instant) {
+        let stream = &self.streams[index];
+        let key = stream.key.clone();
+        let (wanted, hops) = match &stream.publisher {
+            Some(publisher) if key.delay_s() == 0 && self.policy.forwards() => {
+                let info = &publisher.info;
+                let own_port = self.shared.ports.rtmp;
+                let url = StreamUrl {
+                    host: &info.host,
+                    port: if info.protocol == "rtmp" { info.port } else { own_port },
+                    vhost: key.vhost(),
+                    app: key.app(),
+                    name: key.name(),
+                };
+                let vhosts = &self.config.vhosts;
+                let is_vhost = |host: &str| vhosts.iter().any(|v| v.eq_ignore_ascii_case(host));
+                (targets(&self.policy.rules, &url, &is_vhost), info.hops.clone())
+            }
+            _ => (Vec::new(), Hops::default()),
+        };
+        let passed = hops.with(self.shared.node);
+        let known = self.forwards.by_key.remove(&key).unwrap_or_default();
+        let mut kept = Vec::new();
+        for place in known {
+            let forward = &self.forwards.list[place];
+            if forward.hops == passed && wanted.contains(&forward.target) {
+                kept.push(place);
+            } else {
+                self.stop_forward(place, now);
+                self.forwards.list.remove(place);
+            }
+        }
+        for target in wanted {
+            if kept.iter().any(|&place| self.forwards.list[place].target == target) {
+                continue;
+            }
+            tracing::info!(%key, to = %target.shown, at = %target.host, "is to be forwarded");
+            let seed = self.next_seed() ^ FORWARD_SEED;
+            kept.push(self.forwards.list.insert(Forward {
+                key: key.clone(),
+                target,
+                hops: passed.clone(),
+                forwarder: Forwarder::new(seed),
+                attempt: 0,
+                attempts: 0,
+                redirected: None,
+                redirects: 0,
+                reach: None,
+                auth: None,
+                auth_steps: 0,
+                resolving: None,
+                addresses: VecDeque::new(),
+                conn: None,
+                last_error: None,
+                bytes_before: 0,
+                rate: Rate { since: now, bytes: 0, bits_per_second: 0 },
+            }));
+        }
+        if !kept.is_empty() {
+            self.forwards.by_key.insert(key, kept);
+        }
+    }
+
+    fn tend_forward(&mut self, index: usize, now: Instant) {
+        let sent = self.forwarded_bytes(index);
+        let Some(forward) = self.forwards.list.get_mut(index) else { return };
+        let rate = &mut forward.rate;
+        let elapsed = now.saturating_duration_since(rate.since);
+        if elapsed >= RATE_INTERVAL {
+            let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+            rate.bits_per_second = sent.saturating_sub(rate.bytes).saturating_mul(8000) / millis;
+            (rate.since, rate.bytes) = (now, sent);
+        }
+        if forward.resolving.is_some_and(|until| now >= until) {
+            return self.fail_forward(index, "resolve_timeout", None, now);
+        }
+        if self.stopping.is_some() {
+            return;
+        }
+        let running = matches!(forward.forwarder.state(), State::Connecting | State::Live { .. });
+        let stream = self.stream_index.get(&forward.key).map(|&at| &self.streams[at]);
+        let published = stream.filter(|stream| stream.publisher.is_some());
+        let joinable = published.is_some_and(|stream| {
+            let mirror = &self.mirrors[stream.mirror];
+            // A newer publisher has no keyframe yet: no reason to hang up.
+            running || (mirror.is_ready() && mirror.log.joinable().next().is_some())
+        });
+        match forward.forwarder.step(now, joinable) {
+            Action::Nothing => {}
+            Action::Start => self.start_forward(index, now),
+            Action::Stop => self.stop_forward(index, now),
+        }
+    }
+
+    fn forwarded_bytes(&self, index: usize) -> u64 {
+        let Some(forward) = self.forwards.list.get(index) else { return 0 };
+        let slot = forward.conn.and_then(|conn| self.plane.slot(conn));
+        let now = slot.map_or(0, |slot| {
+            let conn = &self.plane.conns[slot];
+            let on_wire = match conn.role {
+                Role::Viewer { mirror, wire, index } => {
+                    self.mirrors[mirror].wires[wire].viewers[index].sent
+                }
+                Role::Idle | Role::Claiming { .. } | Role::Publisher(_) | Role::Waiting { .. } => 0,
+            };
+            conn.bytes_out + on_wire
+        });
+        forward.bytes_before + now
+    }
+
+    fn start_forward(&mut self, index: usize, now: Instant) {
+        self.forwards.attempt += 1;
+        self.counters.forward_attempts += 1;
+        let forward = &mut self.forwards.list[index];
+        forward.attempt = self.forwards.attempt;
+        forward.attempts += 1;
+        // The list holds this server already; what is full has no room for the next.
+        if forward.hops.nodes().last() != Some(&self.shared.node) {
+            return self.fail_forward(index, "too_many_hops", None, now);
+        }
+        let goal = (forward.goal().host.clone(), forward.goal().port);
+        let asker = Asker::Forward(index);
+        match self.look_up(asker, self.forwards.attempt, (&goal.0, goal.1), now) {
+            Ok(Ok(addresses)) => {
+                self.forwards.list[index].addresses = addresses;
+                self.dial_target(index, now);
+            }
+            Ok(Err(until)) => self.forwards.list[index].resolving = Some(until),
+            Err(reason) => self.fail_forward(index, reason, None, now),
+        }
+    }
+
+    /// The name of a target has been looked up.
+    pub(super) fn on_target_resolved(
+        &mut self,
+        index: usize,
+        attempt: u64,
+        addresses: Vec<SocketAddr>,
+        now: Instant,
+    ) {
+        let Some(forward) = self.forwards.list.get_mut(index) else { return };
+        if forward.attempt != attempt || forward.resolving.take().is_none() {
+            return;
+        }
+        if addresses.is_empty() {
+            return self.fail_forward(index, "name_unknown", None, now);
+        }
+        forward.addresses = addresses.into();
+        self.dial_target(index, now);
+    }
+
+    /// Dials the next address that may be.
+    fn dial_target(&mut self, index: usize, now: Instant) {
+        let mut reason = "no_address";
+        while let Some(address) = self.forwards.list[index].addresses.pop_front() {
+            match self.try_target(index, address, now) {
+                Ok(token) => {
+                    self.forwards.list[index].conn = Some(token);
+                    return self.open_dialogue(token, now);
+                }
+                Err(error) => reason = error,
+            }
+        }
+        self.fail_forward(index, reason, None, now);
+    }
+
+    fn try_target(
+        &mut self,
+        index: usize,
+        address: SocketAddr,
+        now: Instant,
+    ) -> Result<Token, &'static str> {
+        let seed = self.next_seed();
+        let forward = &mut self.forwards.list[index];
+        let reach = Reach::of(address.ip());
+        let goal = forward.redirected.as_ref().unwrap_or(&forward.target).clone();
+        match forward.reach {
+            // The target has sent us here: no nearer than it is itself.
+            Some(first) if forward.redirected.is_some() && reach > first => {
+                return Err("address_refused");
+            }
+            Some(_) if forward.redirected.is_some() => {}
+            _ => {
+                reach::admit(&goal.host, goal.local, address.ip())?;
+                forward.reach = Some(reach);
+            }
+        }
+        let (auth, hops) = (forward.auth.clone(), forward.hops.clone());
+        let session = client(now, seed, &goal, auth, hops, &self.config);
+        let to = Dial {
+            protocol: Protocol::Forward,
+            address,
+            tls: goal.tls.then_some((goal.ca.as_deref(), goal.server_name.as_str())),
+            shown: &goal.shown,
+        };
+        self.dial(&to, Box::new(session), now)
+    }
+
+    /// The target takes the stream: its connection waits at the mirror like a viewer's.
+    pub(crate) fn feed_target(&mut self, slot: usize, request: &AccessRequest, now: Instant) {
+        let token = self.plane.token(slot);
+        let index = self.forwards.of_conn(token);
+        let key = index.map(|index| &self.forwards.list[index].key);
+        let Some(&mirror) = key.and_then(|key| self.mirror_index.get(key)) else {
+            return self.command(token, Command::Reject(Refusal::PublisherGone));
+        };
+        let tracks = self.mirrors[mirror].log.tracks();
+        let codec = tracks.video.as_ref().map(|track| track.codec);
+        let format = Format {
+            container: Container::Rtmp { message_stream_id: request.message_stream_id },
+            enhanced: request.enhanced,
+            // The one codec with both forms.
+            legacy: !request.enhanced && !tracks.legacy_flv && codec == Some(Codec::H265),
+            video: true,
+            audio: true,
+            merge_ms: None,
+        };
+        self.mirrors[mirror].waiting.push(token.index);
+        self.mirrors[mirror].used_at = now;
+        let wants = Wants::Play(format);
+        self.plane.conns[slot].role = Role::Waiting { mirror, since: now, wants, relay: false };
+        self.attach_waiting(mirror, now);
+    }
+
+    /// Its connection is on a wire.
+    pub(super) fn on_target_fed(&mut self, conn: Token, now: Instant) {
+        let Some(index) = self.forwards.of_conn(conn) else { return };
+        let forward = &mut self.forwards.list[index];
+        forward.forwarder.went_live(now);
+        tracing::info!(key = %forward.key, to = %forward.target.shown, "forwarding");
+    }
+
+    /// There is nothing to forward any more, or not there.
+    fn stop_forward(&mut self, index: usize, now: Instant) {
+        let forward = &mut self.forwards.list[index];
+        forward.forget_dialogue();
+        let sent = self.forwarded_bytes(index);
+        let forward = &mut self.forwards.list[index];
+        forward.bytes_before = sent;
+        let Some(token) = forward.conn.take() else { return };
+        let pending_max = self.config.engine.viewer_pending_bytes;
+        self.guarded(token, now, |shard, slot| {
+            let conn = &mut shard.plane.conns[slot];
+            if let Role::Viewer { mirror, wire, index } = conn.role {
+                // The farewell stands behind the message it is in the middle of.
+                let wire = &mut shard.mirrors[mirror].wires[wire];
+                let _ = finish_message(conn, wire, index, pending_max);
+            }
+            let farewell = Command::Close(Refusal::PublisherGone);
+            shard.drive(slot, now, |session| session.handle_command(now, farewell));
+            shard.close_token(token, CloseReason::Unwanted, now);
+        });
+    }
+
+    /// The connection of a forward has ended.
+    pub(crate) fn on_forward_closed(&mut self, conn: Token, reason: &CloseReason, now: Instant) {
+        let Some(index) = self.forwards.of_conn(conn) else { return };
+        let sent = self.forwarded_bytes(index);
+        let forward = &mut self.forwards.list[index];
+        forward.bytes_before = sent;
+        forward.conn = None;
+        let again = matches!(
+            reason,
+            CloseReason::Session(error) if [REDIRECTED, ASKED_AGAIN].contains(&error.reason)
+        );
+        if again {
+            forward.addresses.clear();
+            return self.start_forward(index, now);
+        }
+        // A name may have an address of either family, of which one leads nowhere.
+        let connecting = forward.forwarder.state() == State::Connecting;
+        if connecting && matches!(reason, CloseReason::Socket(_)) && !forward.addresses.is_empty() {
+            return self.dial_target(index, now);
+        }
+        self.fail_forward(index, reason.label(), Some(reason.to_string()), now);
+    }
+
+    /// A forward has failed or ended: it is tried again after a pause.
+    fn fail_forward(
+        &mut self,
+        index: usize,
+        reason: &'static str,
+        detail: Option<String>,
+        now: Instant,
+    ) {
+        let forward = &mut self.forwards.list[index];
+        forward.forget_dialogue();
+        let declined = matches!(reason, "loop" | "too_many_hops" | "unauthorised");
+        let pause = forward.forwarder.ended(now, declined);
+        let Some(pause) = pause.filter(|_| self.stopping.is_none()) else { return };
+        let detail: Arc<str> = detail.map_or(reason.into(), Into::into);
+        let (key, to, at) = (&forward.key, &forward.target.shown, &forward.target.host);
+        tracing::warn!(%key, %to, %at, error = %detail, ?pause, "not forwarded, trying again");
+        forward.last_error = Some(detail);
+        *self.counters.forward_failures.entry(reason).or_default() += 1;
+    }
+
+    /// The target sends us elsewhere.
+    pub(crate) fn redirect_forward(&mut self, slot: usize, url: &str, now: Instant) {
+        let Some(index) = self.forwards.of_conn(self.plane.token(slot)) else { return };
+        let forward = &mut self.forwards.list[index];
+        let there = forward.goal().redirected(url).filter(|_| forward.redirects < REDIRECTS_MAX);
+        let reason = if there.is_some() { REDIRECTED } else { "bad_redirect" };
+        if there.is_some() {
+            forward.redirected = there;
+            forward.redirects += 1;
+            forward.auth = None;
+        }
+        let detail = "the target sends us elsewhere";
+        let error = SessionError::new(ErrorClass::Refused, reason, detail);
+        self.close(slot, CloseReason::Session(error), now);
+    }
+
+    /// The target wants to be asked again, and to be told who we are.
+    pub(crate) fn connect_again(&mut self, slot: usize, query: Box<str>, now: Instant) {
+        let Some(index) = self.forwards.of_conn(self.plane.token(slot)) else { return };
+        let forward = &mut self.forwards.list[index];
+        forward.auth_steps += 1;
+        let reason =
+            if forward.auth_steps <= AUTH_STEPS_MAX { ASKED_AGAIN } else { "unauthorised" };
+        forward.auth = Some(query);
+        let detail = "the target wants to know who publishes";
+        let error = SessionError::new(ErrorClass::Refused, reason, detail);
+        self.close(slot, CloseReason::Session(error), now);
+    }
+
+    /// What the API shows of a stream's forwards.
+    pub(super) fn forward_statuses(&self, key: &StreamKey, now: Instant) -> Vec<ForwardStatus> {
+        let places = self.forwards.by_key.get(key).into_iter().flatten();
+        let status = |&index: &usize| {
+            let forward = &self.forwards.list[index];
+            let state = forward.forwarder.state();
+            let slot = forward.conn.and_then(|conn| self.plane.slot(conn));
+            let (live_for, retry_in) = match state {
+                State::Live { since } => (Some(now.saturating_duration_since(since)), None),
+                State::Waiting { until } => (None, Some(until.saturating_duration_since(now))),
+                State::Resting | State::Connecting => (None, None),
+            };
+            ForwardStatus {
+                target: Arc::clone(&forward.target.shown),
+                address: slot.map(|slot| self.plane.conns[slot].peer),
+                state: state.name(),
+                live_for,
+                retry_in,
+                attempts: forward.attempts,
+                bytes_out: self.forwarded_bytes(index),
+                bits_per_second: forward.rate.bits_per_second,
+                last_error: forward.last_error.clone(),
+            }
+        };
+        places.map(status).collect()
+    }
+}

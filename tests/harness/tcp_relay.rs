@@ -1,0 +1,112 @@
+//! A wire that can be cut: passes TCP connections on to a server on this machine, and when cut ends
+//! them all and takes no more until it is mended.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::wait;
+
+/// How often the listener looks whether it has been cut.
+const TICK: Duration = Duration::from_millis(5);
+
+/// See the module text.
+#[derive(Debug)]
+pub struct TcpRelay {
+    /// Where it listens.
+    pub port: u16,
+    target: u16,
+    accepted: Arc<AtomicUsize>,
+    wire: Option<Wire>,
+}
+
+#[derive(Debug)]
+struct Wire {
+    over: Arc<AtomicBool>,
+    sockets: Arc<Mutex<Vec<TcpStream>>>,
+    thread: JoinHandle<()>,
+}
+
+impl TcpRelay {
+    /// A wire to a port of this machine.
+    pub fn start(target: u16) -> TcpRelay {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let mut relay = TcpRelay { port, target, accepted: Arc::default(), wire: None };
+        relay.wire = Some(relay.lay(listener));
+        relay
+    }
+
+    /// Connections so far.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Ends every connection and stops listening.
+    pub fn cut(&mut self) {
+        let Some(Wire { over, sockets, thread }) = self.wire.take() else { return };
+        over.store(true, Ordering::Relaxed);
+        thread.join().expect("the relay does not panic");
+        for socket in sockets.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // It may have ended by itself.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Listens again, on the same port.
+    pub fn mend(&mut self) {
+        let address = ("127.0.0.1", self.port);
+        let bind = || TcpListener::bind(address).ok();
+        let listener = wait::until("the port is free again", Duration::from_secs(5), bind);
+        self.wire = Some(self.lay(listener));
+    }
+
+    fn lay(&self, listener: TcpListener) -> Wire {
+        listener.set_nonblocking(true).expect("a socket option");
+        let (over, sockets) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let (ended, open, accepted) =
+            (Arc::clone(&over), Arc::clone(&sockets), Arc::clone(&self.accepted));
+        let target = self.target;
+        let thread = std::thread::spawn(move || {
+            wait::paced(TICK, Duration::MAX, || {
+                if let Ok((near, _)) = listener.accept() {
+                    accepted.fetch_add(1, Ordering::Relaxed);
+                    pass_on(near, target, &open);
+                }
+                !ended.load(Ordering::Relaxed)
+            });
+        });
+        Wire { over, sockets, thread }
+    }
+}
+
+impl Drop for TcpRelay {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}
+
+fn pass_on(near: TcpStream, target: u16, open: &Mutex<Vec<TcpStream>>) {
+    near.set_nonblocking(false).expect("a socket option");
+    let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else { return };
+    let ends = |socket: &TcpStream| socket.try_clone().expect("a descriptor is free");
+    open.lock().unwrap_or_else(PoisonError::into_inner).extend([ends(&near), ends(&far)]);
+    for (from, to) in [(ends(&near), ends(&far)), (far, near)] {
+        std::thread::spawn(move || copy(from, to));
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(count) = from.read(&mut buffer) {
+        if count == 0 || to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    // Both ends hear of the end of either.
+    let _ = to.shutdown(Shutdown::Both);
+    let _ = from.shutdown(Shutdown::Both);
+}
