@@ -9,6 +9,7 @@ use tests::server::{Config, Server};
 use tests::signpost::{Says, Signpost};
 use tests::wait;
 
+use crate::lifecycle::Recording;
 use crate::pull::{NAME, alone, gst_rtsp_server, origin, policy, watch_on_demand};
 
 #[test]
@@ -39,9 +40,10 @@ fn where_no_datagram_arrives_media_come_within_the_connection() {
     // Nobody listens at the ports the source is told.
     let wall = Wall::start(origin.rtsp);
     let url = format!("rtsp://127.0.0.1:{}/live/{NAME}", wall.port);
-    let pull = format!("<pull url='{url}' stream='live/x' transport='udp' linger='1'/>");
+    let pull = format!("<pull url='{url}' stream='live/x' transport='udp' when='always'/>");
     let edge = Server::start(&Config::default().policy(&policy(&pull)));
-    watch_on_demand(&edge, "x", 1);
+    wait::until_true("it is live", Duration::from_secs(20), || edge.is_live("x"));
+    Recording::flv(&edge, "x").wait_pictures(50);
 }
 
 #[test]

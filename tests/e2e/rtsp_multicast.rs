@@ -167,7 +167,7 @@ fn real_players() {
     if let Some(seen) = clients::ffplay_with(&["-rtsp_transport", "udp_multicast"], &url, 4) {
         assert!(seen.reports > 20 && seen.offset < 0.1, "{seen:?}");
     }
-    if let Some(pictures) = clients::gst_rtspsrc(&url, &["protocols=udp-mcast"], 60) {
+    if let Some(pictures) = clients::gst_pictures_with(&url, &["protocols=udp-mcast"], 60) {
         assert!(pictures >= 60, "GStreamer: {pictures} pictures");
     }
     wait::until_true("all leave", Duration::from_secs(5), || viewers(&server) == 0.0);

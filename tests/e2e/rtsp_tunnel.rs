@@ -42,7 +42,7 @@ fn gstreamer_plays_on_any_core() {
         let pictures = match number % 2 {
             0 => clients::gst_pictures(&url("rtsph://"), 20),
             // Within TLS: nobody has signed the certificate.
-            _ => clients::gst_rtspsrc(&url("rtspsh://"), &["tls-validation-flags=0"], 20),
+            _ => clients::gst_pictures_with(&url("rtspsh://"), &["tls-validation-flags=0"], 20),
         };
         let Some(pictures) = pictures else { return };
         assert!(pictures >= 20, "try {number}: {pictures} pictures");

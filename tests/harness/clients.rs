@@ -360,47 +360,65 @@ fn flv_until(name: &str, command: Command, pictures: usize) -> Vec<Tag> {
 
 /// Pictures that the chain of GStreamer's `playbin3` decodes of a URL: `least`, unless it ends, or
 /// has had its time, before that.
-///
-/// Not that of `playbin`: there `rtspsrc` may say that it has all its pads when one is not there
-/// yet, because each comes up in a thread of its own. Once in a hundred plays the pictures of a
-/// stream whose sound is first are then left out for good.
 pub fn gst_pictures(url: &str, least: u64) -> Option<u64> {
-    let source = ["uridecodebin3", &format!("uri={url}"), "name=d"];
-    gst_count(
-        &source,
-        "d. ! queue ! videoconvert ! fakesink name=pictures silent=false sync=false \
-         d. ! queue ! audioconvert ! fakesink sync=false",
-        least,
-    )
+    gst_pictures_with(url, &[], least)
 }
 
-/// As [`gst_pictures`], with `rtspsrc` and properties of its own, such as `protocols=udp-mcast`.
-pub fn gst_rtspsrc(url: &str, properties: &[&str], least: u64) -> Option<u64> {
-    let location = format!("location={url}");
-    let source = [&["rtspsrc", location.as_str(), "name=d"], properties].concat();
-    gst_count(
-        &source,
-        "d. ! application/x-rtp,media=video ! decodebin ! fakesink name=pictures silent=false \
-         sync=false d. ! application/x-rtp,media=audio ! decodebin ! fakesink sync=false",
-        least,
-    )
-}
-
-fn gst_count(source: &[&str], chain: &str, least: u64) -> Option<u64> {
-    let mut command = Command::new(tool("gst-launch-1.0")?);
-    command.arg("-v").args(source).args(chain.split_whitespace());
+/// As [`gst_pictures`], with properties of the source, such as `protocols=udp-mcast`.
+pub fn gst_pictures_with(url: &str, properties: &[&str], least: u64) -> Option<u64> {
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", GST_PLAYER, url]).args(properties);
     let count = |stdout: &[u8]| {
-        let chain = |line: &&str| line.contains("pictures") && line.contains("chain");
-        String::from_utf8_lossy(stdout).lines().filter(chain).count() as u64
+        let lines = stdout.split(|byte| *byte == b'\n');
+        lines.filter(|line| *line == b"picture").count() as u64
     };
     let enough = |stdout: &[u8], _: &[u8]| count(stdout) >= least;
     let ran = Process::run_until("GStreamer", command, START, enough);
+    if ["ModuleNotFoundError", "Namespace Gst not"].iter().any(|text| ran.stderr.contains(text)) {
+        skip(&format!("GStreamer has no Python here: {}", ran.stderr));
+        return None;
+    }
     let pictures = count(&ran.stdout);
     if pictures < least {
-        eprintln!("GStreamer, {source:?}:\n{}\n{}", ran.stdout_text(), ran.stderr);
+        eprintln!("GStreamer, {url} {properties:?}: {}", ran.stderr);
     }
     Some(pictures)
 }
+
+/// A player that says of each picture that it has it.
+///
+/// Its chain is not that of `playbin`: there `rtspsrc` may say that it has all its pads when one is
+/// not there yet, because each comes up in a thread of its own. Once in a hundred plays the pictures
+/// of a stream whose sound is first are then left out for good. `gst-launch` links the pads of a
+/// bare `rtspsrc` no better.
+const GST_PLAYER: &str = r#"
+import sys, gi
+gi.require_version('Gst', '1.0')
+from gi.repository import GLib, Gst
+Gst.init(None)
+pipeline = Gst.parse_launch(
+    'uridecodebin3 name=d '
+    'd. ! queue ! videoconvert ! fakesink name=pictures sync=false signal-handoffs=true '
+    'd. ! queue ! audioconvert ! fakesink sync=false')
+source = pipeline.get_by_name('d')
+def set_up(_, element):
+    for text in sys.argv[2:]:
+        Gst.util_set_object_arg(element, *text.split('=', 1))
+source.connect('source-setup', set_up)
+source.set_property('uri', sys.argv[1])
+pictures = pipeline.get_by_name('pictures')
+pictures.connect('handoff', lambda *_: print('picture', flush=True))
+loop, bus = GLib.MainLoop(), pipeline.get_bus()
+def on_end(_, message):
+    if message.type == Gst.MessageType.ERROR:
+        print(*message.parse_error(), file=sys.stderr)
+    loop.quit()
+bus.add_signal_watch()
+bus.connect('message::error', on_end)
+bus.connect('message::eos', on_end)
+pipeline.set_state(Gst.State.PLAYING)
+loop.run()
+"#;
 
 /// What Chromium reports about the `<video id="video">` of a page.
 #[derive(Debug, Clone)]
