@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -10,9 +11,10 @@ use tests::canary::{self, Canary};
 use tests::clients::{self, Publisher};
 use tests::media::Clip;
 use tests::process::Process;
+use tests::rtmp::{self, Peer};
 use tests::server::{Config, Server};
 use tests::tcp_relay::TcpRelay;
-use tests::{flv, rtmp, wait};
+use tests::{flv, wait};
 
 use crate::lifecycle::Recording;
 use crate::pull::nginx_rtmp;
@@ -173,7 +175,7 @@ fn a_target_within_tls_is_shown_our_certificate() {
     }
     let (port, file) = (free_port(), |name: &str| folder.join(name).display().to_string());
     let mut command = Command::new(&openssl);
-    command.args(["s_server", "-naccept", "1", "-accept", &port.to_string()]);
+    command.args(["s_server", "-rev", "-accept", &port.to_string()]);
     command.args(["-cert", &file("target.crt"), "-key", &file("target.key")]);
     // Nobody without a certificate comes in.
     command.args(["-Verify", "1", "-CAfile", &file("ours.crt"), "-verify_return_error"]);
@@ -191,10 +193,102 @@ fn a_target_within_tls_is_shown_our_certificate() {
         return;
     };
     wait::until_true("openssl has seen who we are", Duration::from_secs(15), || {
-        let said = target.stdout();
-        said.contains("Client certificate") && said.contains("CN=smart")
-            || said.contains("CN = smart")
+        let said = target.stderr();
+        said.contains("Peer certificate: CN = smart") && said.contains("Verification: OK")
     });
+}
+
+/// Base64 (true) or hex of the MD5 of a text, by openssl.
+fn md5(text: &str, base64: bool) -> String {
+    let options = if base64 { "-binary | base64" } else { "-r | cut -c1-32" };
+    let script = format!("printf %s \"$1\" | openssl md5 {options}");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, "sh", text]);
+    let ran = Process::run("openssl md5", command, Duration::from_secs(10));
+    ran.stdout_text().trim().to_owned()
+}
+
+/// A server that wants to know who publishes, in the words of either style. It says in which query
+/// it was asked, and admits nobody.
+fn asking_server(style: &'static str) -> (u16, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let (said, heard) = channel();
+    std::thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let Ok(mut peer) = Peer::accepted(socket) else { continue };
+            let connect = std::iter::from_fn(|| peer.read_message().ok())
+                .find(|message| message.command().as_deref() == Some("connect"));
+            let app = connect.and_then(|message| message.text_of("app")).unwrap_or_default();
+            let (_, query) = app.split_once('?').unwrap_or_default();
+            let description = match (query.contains("response="), query.contains("user=")) {
+                (true, _) => format!("authmod={style} : ?reason=authfailed"),
+                (_, true) => format!(
+                    "[ authmod={style} ] : ?reason=needauth&user=us&salt=abcd&challenge=xyz&\
+                     opaque=opq&nonce=n0nce"
+                ),
+                _ => {
+                    format!("[ AccessManager.Reject ] : [ code=403 need auth; authmod={style} ] :")
+                }
+            };
+            let _ = reject(&mut peer, &[("description", rtmp::string(&description))]);
+            if said.send(query.to_owned()).is_err() {
+                return;
+            }
+        }
+    });
+    (port, heard)
+}
+
+#[test]
+fn a_server_that_asks_who_publishes_is_answered_as_by_ffmpeg() {
+    if clients::tool("openssl").is_none() {
+        return;
+    }
+    for style in ["adobe", "llnw"] {
+        let (port, heard) = asking_server(style);
+        let proofs = |who: &str| {
+            let query = wait::until(who, Duration::from_secs(15), || {
+                heard.try_recv().ok().filter(|query| query.contains("response="))
+            });
+            let of = |name: &str| {
+                let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+                pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+            };
+            let [ours, response] =
+                [if style == "adobe" { "challenge" } else { "cnonce" }, "response"].map(of);
+            let (ours, response) = (ours.unwrap_or_default(), response.unwrap_or_default());
+            let expected = if style == "adobe" {
+                let secret = md5("usabcdpw", true);
+                md5(&format!("{secret}opq{ours}"), true)
+            } else {
+                let (ha1, ha2) = (md5("us:live:pw", false), md5("publish:/live/_definst_", false));
+                md5(&format!("{ha1}:n0nce:00000001:{ours}:auth:{ha2}"), false)
+            };
+            assert_eq!(response, expected, "{who}, {style}: {query}");
+            let names =
+                query.split('&').filter_map(|pair| Some(pair.split_once('=')?.0.to_owned()));
+            names.collect::<Vec<_>>()
+        };
+        let url = format!("rtmp://us:pw@127.0.0.1:{port}/live/x");
+        let Some(_ffmpeg) = Publisher::Ffmpeg.start(Clip::Canary, &url) else { return };
+        let theirs = proofs("ffmpeg");
+
+        let rule = app_rule(&format!(
+            "<forward rewrite='rtmp://us:pw@127.0.0.1/live'>127.0.0.1:{port}</forward>"
+        ));
+        let source = Server::start(&one_core().policy(&rule));
+        let Some(_publisher) = Publisher::Ffmpeg.start(Clip::Canary, &source.rtmp_url(NAME)) else {
+            return;
+        };
+        assert_eq!(proofs("a forward"), theirs, "{style}");
+        wait::until_true("the refusal is seen", Duration::from_secs(5), || {
+            let forwards = forwards(&source, NAME);
+            let error = forwards[0]["last_error"].as_str().unwrap_or_default().to_owned();
+            error.starts_with("unauthorised") && forwards[0]["retry_seconds"].as_f64() > Some(40.0)
+        });
+        assert_eq!(source.log_count("us:pw"), 0, "a password is in the log");
+    }
 }
 
 #[test]
@@ -290,15 +384,16 @@ fn hostile(answer: fn(std::net::TcpStream)) -> u16 {
     port
 }
 
-/// As far as the server's answer to `connect`; what is to be said instead of it.
-fn handshake(socket: &mut std::net::TcpStream) -> std::io::Result<()> {
-    let mut hello = [0; 1537];
-    socket.read_exact(&mut hello)?;
-    let mut reply = vec![3];
-    reply.extend([0; 1536]);
-    reply.extend(&hello[1..]);
-    socket.write_all(&reply)?;
-    socket.read_exact(&mut [0; 1536])
+fn handshake(socket: &std::net::TcpStream) -> std::io::Result<Peer> {
+    Peer::accepted(socket.try_clone()?)
+}
+
+/// `_error` in answer to `connect`.
+fn reject(peer: &mut Peer, information: &[(&str, Vec<u8>)]) -> std::io::Result<()> {
+    let code = ("code", rtmp::string("NetConnection.Connect.Rejected"));
+    let words = [&[("level", rtmp::string("error")), code], information].concat();
+    let body = [rtmp::number(1.0), rtmp::null(), rtmp::object(&words)].concat();
+    peer.send(3, 0, 20, 0, &[rtmp::string("_error"), body].concat())
 }
 
 #[test]
@@ -308,26 +403,14 @@ fn targets_that_mean_no_good_disturb_nobody() {
         |socket| wait::stays_true("held", Duration::from_secs(60), || socket.peer_addr().is_ok()),
         // Shakes hands and answers garbage.
         |mut socket| {
-            let _ = handshake(&mut socket).and_then(|()| socket.write_all(&[0xFF; 100_000]));
+            let _ = handshake(&socket).and_then(|_| socket.write_all(&[0xFF; 100_000]));
         },
         // Sends us to the metadata service of a cloud.
-        |mut socket| {
+        |socket| {
             let to = rtmp::string("rtmp://169.254.169.254/live/match");
-            let ex = rtmp::object(&[("redirect", to)]);
-            let words = [
-                ("level", rtmp::string("error")),
-                ("code", rtmp::string("NetConnection.Connect.Rejected")),
-                ("ex", ex),
-            ];
-            let body =
-                [rtmp::string("_error"), rtmp::number(1.0), rtmp::null(), rtmp::object(&words)]
-                    .concat();
-            let length = u32::try_from(body.len()).expect("a short message");
-            let head = rtmp::header(3, 0, length, 20, 0);
-            let chunks: Vec<u8> = body.chunks(128).collect::<Vec<_>>().join(&0xC3);
-            let sent =
-                handshake(&mut socket).and_then(|()| socket.write_all(&[head, chunks].concat()));
-            let _ = sent.and_then(|()| socket.read_to_end(&mut Vec::new()));
+            let elsewhere = [("ex", rtmp::object(&[("redirect", to)]))];
+            let told = handshake(&socket).and_then(|mut peer| reject(&mut peer, &elsewhere));
+            let _ = told.and_then(|()| (&socket).read_to_end(&mut Vec::new()));
         },
         // Resets after a second.
         |socket| {
@@ -338,7 +421,7 @@ fn targets_that_mean_no_good_disturb_nobody() {
         // Announces 16 MB of metadata, byte by byte.
         |mut socket| {
             let head = rtmp::header(5, 0, 0xFF_FFFF, 18, 1);
-            let mut sent = handshake(&mut socket).and_then(|()| socket.write_all(&head));
+            let mut sent = handshake(&socket).and_then(|_| socket.write_all(&head));
             while sent.is_ok() {
                 sent = socket.write_all(&[0; 128]).and_then(|()| socket.write_all(&[0xC5]));
             }
@@ -368,23 +451,17 @@ fn targets_that_mean_no_good_disturb_nobody() {
 #[test]
 fn a_target_that_never_reads_is_given_up_and_the_publisher_is_not_disturbed() {
     // It takes the stream like a server, then stops reading.
-    let port = hostile(|mut socket| {
-        let mut commands = vec![];
-        let mut tell = |id: f64, value: Vec<u8>| {
-            let body = [rtmp::string("_result"), rtmp::number(id), rtmp::null(), value].concat();
-            let length = u32::try_from(body.len()).expect("a short message");
-            commands.extend(rtmp::header(3, 0, length, 20, 0));
-            commands.extend(body);
+    let port = hostile(|socket| {
+        let take = |mut peer: Peer| {
+            for (id, value) in [(1.0, rtmp::null()), (4.0, rtmp::number(1.0))] {
+                let body = [rtmp::number(id), rtmp::null(), value].concat();
+                peer.send(3, 0, 20, 0, &[rtmp::string("_result"), body].concat())?;
+            }
+            let code = [("code", rtmp::string("NetStream.Publish.Start"))];
+            let body = [rtmp::number(0.0), rtmp::null(), rtmp::object(&code)].concat();
+            peer.send(3, 0, 20, 1, &[rtmp::string("onStatus"), body].concat())
         };
-        tell(1.0, rtmp::null());
-        tell(4.0, rtmp::number(1.0));
-        let code = ("code", rtmp::string("NetStream.Publish.Start"));
-        let start =
-            [rtmp::string("onStatus"), rtmp::number(0.0), rtmp::null(), rtmp::object(&[code])]
-                .concat();
-        commands.extend(rtmp::header(3, 0, u32::try_from(start.len()).expect("short"), 20, 1));
-        commands.extend(start);
-        let _ = handshake(&mut socket).and_then(|()| socket.write_all(&commands));
+        let _ = handshake(&socket).and_then(take);
         wait::stays_true("held", Duration::from_secs(60), || socket.peer_addr().is_ok());
     });
     let config = one_core().set("limits/viewer_stall", "3").set("sock/sendbuffer", "8");

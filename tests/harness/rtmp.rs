@@ -33,6 +33,14 @@ impl Message {
         amf0_text(&self.body, at.map_or(1, |at| at + code.len()))
     }
 
+    /// The text behind a key of an object in a command.
+    pub fn text_of(&self, key: &str) -> Option<String> {
+        let length = u16::try_from(key.len()).ok()?.to_be_bytes();
+        let key = [&length[..], key.as_bytes(), &[2]].concat();
+        let at = self.body.windows(key.len()).position(|part| part == key)?;
+        amf0_text(&self.body, at + key.len())
+    }
+
     /// The command's name.
     pub fn command(&self) -> Option<String> {
         if self.kind == 20 { amf0_text(&self.body, 1) } else { None }
@@ -73,15 +81,31 @@ pub struct Peer {
 impl Peer {
     /// Connects, without any byte sent.
     pub fn open(port: u16) -> io::Result<Peer> {
-        let socket = http::connect(port)?;
-        Ok(Peer {
+        http::connect(port).map(Peer::over)
+    }
+
+    fn over(socket: TcpStream) -> Peer {
+        Peer {
             socket,
             chunk_size_in: 128,
             chunk_size_out: 128,
             repeat_extended: true,
             incoming: HashMap::new(),
             transaction: 0,
-        })
+        }
+    }
+
+    /// The other end: somebody who has connected to us, after the handshake.
+    pub fn accepted(mut socket: TcpStream) -> io::Result<Peer> {
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut hello = [0; 1537];
+        socket.read_exact(&mut hello)?;
+        let mut answer = vec![3];
+        answer.extend([0; 1536]);
+        answer.extend(&hello[1..]);
+        socket.write_all(&answer)?;
+        socket.read_exact(&mut [0; 1536])?;
+        Ok(Peer::over(socket))
     }
 
     /// Connects and shakes hands.

@@ -227,7 +227,7 @@ impl Shard {
         };
         let url = &edge.rule.urls[edge.origin];
         let source = pull.entry.shown();
-        tracing::info!(key = %pull.key, %source, reason, "an origin does not send a stream");
+        tracing::debug!(key = %pull.key, %source, reason, "an origin does not send a stream");
         // What concerns this server alone says nothing of the origin.
         let ours = matches!(reason, "connections" | "poller" | "resolver_busy" | "stream_busy");
         if !ours && is_away(reason, scheme) {
@@ -253,7 +253,7 @@ impl Shard {
     /// No origin has the stream: those who wait are told, and those who come next.
     pub(super) fn no_origin(&mut self, index: usize, now: Instant) {
         let Some(pull) = self.remove_pull(index, now) else { return };
-        tracing::info!(key = %pull.key, "no origin has it");
+        tracing::debug!(key = %pull.key, "no origin has it");
         self.edge.note_missing(&pull.key, now);
         for (packaging, from) in pull.waiting {
             let key = pull.key.clone();

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use protocols::hops::{HOPS_MAX, Hops, NodeId};
 
 use super::tests::{HTTP_FLV, World, frame, received};
+use crate::config::{Config, SecondPublisher};
 use crate::policy::{ActivePolicy, load_str};
 
 /// Somebody who is dialled and says nothing.
@@ -118,6 +120,38 @@ fn a_forward_ends_with_its_stream_and_a_new_publisher_finds_it_again() {
     world.say(0, token, &script, frame(0, 50, 100));
     world.pass(Duration::from_millis(200));
     assert_eq!(target.dialled().len(), 1);
+}
+
+#[test]
+fn what_has_been_here_does_not_come_back_and_deposes_nobody() {
+    let takeover = |config: &mut Config| config.rtmp.second_publisher = SecondPublisher::Takeover;
+    let mut world = World::new(1, 1024, takeover);
+    let node = world.shards[0].shared.node;
+    let others = |count: u64| (100..100 + count).map(NodeId);
+    let way = |nodes: &mut dyn Iterator<Item = NodeId>| {
+        nodes.fold(Hops::default(), |hops, node| hops.with(node))
+    };
+    let publishes = |world: &World, conn| {
+        let mut publishers =
+            world.shards[0].streams.iter().filter_map(|(_, s)| s.publisher.as_ref());
+        publishers.any(|claim| claim.conn == conn)
+    };
+    let circle = way(&mut others(3).chain([node]).chain([NodeId(9)]));
+    let far = way(&mut others(HOPS_MAX as u64));
+    for (name, hops, admitted) in
+        [("a", circle, false), ("b", far, false), ("c", way(&mut others(19)), true)]
+    {
+        let (token, ..) = world.publish_from(0, name, hops);
+        assert_eq!(publishes(&world, token), admitted, "{name}");
+    }
+    // Two ways lead here: the first is kept, whatever is said of second publishers.
+    let (first, script, _socket) = world.publish_from(0, "x", way(&mut others(1)));
+    world.say(0, first, &script, frame(0, 50, 100));
+    let (second, ..) = world.publish_from(0, "x", way(&mut others(2)));
+    world.say(0, first, &script, frame(1, 50, 100));
+    assert!(publishes(&world, first) && !publishes(&world, second));
+    let (own, ..) = world.publish(0, "x");
+    assert!(publishes(&world, own), "who publishes here takes over");
 }
 
 #[test]

@@ -137,8 +137,18 @@ impl World {
     }
 
     pub(super) fn publish(&mut self, shard: usize, name: &str) -> (Token, Script, UnixStream) {
-        let request =
-            AccessRequest { app: "live".into(), name: name.into(), ..AccessRequest::default() };
+        self.publish_from(shard, name, Hops::default())
+    }
+
+    /// The same by a server of our kind.
+    pub(super) fn publish_from(
+        &mut self,
+        shard: usize,
+        name: &str,
+        hops: Hops,
+    ) -> (Token, Script, UnixStream) {
+        let (app, name) = ("live".into(), name.into());
+        let request = AccessRequest { app, name, hops, ..AccessRequest::default() };
         let script = Script::default();
         script.lock().unwrap().push_back(Output::Event(Event::PublishRequested(request)));
         let session = Box::new(Scripted(Arc::clone(&script)));
