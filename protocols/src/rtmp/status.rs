@@ -90,8 +90,10 @@ pub fn publish_code(refusal: Refusal) -> &'static str {
         | Refusal::BadName
         | Refusal::StreamBusy
         | Refusal::Unauthorised
+        | Refusal::Forbidden
         | Refusal::Superseded => code::PUBLISH_BAD_NAME,
         Refusal::StreamNotFound
+        | Refusal::Unverified
         | Refusal::Overloaded
         | Refusal::Unsupported
         | Refusal::ShuttingDown
@@ -110,6 +112,8 @@ pub fn play_code(refusal: Refusal) -> &'static str {
         | Refusal::PublisherGone => code::PLAY_NOT_FOUND,
         Refusal::StreamBusy
         | Refusal::Unauthorised
+        | Refusal::Forbidden
+        | Refusal::Unverified
         | Refusal::Superseded
         | Refusal::Overloaded
         | Refusal::Unsupported

@@ -102,9 +102,9 @@ impl From<Refusal> for Status {
             | Refusal::PublisherGone
             | Refusal::TracksChanged => Self::NOT_FOUND,
             Refusal::BadName => Self::BAD_REQUEST,
-            Refusal::StreamBusy | Refusal::Superseded => Self::FORBIDDEN,
+            Refusal::StreamBusy | Refusal::Superseded | Refusal::Forbidden => Self::FORBIDDEN,
             Refusal::Unauthorised => Self::UNAUTHORIZED,
-            Refusal::Overloaded | Refusal::ShuttingDown => Self::UNAVAILABLE,
+            Refusal::Overloaded | Refusal::ShuttingDown | Refusal::Unverified => Self::UNAVAILABLE,
             Refusal::Unsupported => Self::NOT_ACCEPTABLE,
             Refusal::TooSlow => Self::NOT_ENOUGH_BANDWIDTH,
         }

@@ -6,7 +6,7 @@ use crate::rtsp::auth::server::Verdict;
 use crate::rtsp::message::{Draft, Method, Request};
 use crate::rtsp::status::Status;
 use crate::rtsp::url::{Target, split_control};
-use crate::session::{Refusal, SessionError};
+use crate::session::{Event, Refusal, SessionError};
 
 use super::play::PlayState;
 use super::{Phase, Server};
@@ -102,17 +102,41 @@ impl Server {
         if verdict == Verdict::Allowed {
             return Ok(true);
         }
-        let stale = verdict == Verdict::Stale;
+        let guessed = header.is_some() && verdict != Verdict::Stale;
+        self.challenge(now, cseq, verdict, guessed)?;
+        Ok(false)
+    }
+
+    /// The engine did not let the peer in, which may have users' credentials to show.
+    pub(super) fn challenge_refused(
+        &mut self,
+        now: Instant,
+        cseq: u32,
+    ) -> Result<(), SessionError> {
+        let verdict = self.guard.refused();
+        // Whoever refused it knows.
+        self.challenge(now, cseq, verdict, false)
+    }
+
+    /// 401, with what would be accepted.
+    fn challenge(
+        &mut self,
+        now: Instant,
+        cseq: u32,
+        why: Verdict,
+        guessed: bool,
+    ) -> Result<(), SessionError> {
+        let stale = why == Verdict::Stale;
         let realm = &self.options.access.realm;
         let mut draft = Draft::response(Status::UNAUTHORIZED, "", Some(cseq));
         for challenge in self.guard.challenges(now, &mut self.random, realm, stale) {
             draft.push("WWW-Authenticate", &challenge);
         }
         self.send(draft);
-        if verdict == Verdict::GivenUp {
-            return Err(Refusal::Unauthorised.error());
+        if guessed {
+            self.outputs.event(Event::CredentialsRefused);
         }
-        Ok(false)
+        if why == Verdict::GivenUp { Err(Refusal::Unauthorised.error()) } else { Ok(()) }
     }
 }
 
