@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
+use crate::auth::Rules;
+use crate::auth::hash::Comparer;
 use crate::clock;
 use crate::config::Config;
 use crate::net::preflight::StartError;
@@ -77,9 +79,15 @@ impl Server {
         let sealed = pulls.iter().filter(|entry| entry.is_sealed());
         let tls_client = TlsClient::load(sealed.map(|entry| entry.ca.clone()))
             .map_err(|error| StartError::Certificate(error.to_string()))?;
-        let resolver = match pulls.is_empty() {
+        let rules = Rules::load(&config).map_err(|bad| StartError::Rules(bad.to_string()))?;
+        let thread = |error: io::Error| failed(0, &error.to_string());
+        let resolver = match pulls.is_empty() && rules.hook.is_none() {
             true => None,
-            false => Some(Resolver::start(&remote).map_err(|e| failed(0, &e.to_string()))?),
+            false => Some(Resolver::start(&remote).map_err(thread)?),
+        };
+        let comparer = match rules.has_hashes() {
+            true => Some(Comparer::start(&remote).map_err(thread)?),
+            false => None,
         };
         let beats: Arc<[AtomicU64]> = (0..shards).map(|_| AtomicU64::new(0)).collect();
         let shared = Shared {
@@ -94,6 +102,8 @@ impl Server {
             pulls: pulls.into_iter().map(Arc::new).collect(),
             resolver,
             tls_client: Arc::new(tls_client),
+            rules: Arc::new(rules),
+            comparer,
             upkeep: Arc::default(),
         };
         let (ready, started) = crossbeam_channel::bounded(shards);
@@ -172,6 +182,12 @@ impl Server {
     #[must_use]
     pub fn ports(&self) -> Ports {
         *self.shared.ports
+    }
+
+    /// From where publishers may come, as a sentence goes on after "publishing".
+    #[must_use]
+    pub fn publishing(&self) -> &'static str {
+        self.shared.rules.publishing()
     }
 
     /// A way to send to the shards from any thread.

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::auth;
 use super::error::{ConfigError, Problem};
 use super::model::{
     AlwaysFor, Config, Cores, EgressMode, Engine, HostPort, Http, Limits, Listed, MergeWindow, Nat,
-    Record, Rtmp, Rtsp, SecondPublisher, Secret, Sock, Ssl,
+    Record, Rtmp, Rtsp, SecondPublisher, Sock, Ssl,
 };
 use super::options::Value;
 use super::read::Values;
@@ -40,6 +41,7 @@ pub(super) fn build(file: &str, values: &Values, base_dir: &Path) -> Result<Conf
         rtmp: rtmp(values),
         rtsp: rtsp(values),
         http: http(values, base_dir),
+        auth: auth::build(file, values, base_dir)?,
         record: record(values, base_dir),
         limits: limits(values),
         vhosts: vhosts(values),
@@ -97,10 +99,6 @@ fn rtmp(values: &Values) -> Rtmp {
 }
 
 fn rtsp(values: &Values) -> Rtsp {
-    let user = |text: &str| {
-        let (name, password) = text.split_once(':').unwrap_or((text, ""));
-        (name.to_owned(), Secret(password.to_owned()))
-    };
     Rtsp {
         enable: values.bool("rtsp/enable"),
         ip: values.ip("rtsp/ip"),
@@ -108,7 +106,6 @@ fn rtsp(values: &Values) -> Rtsp {
         ssl: values.bool("rtsp/ssl"),
         play: values.bool("rtmp/hasrtsp"),
         idle: values.time("rtsp/maxidle"),
-        users: values.texts("rtsp/user").map(user).collect(),
         ports: (values.int("rtp@min") as u16, values.int("rtp@max") as u16),
         packet_bytes: values.size("rtmp/rtp@size"),
     }
@@ -242,9 +239,6 @@ fn check(config: &Config) -> Result<(), (&'static str, String)> {
     if rtsp.ports.0 >= rtsp.ports.1 {
         return Err(("rtp@min", format!("is not below rtp@max, {}", rtsp.ports.1)));
     }
-    if rtsp.users.iter().any(|(name, password)| name.is_empty() || password.0.is_empty()) {
-        return Err(("rtsp/user", "is not NAME:PASSWORD".to_owned()));
-    }
     if engine.stream_log_bytes > engine.shard_log_bytes {
         let text = "is larger than engine/shard_log_mb; one stream may not exceed its shard";
         return Err(("engine/stream_log_kb", text.to_owned()));
@@ -254,7 +248,7 @@ fn check(config: &Config) -> Result<(), (&'static str, String)> {
 
 /// Typed access; the table fixes the type of every path and a test builds the defaults.
 impl Values {
-    fn int(&self, path: &'static str) -> u64 {
+    pub(super) fn int(&self, path: &'static str) -> u64 {
         let Value::Int(number) = self.get(path) else { wrong_type(path) };
         number
     }
@@ -263,30 +257,30 @@ impl Values {
         self.int(path) as usize
     }
 
-    fn bool(&self, path: &'static str) -> bool {
+    pub(super) fn bool(&self, path: &'static str) -> bool {
         let Value::Bool(value) = self.get(path) else { wrong_type(path) };
         value
     }
 
-    fn time(&self, path: &'static str) -> Duration {
+    pub(super) fn time(&self, path: &'static str) -> Duration {
         let Value::Time(time) = self.get(path) else { wrong_type(path) };
         time
     }
 
-    fn text(&self, path: &'static str) -> String {
+    pub(super) fn text(&self, path: &'static str) -> String {
         let Value::Text(text) = self.get(path) else { wrong_type(path) };
         text
     }
 
     /// Of an option that may stand several times.
-    fn texts(&self, path: &'static str) -> impl Iterator<Item = &str> {
+    pub(super) fn texts(&self, path: &'static str) -> impl Iterator<Item = &str> {
         self.all(path).filter_map(|value| match value {
             Value::Text(text) if !text.is_empty() => Some(text.as_str()),
             _ => None,
         })
     }
 
-    fn list(&self, path: &'static str) -> Vec<String> {
+    pub(super) fn list(&self, path: &'static str) -> Vec<String> {
         let Value::List(list) = self.get(path) else { wrong_type(path) };
         list
     }
@@ -311,7 +305,7 @@ impl Values {
         cores
     }
 
-    fn path(&self, path: &'static str, base_dir: &Path) -> Option<PathBuf> {
+    pub(super) fn path(&self, path: &'static str, base_dir: &Path) -> Option<PathBuf> {
         let text = self.text(path);
         (!text.is_empty()).then(|| base_dir.join(text))
     }

@@ -80,9 +80,11 @@ impl LiveSession {
                     (404, "Not Found")
                 }
                 Refusal::Unauthorised => (401, "Unauthorized"),
+                Refusal::Forbidden => (403, "Forbidden"),
                 Refusal::Unsupported => (501, "Not Implemented"),
                 Refusal::StreamBusy
                 | Refusal::Overloaded
+                | Refusal::Unverified
                 | Refusal::ShuttingDown
                 | Refusal::Superseded
                 | Refusal::PublisherGone
@@ -223,6 +225,7 @@ mod tests {
             agent: String::new(),
             kind,
             websocket_accept: accept.map(str::to_owned),
+            admittance: None,
             keep_http11: true,
             peer: ([127, 0, 0, 1], 1).into(),
         }

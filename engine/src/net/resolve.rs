@@ -4,7 +4,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::ring::{ControlMessage, Remote, ShardId};
+use crate::ring::{Asker, ControlMessage, Remote, ShardId};
 
 /// Questions that may wait.
 const QUERIES_MAX: usize = 1024;
@@ -18,10 +18,8 @@ const ADDRESSES_MAX: usize = 8;
 pub struct Query {
     /// Who asks.
     pub shard: ShardId,
-    /// Its pull.
-    pub pull: usize,
-    /// Tells a late answer from the one that is awaited.
-    pub attempt: u64,
+    /// What for.
+    pub asker: Asker,
     /// Name.
     pub host: String,
     /// Port that the addresses get.
@@ -55,15 +53,15 @@ impl Resolver {
 }
 
 fn serve(waiting: &Receiver<Query>, remote: &Remote) {
-    for Query { shard, pull, attempt, host, port } in waiting {
+    for Query { shard, asker, host, port } in waiting {
         let addresses: Vec<SocketAddr> = match (host.as_str(), port).to_socket_addrs() {
             Ok(found) => found.take(ADDRESSES_MAX).collect(),
             Err(error) => {
-                tracing::warn!(%host, %error, "a source's name is not known");
+                tracing::warn!(%host, %error, "the name of a host is not known");
                 Vec::new()
             }
         };
         // A shard whose queue is full gives the attempt up when its time is over.
-        remote.send(shard, ControlMessage::Resolved { pull, attempt, addresses });
+        remote.send(shard, ControlMessage::Resolved { asker, addresses });
     }
 }

@@ -50,6 +50,7 @@ impl Shard {
         for (token, action) in due {
             self.act(token, action, now);
         }
+        self.tend_auth(now);
         self.tend_pulls(now);
         self.tend_streams(now);
         self.tend_mirrors(now);
@@ -99,7 +100,7 @@ impl Shard {
                 let over = now.saturating_duration_since(*since) > rtmp.play_wait.max(least);
                 over.then_some(Due::Reject(Refusal::StreamNotFound))
             }
-            Role::Idle | Role::Claiming { .. } => {
+            Role::Idle | Role::Applying(_) | Role::Claiming { .. } => {
                 // A peer that takes nothing of what it is told, outside any play.
                 let stalled = conn.blocked_since.is_some_and(|since| {
                     now.saturating_duration_since(since) > self.config.limits.viewer_stall

@@ -7,9 +7,10 @@ use std::time::Instant;
 use protocols::media::{Frame, StreamKey, Timestamp, Tracks};
 use protocols::session::Refusal;
 
+use crate::auth::{Answer, Target};
 use crate::observe::ShardReport;
 use crate::segment::{Packaging, Snapshot};
-use crate::shard::TunnelHalf;
+use crate::shard::{Kick, TunnelHalf};
 use crate::stream::PublisherInfo;
 use crate::timeshift::Refused;
 
@@ -211,12 +212,56 @@ pub enum ControlMessage {
     },
     /// One half of a tunnel of RTSP through HTTP, for the shard its cookie names.
     TunnelHalf(Box<TunnelHalf>),
-    /// The name of a source has been looked up; from a thread of the resolver.
+    /// A shard has a question for the authorisation server.
+    AskHook {
+        /// The question.
+        target: Target,
+        /// The answer of a moment ago will do.
+        keep: bool,
+        /// Who asks.
+        from: ShardId,
+        /// Its question number.
+        id: u64,
+    },
+    /// It does not wait for the answer any more.
+    LeaveHook {
+        /// The question.
+        target: Target,
+        /// Who asked.
+        from: ShardId,
+        /// Its question number.
+        id: u64,
+    },
+    /// The answer to [`ControlMessage::AskHook`], or from the thread that compares passwords.
+    Judged {
+        /// The question number.
+        id: u64,
+        /// What came of it.
+        answer: Answer,
+        /// It is good until then.
+        fresh_until: Option<Instant>,
+    },
+    /// End these sessions.
+    KickSessions {
+        /// Which.
+        kick: Kick,
+        /// Who asks.
+        from: ShardId,
+        /// Its question number.
+        question: u64,
+    },
+    /// The answer to [`ControlMessage::KickSessions`].
+    Kicked {
+        /// The question number.
+        question: u64,
+        /// How many have ended.
+        count: usize,
+    },
+    /// The name of a source or of the authorisation server has been looked up; from a thread of
+    /// the resolver.
     Resolved {
-        /// The pull that asked.
-        pull: usize,
-        /// Its attempt.
-        attempt: u64,
+        /// Who asked for it.
+        asker: Asker,
         /// What was found; nothing if the name is not known.
         addresses: Vec<SocketAddr>,
     },
@@ -225,6 +270,20 @@ pub enum ControlMessage {
     /// Fault injection for the supervisor's tests: panic or hang on purpose.
     #[doc(hidden)]
     Fault(Fault),
+}
+
+/// Who asked for a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// A pull.
+    Pull {
+        /// Which.
+        pull: usize,
+        /// Its attempt: tells a late answer from the one that is awaited.
+        attempt: u64,
+    },
+    /// Questions to the authorisation server.
+    Hook,
 }
 
 /// See [`ControlMessage::Fault`].

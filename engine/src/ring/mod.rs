@@ -10,6 +10,7 @@ mod park;
 
 pub use mesh::{Mesh, MeshEnd, Remote};
 pub use message::{
-    ControlMessage, Fault, Grant, Ingested, MediaItem, MediaMessage, MediaTarget, ShardId, Token,
+    Asker, ControlMessage, Fault, Grant, Ingested, MediaItem, MediaMessage, MediaTarget, ShardId,
+    Token,
 };
 pub use park::Park;

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use protocols::session::{Command, Refusal};
 
+use crate::auth::Waiting;
 use crate::conn::{CloseReason, Role};
-use crate::ring::{ControlMessage, Fault, MediaTarget, ShardId};
+use crate::ring::{Asker, ControlMessage, Fault, MediaTarget, ShardId};
 use crate::shard::Shard;
 use crate::stream::Claim;
 
@@ -93,8 +94,25 @@ impl Shard {
                 self.shifts.answer(question, answer);
             }
             ControlMessage::TunnelHalf(half) => self.take_half(*half, now),
-            ControlMessage::Resolved { pull, attempt, addresses } => {
+            ControlMessage::AskHook { target, keep, from, id } => {
+                self.on_ask_hook(target, keep, Waiting { from, id }, now);
+            }
+            ControlMessage::LeaveHook { target, from, id } => {
+                self.auth.desk.leave(&target, Waiting { from, id });
+            }
+            ControlMessage::Judged { id, answer, fresh_until } => {
+                self.on_judged(id, answer, fresh_until, now);
+            }
+            ControlMessage::KickSessions { kick, from, question } => {
+                let count = self.kick(&kick, now);
+                self.mesh.send(from, ControlMessage::Kicked { question, count });
+            }
+            ControlMessage::Kicked { question, count } => self.kicks.answer(question, count),
+            ControlMessage::Resolved { asker: Asker::Pull { pull, attempt }, addresses } => {
                 self.on_resolved(pull, attempt, addresses, now);
+            }
+            ControlMessage::Resolved { asker: Asker::Hook, addresses } => {
+                self.auth.place.found(addresses, now);
             }
             ControlMessage::Stop => self.stop(now),
             ControlMessage::Fault(fault) => act_out(fault),

@@ -331,7 +331,9 @@ impl Shard {
                     }
                 }
             }
-            Role::Idle | Role::Claiming { .. } | Role::Publisher(_) => conn.role = role,
+            Role::Idle | Role::Applying(_) | Role::Claiming { .. } | Role::Publisher(_) => {
+                conn.role = role;
+            }
         }
     }
 

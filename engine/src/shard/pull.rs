@@ -18,7 +18,7 @@ use crate::net::resolve::Query;
 use crate::net::sys_socket;
 use crate::plane::UNACKNOWLEDGED_MAX;
 use crate::pull::{Action, Demand, Entry, Puller, Remote, Source, client, masked};
-use crate::ring::{ShardId, Token};
+use crate::ring::{Asker, ShardId, Token};
 use crate::segment::Packaging;
 use crate::shard::Shard;
 
@@ -220,8 +220,8 @@ impl Shard {
                     return self.dial_pull(index, now);
                 }
                 pull.resolving = Some(now + RESOLVE_MAX);
-                let query =
-                    Query { shard: self.id, pull: index, attempt: pull.attempt, host, port };
+                let asker = Asker::Pull { pull: index, attempt: pull.attempt };
+                let query = Query { shard: self.id, asker, host, port };
                 let asked = self.shared.resolver.as_ref().is_some_and(|way| way.ask(query));
                 if !asked {
                     self.pulls.list[index].resolving = None;

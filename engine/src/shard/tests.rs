@@ -78,7 +78,10 @@ impl World {
         let mut config = Config::default();
         change(&mut config);
         let (ends, _) = Mesh::new(shards, ring_depth, 64).into_ends();
+        let rules = Arc::new(Rules::load(&config).unwrap());
         let shared = Shared {
+            rules,
+            comparer: None,
             config: Arc::new(config),
             tls: None,
             beats: (0..shards).map(|_| AtomicU64::new(0)).collect(),
@@ -161,6 +164,7 @@ impl World {
         query: &str,
     ) -> (Token, UnixStream) {
         let request = MediaRequest {
+            admittance: None,
             host: String::new(),
             port: None,
             app: "live".into(),
