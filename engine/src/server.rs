@@ -81,14 +81,9 @@ impl Server {
             .map_err(|error| StartError::Certificate(error.to_string()))?;
         let rules = Rules::load(&config).map_err(|bad| StartError::Rules(bad.to_string()))?;
         let thread = |error: io::Error| failed(0, &error.to_string());
-        let resolver = match pulls.is_empty() && rules.hook.is_none() {
-            true => None,
-            false => Some(Resolver::start(&remote).map_err(thread)?),
-        };
-        let comparer = match rules.has_hashes() {
-            true => Some(Comparer::start(&remote).map_err(thread)?),
-            false => None,
-        };
+        // Rules that come later may need them.
+        let resolver = Some(Resolver::start(&remote).map_err(thread)?);
+        let comparer = Some(Comparer::start(&remote).map_err(thread)?);
         let beats: Arc<[AtomicU64]> = (0..shards).map(|_| AtomicU64::new(0)).collect();
         let shared = Shared {
             config: Arc::new(config),

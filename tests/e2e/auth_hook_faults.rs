@@ -13,6 +13,7 @@ use tests::{http, wait};
 
 const BOUND: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_millis(1000);
+const MEBIBYTE: f64 = 1024.0 * 1024.0;
 /// How much later than the deadline the refusal may be there, on a busy machine.
 const SLACK: Duration = Duration::from_millis(1500);
 
@@ -120,6 +121,7 @@ fn https_is_verified() {
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
             .args(["-nodes", "-days", "2", "-subj", "/CN=auth", "-addext"])
             .arg(format!("subjectAltName={name}"))
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
             .arg("-keyout")
             .arg(&key)
             .arg("-out")
@@ -158,13 +160,10 @@ fn only_who_waits_for_the_answer_waits() {
         );
     let element = format!("<authurl timeout='6000'>{}</authurl>", stub.place());
     let server = Server::start(&Config::default().with(&element));
-    let Some(mut canary) = Canary::start(&server) else { return };
+    let Some(canary) = Canary::start(&server) else { return };
+    let (held, descriptors) = (held(&server), server.descriptors());
     let start = Instant::now();
-    let mut peers: Vec<Peer> = (0..WAITING)
-        .map(|number| {
-            Peer::playing(server.rtmp, &format!("hang?token={number}")).expect("connects")
-        })
-        .collect();
+    let mut peers = crowd(&server, WAITING);
     let waiting = || server.metrics().sum("smart_rtmpd_auth_waiting", &[]);
     wait::until_true("they wait", BOUND, || waiting() > 0.0);
     canary.verify_frames("a thousand wait for an answer");
@@ -180,8 +179,24 @@ fn only_who_waits_for_the_answer_waits() {
     }
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     wait::until_true("nobody waits", BOUND, || waiting() < 1.0);
-    canary.verify(&server, "a thousand waited for an answer");
     wait::until_true("no exchange is left", BOUND, || stub.open() == 0);
+    canary.verify_frames("a thousand waited for an answer");
+    wait::until_true("descriptors are back", BOUND, || server.descriptors() <= descriptors);
+    let most = held + 2.0 * MEBIBYTE;
+    wait::until_true("memory is back", BOUND, || self::held(&server) <= most);
+    assert!(server.metrics().sum("smart_rtmpd_panics_total", &[]) < 1.0);
+}
+
+/// Bytes of the process that its allocator has not got back.
+fn held(server: &Server) -> f64 {
+    let free = server.metrics().sum("smart_rtmpd_mem_bytes", &["class=\"free\""]);
+    server.rss_kib() as f64 * 1024.0 - free
+}
+
+/// Players, each with a question of its own.
+fn crowd(server: &Server, count: usize) -> Vec<Peer> {
+    let play = |number| Peer::playing(server.rtmp, &format!("hang?token={number}"));
+    (0..count).map(|number| play(number).expect("connects")).collect()
 }
 
 /// A server that is silent is left alone for a while, and found again.

@@ -133,6 +133,10 @@ fn request(hook: &Hook, target: &Target) -> Option<Request<Empty<Bytes>>> {
         .header(header::HOST, hook.url.authority())
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::CONNECTION, "close");
+    if !hook.get {
+        // It has no body (RFC 9110 8.6).
+        request = request.header(header::CONTENT_LENGTH, 0);
+    }
     if let Some(secret) = &hook.secret {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.0)).ok()?;
         value.set_sensitive(true);

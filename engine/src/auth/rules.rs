@@ -121,6 +121,17 @@ impl Rules {
         self.asks(role) || self.tokens.is_some() || self.has_hashes()
     }
 
+    /// Whoever wants to be that may, whatever it shows: there is nothing to judge it by.
+    #[must_use]
+    pub fn let_all(&self, role: Role) -> bool {
+        matches!(role, Role::Player | Role::Download)
+            && self.hook.is_none()
+            && self.tokens.is_none()
+            && self.users.is_empty()
+            && self.addresses.is_empty()
+            && self.options.sign_keys.is_empty()
+    }
+
     /// The role needs a credential.
     pub(super) fn requires(&self, role: Role, via: Via) -> bool {
         match via {
@@ -162,16 +173,15 @@ impl Rules {
         self.any_hash().is_some()
     }
 
-    /// Somebody may publish or play by RTSP without being a user.
+    /// Somebody may publish or play by RTSP without credentials in the header.
     #[must_use]
     pub fn rtsp_is_open(&self) -> bool {
-        let user_or_nothing = |role| {
-            self.requires(role, Via::Rtsp)
-                && !self.asks(role)
-                && self.tokens.is_none()
-                && self.options.sign_keys.is_empty()
-        };
-        !(user_or_nothing(Role::Publisher) && user_or_nothing(Role::Player))
+        // What is shown in the URL is for the engine to judge.
+        let by_url = self.tokens.is_some()
+            || !self.options.sign_keys.is_empty()
+            || self.users.values().any(|user| !user.rtsp_only);
+        let closed = |role| self.requires(role, Via::Rtsp) && !self.asks(role) && !by_url;
+        !(closed(Role::Publisher) && closed(Role::Player))
     }
 
     /// Credentials in the `Authorization` header of HTTP that make a difference, as the value of

@@ -92,8 +92,8 @@ pub(super) const AUTH: &[Opt] = &[
         "auth/failures",
         Int(0, 1_000_000),
         "10",
-        "Wrong credentials per minute and address (IPv6: per /64), after which no more are looked \
-         at; 0 = no limit, this machine is exempt.",
+        "Wrong credentials per minute, address (IPv6: per /64) and shard, after which no more are \
+         looked at; 0 = no limit, this machine is exempt.",
     ),
     opt(
         "auth/token_file",

@@ -34,6 +34,8 @@ pub trait Backend {
     /// Whether somebody may do something. `session` names what all requests of one viewer are
     /// about: who was let in a moment ago is then not judged again.
     fn admission(&self, question: &Question, session: Option<&str>) -> Admission;
+    /// Whether everybody may be that, without being asked anything.
+    fn lets_all(&self, role: Role) -> bool;
     /// What `WWW-Authenticate` says to who may not but might.
     fn challenge(&self, role: Role) -> Option<&'static str>;
     /// When a session that is let in now is judged again.

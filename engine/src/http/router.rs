@@ -80,9 +80,9 @@ where
         {
             let door = Door::of_stream(&live.app, &live.name, &path);
             admittance = match door.open(ctx, caller, query, headers).await {
-                Ok(question) => ctx.backend.recheck_at().map(|at| {
-                    let recheck_at = Some(at);
-                    Box::new(Admittance { question, key: key.clone(), recheck_at })
+                Ok(question) => question.zip(ctx.backend.recheck_at()).map(|(question, at)| {
+                    let (key, recheck_at) = (key.clone(), Some(at));
+                    Box::new(Admittance { question, key, recheck_at })
                 }),
                 Err(reply) => return Routed::Reply(reply),
             };

@@ -35,6 +35,9 @@ impl Backend for Fake {
             _ => Admission::Settled(verdict),
         }
     }
+    fn lets_all(&self, _: Role) -> bool {
+        false
+    }
     fn challenge(&self, _: Role) -> Option<&'static str> {
         Some("Bearer")
     }

@@ -461,7 +461,13 @@ impl Shard {
             let late = self.auth.open.iter().filter(|(_, open)| now >= open.until);
             let late: Vec<u64> = late.map(|(id, _)| *id).collect();
             for id in late {
-                self.on_judged(id, Answer::Unknown(Cause::Timeout), None, now);
+                let waiter = self.auth.open.get(&id).map(|open| &open.waiter);
+                if matches!(waiter, Some(Waiter::Task { outcome: Some(_), .. })) {
+                    // Its task is gone.
+                    self.auth.open.remove(&id);
+                } else {
+                    self.on_judged(id, Answer::Unknown(Cause::Timeout), None, now);
+                }
             }
         }
         if self.auth.rules.options.recheck.is_zero() {

@@ -96,13 +96,13 @@ pub struct Shared {
     pub base_bytes: Arc<AtomicU64>,
     /// What is pulled.
     pub pulls: Arc<[Arc<Entry>]>,
-    /// The way to resolve the names of sources; none when nothing is pulled.
+    /// The way to resolve names; none in tests.
     pub resolver: Option<Resolver>,
     /// Whom to trust among sources.
     pub tls_client: Arc<TlsClient>,
     /// Who may do what, at the start.
     pub rules: Arc<Rules>,
-    /// The way to the thread that compares passwords; none when there are no hashes.
+    /// The way to the thread that compares passwords; none in tests.
     pub comparer: Option<Comparer>,
     /// What the thread that looks after recordings did.
     pub upkeep: Arc<crate::record::UpkeepCounts>,
