@@ -11,6 +11,7 @@
 //! ```
 //!
 //! # Code map
+//! * [`auth`]: who may do what.
 //! * [`config`], [`policy`]: the two files, parsed and checked before anything starts.
 //! * [`server`]: starts the shards, watches them, stops them.
 //! * [`shard`]: the loop and the control plane. [`ring`]: what crosses between shards.
@@ -39,6 +40,7 @@
 #![deny(unsafe_code)]
 
 mod alarm;
+pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod conn;

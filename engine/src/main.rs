@@ -9,7 +9,7 @@ use engine::net::preflight::{self, StartError};
 use engine::net::sys_signal::{Signal, Signals};
 use engine::policy::ActivePolicy;
 use engine::server::{Ended, Server};
-use engine::{clock, config, observe, policy};
+use engine::{auth, clock, config, observe, policy};
 
 /// All of a stop, peers' farewells included.
 const STOP_MAX: Duration = Duration::from_secs(8);
@@ -80,6 +80,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, StartError> {
     let policy = ActivePolicy::new(policy, &config)?;
     let cpus = preflight::place(&config.engine.cores)?;
     if arguments.check {
+        auth::Rules::load(&config).map_err(|bad| StartError::Rules(bad.to_string()))?;
         say(&format!("{}: ok\n", arguments.config.display()));
         return Ok(ExitCode::SUCCESS);
     }
@@ -89,9 +90,27 @@ fn run(arguments: &Arguments) -> Result<ExitCode, StartError> {
         tracing::warn!("{warning}");
     }
     preflight::run(cpus.len())?;
+    make_token(&config);
     let server = Server::start(config.clone(), policy, &cpus)?;
     announce(&server, &config);
     Ok(supervise(server, &signals))
+}
+
+/// Makes the administrator's token at a first start, and says where it is.
+fn make_token(config: &config::Config) {
+    let path = &config.auth.token_file;
+    let shown = path.display();
+    match auth::ensure_token(path) {
+        Ok(true) => {
+            say(&format!("token  {shown} opens the API to any address (made now, once)\n"));
+            tracing::info!(path = %shown, "the administrator's token was made");
+        }
+        Ok(false) => {}
+        Err(error) => tracing::warn!(
+            path = %shown, %error,
+            "the administrator's token cannot be made: only this machine may use the API"
+        ),
+    }
 }
 
 /// Waits for signals, and for a shard that dies or stalls.
@@ -128,6 +147,10 @@ fn announce(server: &Server, config: &config::Config) {
         // Dual-stack sockets take IPv4 too; 0.0.0.0 is what people recognise.
         let host = if addr.ip().is_unspecified() { "0.0.0.0".into() } else { bracket(addr.ip()) };
         text += &format!("listening {service} {scheme}://{host}:{}\n", addr.port());
+    }
+    text += &format!("publishing {}\n", server.publishing());
+    if config.auth.open_publish {
+        tracing::warn!("publishing {}", server.publishing());
     }
     let ports = server.ports();
     let live = &config.rtmp.live_app;

@@ -13,6 +13,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use protocols::hops::NodeId;
 
+use crate::auth::Rules;
+use crate::auth::hash::Comparer;
 use crate::clock;
 use crate::config::Config;
 use crate::net::preflight::StartError;
@@ -78,7 +80,10 @@ impl Server {
         bind_all(&config, shards, &mut bound)?;
         let (ends, remote) =
             Mesh::new(shards, config.engine.ring_depth, config.engine.control_depth).into_ends();
-        let resolver = Resolver::start(&remote).map_err(|e| failed(0, &e.to_string()))?;
+        let rules = Rules::load(&config).map_err(|bad| StartError::Rules(bad.to_string()))?;
+        let thread = |error: io::Error| failed(0, &error.to_string());
+        let resolver = Resolver::start(&remote).map_err(thread)?;
+        let comparer = Comparer::start(&remote).map_err(thread)?;
         let beats: Arc<[AtomicU64]> = (0..shards).map(|_| AtomicU64::new(0)).collect();
         let shared = Shared {
             config: Arc::new(config),
@@ -92,6 +97,8 @@ impl Server {
             policy,
             node: NodeId(secret_seed(0)?),
             resolver: Some(resolver),
+            rules: Arc::new(rules),
+            comparer: Some(comparer),
             upkeep: Arc::default(),
         };
         let (ready, started) = crossbeam_channel::bounded(shards);
@@ -170,6 +177,12 @@ impl Server {
     #[must_use]
     pub fn ports(&self) -> Ports {
         *self.shared.ports
+    }
+
+    /// From where publishers may come, as a sentence goes on after "publishing".
+    #[must_use]
+    pub fn publishing(&self) -> &'static str {
+        self.shared.rules.publishing()
     }
 
     /// A way to send to the shards from any thread.

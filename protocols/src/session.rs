@@ -10,6 +10,7 @@
 //! 4. An error ends the session; outputs still queued hold the wire reply and are sent first.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -191,6 +192,8 @@ pub enum Event {
     },
     /// Bytes for the session at the other half of the tunnel.
     Tunnelled(Bytes),
+    /// The peer has shown wrong credentials, and was told so.
+    CredentialsRefused,
     /// The peer sends us elsewhere, by URL; this session is over.
     Redirected(String),
     /// The peer is a server of our kind.
@@ -242,6 +245,38 @@ pub struct AccessRequest {
     pub kinds: Kinds,
     /// Servers of our kind that the stream, or the request for it, has passed.
     pub hops: Hops,
+    /// Who the peer says it is, where its protocol has a place for that outside the URL.
+    pub identity: Identity,
+}
+
+/// Who a peer says it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Identity {
+    /// It does not say.
+    #[default]
+    Unknown,
+    /// The session has checked it.
+    Proven {
+        /// Name of the user.
+        user: String,
+    },
+    /// It gave a password that the session cannot judge.
+    Claimed {
+        /// Name of the user.
+        user: String,
+        /// Password.
+        password: Password,
+    },
+}
+
+/// A password that a peer gave; no log or debug output shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub String);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// How the RTP of a play travels.
@@ -352,8 +387,12 @@ pub enum Refusal {
     StreamBusy,
     /// Nobody publishes this stream and the wait is over.
     StreamNotFound,
-    /// The authorisation said no.
+    /// Nothing, or nothing right, says that the peer may; another try with credentials may do.
     Unauthorised,
+    /// The authorisation said no.
+    Forbidden,
+    /// The authorisation could not say anything.
+    Unverified,
     /// A limit of this server is reached.
     Overloaded,
     /// The peer asks for something this server does not do.
@@ -381,6 +420,8 @@ impl Refusal {
             Self::StreamBusy => "stream_busy",
             Self::StreamNotFound => "stream_not_found",
             Self::Unauthorised => "unauthorised",
+            Self::Forbidden => "forbidden",
+            Self::Unverified => "unverified",
             Self::Overloaded => "overloaded",
             Self::Unsupported => "unsupported",
             Self::ShuttingDown => "shutting_down",
@@ -405,6 +446,8 @@ impl Refusal {
             Self::StreamBusy => "stream is being published by somebody else",
             Self::StreamNotFound => "stream not found",
             Self::Unauthorised => "not authorised",
+            Self::Forbidden => "not allowed",
+            Self::Unverified => "whether this is allowed cannot be found out now, try again later",
             Self::Overloaded => "server limit reached, try again later",
             Self::Unsupported => "not supported by this server",
             Self::ShuttingDown => "server is shutting down",

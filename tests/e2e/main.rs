@@ -1,5 +1,8 @@
 //! End-to-end tests: the built server as a black box against real clients and hostile bytes.
 
+mod auth;
+mod auth_hook;
+mod auth_hook_faults;
 mod browser;
 mod cores;
 mod edge;

@@ -6,6 +6,7 @@
 //! not installed skips the test loudly and fails it under `STRICT=1`; every adversarial test runs
 //! beside a [`canary`].
 
+pub mod auth_stub;
 pub mod canary;
 pub mod clients;
 pub mod flv;

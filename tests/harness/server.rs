@@ -21,6 +21,7 @@ const READY: Duration = Duration::from_secs(10);
 pub struct Config {
     values: BTreeMap<String, String>,
     raw: Option<String>,
+    elements: String,
     policy: Option<String>,
     limits: Vec<sys::Limit>,
     deny_io_uring: bool,
@@ -31,6 +32,7 @@ impl Default for Config {
         let config = Config {
             values: BTreeMap::new(),
             raw: None,
+            elements: String::new(),
             policy: None,
             limits: Vec::new(),
             deny_io_uring: false,
@@ -56,6 +58,12 @@ impl Config {
     /// Number of shards; may exceed the CPUs.
     pub fn cores(self, count: usize) -> Config {
         self.set("engine/cores", count)
+    }
+
+    /// Whole elements right under `<config>`, beside those that are set one by one.
+    pub fn with(mut self, elements: &str) -> Config {
+        self.elements += &format!("  {elements}\n");
+        self
     }
 
     /// The whole text of `config.xml` instead of single values.
@@ -102,7 +110,7 @@ impl Config {
             let line_break = if text.starts_with(' ') { "\n" } else { "" };
             writeln!(xml, "  <{section}>{line_break}{text}</{section}>").expect("into a string");
         }
-        xml + "</config>\n"
+        xml + &self.elements + "</config>\n"
     }
 
     fn command(&self, folder: &Path, arguments: &[&str]) -> Command {

@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::auth;
 use super::error::{ConfigError, Problem};
 use super::model::{
     AlwaysFor, Config, Cores, EgressMode, Engine, HostPort, Http, Limits, Listed, MergeWindow,
-    Multicast, Nat, Record, Rtmp, Rtsp, SecondPublisher, Secret, Sock, Ssl,
+    Multicast, Nat, Record, Rtmp, Rtsp, SecondPublisher, Sock, Ssl,
 };
 use super::options::Value;
 use super::read::Values;
@@ -47,6 +48,7 @@ pub(super) fn build(file: &str, values: &Values, base_dir: &Path) -> Result<Conf
         rtmp: rtmp(values),
         rtsp: rtsp(values),
         http: http(values, base_dir),
+        auth: auth::build(file, values, base_dir)?,
         record: record(values, base_dir),
         limits: limits(values),
         vhosts: vhosts(values),
@@ -105,11 +107,7 @@ fn rtmp(values: &Values) -> Rtmp {
 }
 
 fn rtsp(values: &Values) -> Rtsp {
-    let user = |text: &str| {
-        let (name, password) = text.split_once(':').unwrap_or((text, ""));
-        (name.to_owned(), Secret(password.to_owned()))
-    };
-    let multicast = values.groups("rtsp/multicast").map(|groups| Multicast {
+    let multicast = values.multicast_groups("rtsp/multicast").map(|groups| Multicast {
         groups,
         port: values.int("rtsp/multicast@port") as u16,
         ttl: values.int("rtsp/multicast@ttl") as u8,
@@ -128,7 +126,6 @@ fn rtsp(values: &Values) -> Rtsp {
         ssl: values.bool("rtsp/ssl"),
         play: values.bool("rtmp/hasrtsp"),
         idle: values.time("rtsp/maxidle"),
-        users: values.texts("rtsp/user").map(user).collect(),
         ports: (values.int("rtp@min") as u16, values.int("rtp@max") as u16),
         packet_bytes: values.size("rtmp/rtp@size"),
     }
@@ -282,9 +279,6 @@ fn check(config: &Config) -> Result<(), (&'static str, String)> {
             return Err(("rtsp/multicast@interface", text));
         }
     }
-    if rtsp.users.iter().any(|(name, password)| name.is_empty() || password.0.is_empty()) {
-        return Err(("rtsp/user", "is not NAME:PASSWORD".to_owned()));
-    }
     if engine.stream_log_bytes > engine.shard_log_bytes {
         let text = "is larger than engine/shard_log_mb; one stream may not exceed its shard";
         return Err(("engine/stream_log_kb", text.to_owned()));
@@ -294,7 +288,7 @@ fn check(config: &Config) -> Result<(), (&'static str, String)> {
 
 /// Typed access; the table fixes the type of every path and a test builds the defaults.
 impl Values {
-    fn int(&self, path: &'static str) -> u64 {
+    pub(super) fn int(&self, path: &'static str) -> u64 {
         let Value::Int(number) = self.get(path) else { wrong_type(path) };
         number
     }
@@ -303,30 +297,30 @@ impl Values {
         self.int(path) as usize
     }
 
-    fn bool(&self, path: &'static str) -> bool {
+    pub(super) fn bool(&self, path: &'static str) -> bool {
         let Value::Bool(value) = self.get(path) else { wrong_type(path) };
         value
     }
 
-    fn time(&self, path: &'static str) -> Duration {
+    pub(super) fn time(&self, path: &'static str) -> Duration {
         let Value::Time(time) = self.get(path) else { wrong_type(path) };
         time
     }
 
-    fn text(&self, path: &'static str) -> String {
+    pub(super) fn text(&self, path: &'static str) -> String {
         let Value::Text(text) = self.get(path) else { wrong_type(path) };
         text
     }
 
     /// Of an option that may stand several times.
-    fn texts(&self, path: &'static str) -> impl Iterator<Item = &str> {
+    pub(super) fn texts(&self, path: &'static str) -> impl Iterator<Item = &str> {
         self.all(path).filter_map(|value| match value {
             Value::Text(text) if !text.is_empty() => Some(text.as_str()),
             _ => None,
         })
     }
 
-    fn list(&self, path: &'static str) -> Vec<String> {
+    pub(super) fn list(&self, path: &'static str) -> Vec<String> {
         let Value::List(list) = self.get(path) else { wrong_type(path) };
         list
     }
@@ -336,7 +330,7 @@ impl Values {
         ip
     }
 
-    fn groups(&self, path: &'static str) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    fn multicast_groups(&self, path: &'static str) -> Option<(Ipv4Addr, Ipv4Addr)> {
         let Value::Groups(groups) = self.get(path) else { wrong_type(path) };
         groups
     }
@@ -356,7 +350,7 @@ impl Values {
         cores
     }
 
-    fn path(&self, path: &'static str, base_dir: &Path) -> Option<PathBuf> {
+    pub(super) fn path(&self, path: &'static str, base_dir: &Path) -> Option<PathBuf> {
         let text = self.text(path);
         (!text.is_empty()).then(|| base_dir.join(text))
     }

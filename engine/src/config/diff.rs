@@ -9,7 +9,7 @@ pub fn diff_reloadable(old: &Config, new: &Config) -> Vec<&'static str> {
 }
 
 /// Every option that needs a restart, and whether it differs.
-fn changes(old: &Config, new: &Config) -> [(&'static str, bool); 28] {
+fn changes(old: &Config, new: &Config) -> [(&'static str, bool); 29] {
     let (engine, other) = (&old.engine, &new.engine);
     let (rtmp, rtsp, http) = (&old.rtmp, &old.rtsp, &old.http);
     let groups = |rtsp: &Rtsp| rtsp.multicast.map(|multicast| multicast.groups);
@@ -25,6 +25,7 @@ fn changes(old: &Config, new: &Config) -> [(&'static str, bool); 28] {
         ("engine/stream_log_ms", engine.stream_log_ms != other.stream_log_ms),
         ("engine/shard_log_mb", engine.shard_log_bytes != other.shard_log_bytes),
         ("engine/viewer_pending_kb", engine.viewer_pending_bytes != other.viewer_pending_bytes),
+        ("auth/token_file", old.auth.token_file != new.auth.token_file),
         ("rtmp/enable", rtmp.enable != new.rtmp.enable),
         ("rtmp/ip", rtmp.ip != new.rtmp.ip),
         ("rtmp/port", rtmp.port != new.rtmp.port),

@@ -5,6 +5,7 @@
 //! and what is allowed; an option of a feature this build lacks is a warning sentence, or a refusal
 //! where ignoring it would open the server wider than the file asks for.
 
+pub mod auth;
 mod build;
 mod diff;
 mod error;
@@ -13,6 +14,7 @@ pub mod options;
 mod read;
 mod reference;
 mod table;
+mod table_auth;
 #[cfg(test)]
 mod tests;
 pub mod units;
@@ -26,20 +28,34 @@ pub use error::{ConfigError, Problem};
 pub use model::{Config, EgressMode, Limits, MergeWindow, SecondPublisher};
 pub use reference::reference_text;
 
-/// Reads and checks the configuration file; relative paths in it start at its directory.
+/// Reads and checks the configuration file, and the files of keys it names; relative paths in it
+/// start at its directory.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let name = path.display().to_string();
     let text = xml::read_file(path, &name)?;
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let base_dir = absolute.parent().unwrap_or(Path::new("."));
-    load_str(&name, &text, base_dir)
+    let (config, values) = load_values(&name, &text, base_dir)?;
+    crate::auth::Rules::load(&config).map_err(|crate::auth::BadRules { option, sentence }| {
+        ConfigError::new(&name, values.line(option), option, Problem::Conflict(sentence))
+    })?;
+    Ok(config)
 }
 
 /// Checks a configuration text; `name` stands for the file in errors.
 pub fn load_str(name: &str, text: &str, base_dir: &Path) -> Result<Config, ConfigError> {
+    load_values(name, text, base_dir).map(|(config, _)| config)
+}
+
+fn load_values(
+    name: &str,
+    text: &str,
+    base_dir: &Path,
+) -> Result<(Config, read::Values), ConfigError> {
     let root = xml::parse(name, text, "config")?;
     let values = read::read(name, &root)?;
-    build::build(name, &values, base_dir)
+    let config = build::build(name, &values, base_dir)?;
+    Ok((config, values))
 }
 
 impl Default for Config {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use protocols::media::StreamKey;
 use protocols::session::Refusal;
 
+use super::auth::Auth;
 use super::units;
 
 /// Everything `config.xml` says.
@@ -32,6 +33,8 @@ pub struct Config {
     pub rtsp: Rtsp,
     /// HTTP service.
     pub http: Http,
+    /// Who may do what.
+    pub auth: Auth,
     /// Recordings.
     pub record: Record,
     /// Limits per connection, address and shard.
@@ -171,8 +174,6 @@ pub struct Rtsp {
     pub play: bool,
     /// A session that says nothing for so long ends; zero = never.
     pub idle: Duration,
-    /// Name and password of who may come in; empty = everybody.
-    pub users: Vec<(String, Secret)>,
     /// Lowest and highest UDP port of RTP and RTCP.
     pub ports: (u16, u16),
     /// Largest RTP packet in bytes.
@@ -326,8 +327,8 @@ pub struct Http {
     pub head_timeout: Duration,
     /// An idle keep-alive connection is closed after that.
     pub keepalive_timeout: Duration,
-    /// Addresses and `address/bits` (besides loopback) that may read `/api/*` and `/metrics`; `*` =
-    /// everybody. Asked through [`Http::api_allows`].
+    /// Addresses and `address/bits` that may read `/api/*` and `/metrics` without a credential;
+    /// `*` = everybody.
     pub api_allow: Vec<String>,
 }
 
@@ -343,16 +344,6 @@ impl Config {
         let own_vhost = self.vhosts.iter().any(|vhost| vhost.eq_ignore_ascii_case(host));
         let vhost = if own_vhost { host } else { "" };
         StreamKey::new(vhost, app, name).map_err(|_| Refusal::BadName)
-    }
-}
-
-impl Http {
-    /// Whether a peer may read `/api/*` and `/metrics`: this machine always, others by `api_allow`.
-    pub fn api_allows(&self, peer: IpAddr) -> bool {
-        let listed = |entry: &String| {
-            entry == "*" || units::network(entry).is_some_and(|net| units::contains(net, peer))
-        };
-        peer.to_canonical().is_loopback() || self.api_allow.iter().any(listed)
     }
 }
 

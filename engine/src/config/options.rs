@@ -7,9 +7,11 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::auth::HookUrl;
 use super::error::Problem;
 use super::model::{Cores, HostPort, MergeWindow};
 use super::units;
+use crate::auth::Role;
 
 pub use super::table::{SECTIONS, table};
 
@@ -28,6 +30,8 @@ pub struct Opt {
     pub reloadable: bool,
     /// May stand several times in its section.
     pub repeatable: bool,
+    /// Nobody is shown its value.
+    pub secret: bool,
     /// Other paths that mean the same.
     pub aliases: &'static [&'static str],
     /// What this build does with it.
@@ -80,6 +84,12 @@ pub enum Kind {
     Endings,
     /// Comma list of address ranges, or `*`.
     Networks,
+    /// Comma list of roles.
+    Roles,
+    /// Where an authorisation server is, or empty.
+    AuthUrl,
+    /// Beginning of the path of an URL, or empty.
+    UrlPath,
     /// Comma list of `app/name` with `*` for any text.
     Patterns,
     /// One of these words.
@@ -128,7 +138,8 @@ impl Opt {
     pub fn parse(&self, text: &str) -> Result<Value, Problem> {
         let text = if text.is_empty() { self.default } else { text };
         let value = self.kind.parse(text);
-        value.ok_or_else(|| Problem::value(text, self.kind.wanted(self.unit)))
+        let shown = if self.secret { "…" } else { text };
+        value.ok_or_else(|| Problem::value(shown, self.kind.wanted(self.unit)))
     }
 
     /// The section the option stands in; empty for elements right under the root.
@@ -176,6 +187,15 @@ impl Kind {
                 let plain = entries.iter().all(|entry| pattern(entry)) && plain;
                 plain.then_some(Value::List(entries))
             }
+            Self::Roles => {
+                let roles = units::list(text);
+                let known = roles.iter().all(|role| Role::parse(role).is_some());
+                known.then_some(Value::List(roles))
+            }
+            Self::AuthUrl => {
+                optional_text(HookUrl::parse(text).map(|_| text.to_owned()).filter(|_| plain))
+            }
+            Self::UrlPath => optional_text(url_path(text).then(|| text.to_owned())),
             Self::OneOf(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
             Self::HostPort if text.is_empty() => Some(Value::HostPort(None)),
             Self::HostPort => units::host_port(text).map(|host| Value::HostPort(Some(host))),
@@ -209,6 +229,14 @@ impl Kind {
                 format!("a comma list of at most {ENDINGS_MAX} different endings of names, or none")
             }
             Self::Networks => "a comma list of addresses or address/bits, *, or none".to_owned(),
+            Self::Roles => {
+                let names = Role::ALL.map(Role::name).join(", ");
+                format!("a comma list of {names}, or empty")
+            }
+            Self::AuthUrl => "host:port, an http:// or https:// URL without user, query and \
+                fragment, or empty"
+                .to_owned(),
+            Self::UrlPath => "a path such as /api/auth, or empty".to_owned(),
             Self::Patterns => "a comma list of app/name, * for any text, or none".to_owned(),
             Self::OneOf(words) => format!("one of {}", words.join(", ")),
             Self::HostPort => "a host with an optional :port, or empty".to_owned(),
@@ -234,6 +262,12 @@ const ENDINGS_MAX: usize = 8;
 fn name(text: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(known) && !text.bytes().all(|b| b == b'.')
+}
+
+/// `/` and path segments of characters that need no escaping.
+pub(super) fn url_path(text: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"/._~-".contains(&byte);
+    text.len() <= 256 && text.starts_with('/') && text.bytes().all(known)
 }
 
 /// `app/name` of streams, with at most eight `*`.

@@ -9,26 +9,65 @@ use super::xml::Element;
 /// The checked values of one file; what it does not set is at its default.
 #[derive(Debug, Default)]
 pub(super) struct Values {
-    set: BTreeMap<&'static str, Vec<(Value, usize)>>,
+    set: BTreeMap<&'static str, Vec<Given>>,
     /// One sentence per missing feature that the file asks for.
     pub(super) warnings: Vec<String>,
+}
+
+/// A value and where it stands.
+#[derive(Debug)]
+struct Given {
+    value: Value,
+    line: usize,
+    /// Number of the element in the file.
+    element: usize,
+}
+
+/// What one element of several of its name says.
+#[derive(Debug)]
+pub(super) struct Group<'a> {
+    /// Where it stands.
+    pub(super) line: usize,
+    values: Vec<(&'static str, &'a Value)>,
+}
+
+impl Group<'_> {
+    /// The value of an option, if the element sets it.
+    pub(super) fn get(&self, path: &str) -> Option<&Value> {
+        self.values.iter().find(|(known, _)| *known == path).map(|(_, value)| *value)
+    }
 }
 
 impl Values {
     /// The value of an option that stands once.
     pub(super) fn get(&self, path: &'static str) -> Value {
         let set = self.set.get(path).and_then(|given| given.first());
-        set.map_or_else(|| default(path), |(value, _)| value.clone())
+        set.map_or_else(|| default(path), |given| given.value.clone())
     }
 
     /// All values of a repeatable option.
     pub(super) fn all(&self, path: &'static str) -> impl Iterator<Item = &Value> {
-        self.set.get(path).into_iter().flatten().map(|(value, _)| value)
+        self.set.get(path).into_iter().flatten().map(|given| &given.value)
     }
 
     /// Line of an option, 0 if the file does not set it.
     pub(super) fn line(&self, path: &'static str) -> usize {
-        self.set.get(path).and_then(|given| given.first()).map_or(0, |(_, line)| *line)
+        self.set.get(path).and_then(|given| given.first()).map_or(0, |given| given.line)
+    }
+
+    /// The elements of a name whose attributes belong together, in order.
+    pub(super) fn groups(&self, element: &'static str) -> impl Iterator<Item = Group<'_>> {
+        let mut groups: BTreeMap<usize, Group<'_>> = BTreeMap::new();
+        for (path, given) in &self.set {
+            if path.split('@').next() != Some(element) {
+                continue;
+            }
+            for Given { value, line, element } in given {
+                let group = Group { line: *line, values: Vec::new() };
+                groups.entry(*element).or_insert(group).values.push((path, value));
+            }
+        }
+        groups.into_values()
     }
 }
 
@@ -39,7 +78,8 @@ fn default(path: &str) -> Value {
 
 /// Checks a whole tree.
 pub(super) fn read(file: &str, root: &Element) -> Result<Values, ConfigError> {
-    let mut reader = Reader { file, values: Values::default(), wishes: BTreeMap::new() };
+    let mut reader =
+        Reader { file, values: Values::default(), wishes: BTreeMap::new(), elements: 0 };
     reader.attributes(root, "")?;
     reader.children(root, "")?;
     for (feature, paths) in reader.wishes {
@@ -57,6 +97,8 @@ struct Reader<'f> {
     file: &'f str,
     values: Values,
     wishes: BTreeMap<&'static str, Vec<String>>,
+    /// Elements met so far.
+    elements: usize,
 }
 
 impl Reader<'_> {
@@ -77,6 +119,7 @@ impl Reader<'_> {
     }
 
     fn element(&mut self, element: &Element, path: &str) -> Result<(), ConfigError> {
+        self.elements += 1;
         let section = options::is_section(path);
         match options::find(path) {
             Some(opt) if opt.kind == Kind::Opaque => {
@@ -126,11 +169,11 @@ impl Reader<'_> {
             _ => {}
         }
         let given = self.values.set.entry(opt.path).or_default();
-        if let Some((_, first_line)) = given.first().filter(|_| !opt.repeatable) {
-            let problem = Problem::Duplicate { first_line: *first_line };
+        if let Some(first) = given.first().filter(|_| !opt.repeatable) {
+            let problem = Problem::Duplicate { first_line: first.line };
             return Err(self.error(line, opt.path, problem));
         }
-        given.push((value, line));
+        given.push(Given { value, line, element: self.elements });
         Ok(())
     }
 

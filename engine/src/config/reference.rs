@@ -19,8 +19,8 @@ const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 const TAIL: &str = "
   Accepted from existing files. The first group has no effect: elapse and limits replace it.
   The second belongs to features that are not part of this build: setting one away from the
-  default shown gives a warning at the start; authurl and ssl/serverca refuse it, because
-  ignoring them would let everybody in; forward rules belong in policy.xml.
+  default shown gives a warning at the start; ssl/serverca refuses it, because ignoring it
+  would let everybody in; forward rules belong in policy.xml.
 ";
 
 /// The reference text: what `config.xml` at the root of the source tree holds.
@@ -37,8 +37,9 @@ pub fn reference_text() -> String {
         if !section.is_empty() {
             let _ = writeln!(out, "  <{section}>");
         }
-        for opt in rows {
-            row(&mut out, opt, indent);
+        // Attributes stand on one element, all of whose rows follow each other.
+        for of_element in rows.chunk_by(|a, b| element(a) == element(b)) {
+            element_rows(&mut out, of_element, indent);
         }
         if !section.is_empty() {
             let _ = writeln!(out, "  </{section}>");
@@ -61,17 +62,42 @@ pub fn reference_text() -> String {
     out
 }
 
-fn row(out: &mut String, opt: &Opt, indent: &str) {
-    let restart = if opt.reloadable { "" } else { " [restart]" };
-    let text = format!("{} Value: {}.{restart}", opt.doc, opt.kind.wanted(opt.unit));
-    let mut lines = wrap(&text, 96 - indent.len() - 9).into_iter();
+/// Path without attribute.
+fn element(opt: &Opt) -> &'static str {
+    opt.path.split('@').next().unwrap_or_default()
+}
+
+/// A comment for each option of an element, and the element.
+fn element_rows(out: &mut String, rows: &[&Opt], indent: &str) {
+    let (mut attributes, mut text) = (String::new(), "");
+    for opt in rows {
+        let restart = if opt.reloadable { "" } else { " [restart]" };
+        let attribute = opt.path.split_once('@').map(|(_, name)| name);
+        let named = attribute.map(|name| format!("{name}: ")).unwrap_or_default();
+        let value = opt.kind.wanted(opt.unit);
+        comment(out, &format!("{named}{} Value: {value}.{restart}", opt.doc), indent);
+        // An element without any value is none: one of several is shown empty.
+        let default = if opt.repeatable { "" } else { opt.default };
+        match attribute {
+            Some(name) => {
+                let _ = write!(attributes, " {name}=\"{default}\"");
+            }
+            None => text = default,
+        }
+    }
+    let path = rows.first().map_or("", |opt| element(opt));
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let _ = writeln!(out, "{indent}<{name}{attributes}>{text}</{name}>");
+}
+
+fn comment(out: &mut String, text: &str, indent: &str) {
+    let mut lines = wrap(text, 96 - indent.len() - 9).into_iter();
     let first = lines.next().unwrap_or_default();
     let _ = write!(out, "{indent}<!-- {first}");
     for line in lines {
         let _ = write!(out, "\n{indent}     {line}");
     }
-    let name = opt.path.rsplit('/').next().unwrap_or_default();
-    let _ = writeln!(out, " -->\n{indent}<{name}>{}</{name}>", opt.default);
+    out.push_str(" -->\n");
 }
 
 /// Breaks text at spaces.

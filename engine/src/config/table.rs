@@ -1,6 +1,7 @@
 //! The rows of the options table, in the order of the reference text.
 
 use super::options::{Kind, Opt, Support};
+use super::table_auth::AUTH;
 use Kind::{
     App, Bool, Cores, Endings, Groups, Host, HostPort, Int, Ip, Log, Millis, Minutes, Names,
     Networks, OneOf, Opaque, Path, Patterns, Port, Seconds, Text, Window,
@@ -13,8 +14,6 @@ const CLUSTER: &str = "the cluster centre";
 const SIP: &str = "SIP, IMS and TURN";
 const NAT_PAIRS: &str = "address mapping by pairs (use nat/rtmp, nat/http and nat/https)";
 
-const NO_AUTH: &str = "this build cannot ask an authorisation server and an open server is not \
-    what the file asks for; empty authurl to run without authorisation";
 const NO_CLIENT_CA: &str = "this build does not check client certificates and would accept \
     everybody; empty serverca, a certificate chain belongs in servercert";
 const NO_RULES: &str = "forward rules are not read from config.xml; move them to policy.xml";
@@ -22,7 +21,8 @@ const NO_RULES: &str = "forward rules are not read from config.xml; move them to
 /// Sections of the reference text with their heading.
 pub const SECTIONS: &[(&str, &str)] = &[
     ("engine", "Cores, rings between them, and memory budgets."),
-    ("", "How long frames may wait to be sent together; logging."),
+    ("", "How long frames may wait to be sent together; logging; ports; the authorisation server."),
+    ("auth", "Who may do what, with the authorisation server or without."),
     ("vhosts", "Domains that are virtual hosts of their own; all others share the default one."),
     ("sock", "Socket buffers."),
     ("ssl", "Certificates. Without a pair, a self-signed one is made at the first start."),
@@ -32,7 +32,6 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("rtp", "UDP ports of RTP."),
     ("http", "HTTP and HTTPS: pages, API, HTTP-FLV and WS-FLV; recordings."),
     ("limits", "Limits; a peer beyond one is refused or closed, the others are not disturbed."),
-    ("authurl", "Authorisation server."),
     ("rtc", "WebRTC codecs."),
     ("webrtc", "Attached WebRTC nodes."),
     ("srt", "SRT."),
@@ -46,10 +45,16 @@ pub const SECTIONS: &[(&str, &str)] = &[
 
 /// Every option there is.
 pub fn table() -> impl Iterator<Item = &'static Opt> {
-    [ENGINE, HOST, RTMP, RTSP, HTTP, RECORD, LIMITS, LEGACY, ABSENT].into_iter().flatten()
+    let tables = [ENGINE, HOST, AUTH, RTMP, RTSP, HTTP, RECORD, LIMITS, LEGACY, ABSENT];
+    tables.into_iter().flatten()
 }
 
-const fn opt(path: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Opt {
+pub(super) const fn opt(
+    path: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> Opt {
     Opt {
         path,
         kind,
@@ -62,6 +67,7 @@ const fn opt(path: &'static str, kind: Kind, default: &'static str, doc: &'stati
         },
         reloadable: true,
         repeatable: false,
+        secret: false,
         aliases: &[],
         support: Support::Yes,
         doc,
@@ -84,7 +90,7 @@ const fn absent(
 }
 
 impl Opt {
-    const fn restart(self) -> Self {
+    pub(super) const fn restart(self) -> Self {
         Self { reloadable: false, ..self }
     }
 
@@ -96,8 +102,12 @@ impl Opt {
         Self { aliases, ..self }
     }
 
-    const fn many(self) -> Self {
+    pub(super) const fn many(self) -> Self {
         Self { repeatable: true, ..self }
+    }
+
+    pub(super) const fn secret(self) -> Self {
+        Self { secret: true, ..self }
     }
 
     const fn refuse(self, why: &'static str) -> Self {
@@ -241,9 +251,10 @@ const RTSP: &[Opt] = &[
         Text,
         "",
         "NAME:PASSWORD that may publish and play by RTSP (Digest and Basic); several elements, \
-         several users; none = everybody.",
+         several users; none = as elsewhere. auth/user is for every protocol.",
     )
-    .many(),
+    .many()
+    .secret(),
     opt(
         "rtsp/multicast",
         Groups,
@@ -413,9 +424,9 @@ const HTTP: &[Opt] = &[
     opt(
         "http/api_allow",
         Networks,
-        "*",
-        "Who may read /api and /metrics besides this machine: addresses, address/bits, or \
-         * for everybody.",
+        "none",
+        "Who may read /api and /metrics without a credential, besides this machine: addresses, \
+         address/bits, or * for everybody.",
     ),
     opt("http/httpmaxbody", Int(0, 1_073_741_824), "67108864", "Largest request body.")
         .unit("bytes"),
@@ -430,8 +441,8 @@ const HTTP: &[Opt] = &[
         "http/upload_mb",
         Int(0, 1_048_576),
         "4096",
-        "Largest upload into that folder, from this machine only; 0 = none is taken. Where \
-         httpmaxbody is larger, that counts.",
+        "Largest upload into that folder; 0 = none is taken. Without a credential from this \
+         machine only. Where httpmaxbody is larger, that counts.",
     )
     .unit("MiB"),
     opt("http/head_timeout", Seconds(1, 600), "10", "A request head must be complete by then."),
@@ -557,9 +568,6 @@ const LEGACY: &[Opt] = &[
 ];
 
 const ABSENT: &[Opt] = &[
-    opt("authurl", Text, "", "Authorisation server, host:port or URL.").refuse(NO_AUTH),
-    absent("authorisation", "authurl@timeout", MANY, "3000", "Answer deadline in ms."),
-    absent("authorisation", "authurl@router", Text, "", "Path prefix."),
     opt("ssl/serverca", Path, "", "Authority that client certificates must come from.")
         .refuse(NO_CLIENT_CA),
     opt("vhosts/vhost/forward", Text, "", "Forward rule of an older file.").many().refuse(NO_RULES),

@@ -28,6 +28,7 @@ fn the_shipped_file_is_the_rendered_table() {
     loaded.http.html_dir = "./html".into();
     loaded.http.vod_dir = "./vod".into();
     loaded.record.dir = "./rec".into();
+    loaded.auth.token_file = "./admin.token".into();
     assert_eq!(loaded, Config::default());
 }
 
@@ -35,9 +36,18 @@ fn the_shipped_file_is_the_rendered_table() {
 fn every_option_is_in_the_shipped_file() {
     let text = reference_text();
     for opt in options::table() {
-        let name = opt.path.rsplit('/').next().unwrap_or_default();
-        let element = text.contains(&format!("<{name}>"));
-        assert!(element || text.contains(opt.path), "{}", opt.path);
+        let (element, attribute) = opt.path.split_once('@').unwrap_or((opt.path, ""));
+        let name = element.rsplit('/').next().unwrap_or_default();
+        let starts = |line: &&str| {
+            let line = line.trim_start();
+            line.starts_with(&format!("<{name}>")) || line.starts_with(&format!("<{name} "))
+        };
+        let mut lines = text.lines().filter(starts);
+        let shown = match attribute {
+            "" => lines.next().is_some(),
+            attribute => lines.any(|line| line.contains(&format!(" {attribute}=\""))),
+        };
+        assert!(shown || text.contains(opt.path), "{}", opt.path);
     }
 }
 
@@ -76,10 +86,55 @@ fn values_arrive_typed() {
     assert_eq!(config.rtmp.second_publisher, SecondPublisher::Takeover);
     assert_eq!(config.http.deny_extensions, ["php"]);
     assert!(!config.http.flv);
-    assert!(config.http.api_allows("10.1.2.3".parse().expect("address")));
-    assert!(config.http.api_allows("::ffff:127.0.0.1".parse().expect("address")));
-    assert!(!config.http.api_allows("192.0.2.1".parse().expect("address")));
+    assert_eq!(config.http.api_allow, ["10.0.0.0/8"]);
     assert_eq!(config.nat.rtmp.and_then(|host| host.port), Some(1936));
+}
+
+#[test]
+fn elements_of_one_name_keep_their_attributes_together() {
+    let config = inside(
+        "<authurl timeout='500' router='/r/'>https://auth.example/base</authurl>
+         <auth><method>GET</method><secret>s</secret>
+         <user name='a' password='1' roles='publisher,api'/>
+         <user password='2' name='b' streams='live/b*, rec/b'/>
+         <user/>
+         <address roles='player' deny='10.0.0.0/8'/><address allow='*'/>
+         <sign_key>0123456789abcdef</sign_key><sign_key>fedcba9876543210</sign_key>
+         <require>player</require></auth>
+         <rtsp><user>cam:secret</user></rtsp>",
+    )
+    .expect("valid");
+    let auth = config.auth;
+    let hook = auth.hook.expect("a server");
+    assert_eq!((hook.url.authority().as_str(), hook.url.tls), ("auth.example", true));
+    assert_eq!((hook.url.path.as_str(), hook.router.as_str()), ("/base", "/r"));
+    assert_eq!((hook.timeout, hook.get), (Duration::from_millis(500), true));
+    let users: Vec<_> = auth
+        .users
+        .iter()
+        .map(|user| (user.name.as_str(), format!("{:?}", user.roles), user.streams.len()))
+        .collect();
+    let both = || "{Publisher, Player}".to_owned();
+    let expected = [("a", "{Publisher, Api}".to_owned(), 0), ("b", both(), 2), ("cam", both(), 0)];
+    assert_eq!(users, expected);
+    assert_eq!(auth.addresses.len(), 2);
+    assert_eq!((auth.addresses[0].deny.len(), auth.addresses[1].allow.len()), (1, 1));
+    assert_eq!(auth.sign_keys.len(), 2);
+    assert!(!format!("{:?}", auth.users).contains("secret"));
+}
+
+/// A file of keys that cannot be used is found when the file is loaded, with its line.
+#[test]
+fn files_of_keys_are_checked_with_the_file() {
+    let folder = std::env::temp_dir().join(format!("config-keys-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("writable");
+    let file = folder.join("config.xml");
+    let text = "<config>\n<auth>\n<jwt_key>missing.pem</jwt_key>\n</auth>\n</config>";
+    std::fs::write(&file, text).expect("writable");
+    let error = load(&file).expect_err("no such file").to_string();
+    assert!(error.contains("config.xml:3: auth/jwt_key: "), "{error}");
+    assert!(error.contains("missing.pem cannot be read"), "{error}");
+    std::fs::remove_dir_all(&folder).expect("ours");
 }
 
 /// Body between `<config>` on line 1 and `</config>`, and the sentence after `config.xml:2: `.
@@ -167,9 +222,49 @@ const BAD_BODIES: &[(&str, &str)] = &[
     ("<rtmp><rec>live</rec></rtmp>", "rtmp/rec: is \"live\" like rtmp/live; give it another name"),
     ("<http><port>1935</port></http>", "http/port: is 1935 like rtmp/port; give each its own port"),
     (
-        "<authurl>127.0.0.1:9</authurl>",
-        "authurl: this build cannot ask an authorisation server and an open server is \
-         not what the file asks for; empty authurl to run without authorisation",
+        "<authurl>ftp://a</authurl>",
+        "authurl: \"ftp://a\" is not host:port, an http:// or https:// URL without user, query \
+         and fragment, or empty",
+    ),
+    (
+        "<authurl router='api'>a:1</authurl>",
+        "authurl@router: \"api\" is not a path such as /api/auth, or empty",
+    ),
+    (
+        "<auth><ask>players</ask></auth>",
+        "auth/ask: \"players\" is not a comma list of publisher, player, api, upload, download, \
+         or empty",
+    ),
+    (
+        "<auth><user password='x'/></auth>",
+        "auth/user@name: is missing or has a colon, which no user name has",
+    ),
+    ("<auth><user name='x'/></auth>", "auth/user@password: is empty"),
+    (
+        "<auth><user name='x' password='$2b$12$abc'/></auth>",
+        "auth/user@password: looks like a hash, of which only Argon2 is known here",
+    ),
+    (
+        "<auth><user name='x' password='a'/><user name='x' password='b'/></auth>",
+        "auth/user@name: \"x\" is the name of two users; keep one",
+    ),
+    ("<rtsp><user>nobody</user></rtsp>", "rtsp/user: is not NAME:PASSWORD"),
+    ("<auth><sign_key>short</sign_key></auth>", "auth/sign_key: is shorter than 16 characters"),
+    (
+        "<auth><jwt_secret>short</jwt_secret></auth>",
+        "auth/jwt_secret: is shorter than 32 characters",
+    ),
+    (
+        "<auth><jwt_key>a.pem</jwt_key><jwt_jwks>b.json</jwt_jwks></auth>",
+        "auth/jwt_jwks: is set beside auth/jwt_key; keep one",
+    ),
+    (
+        "<auth><jwt_issuer>a</jwt_issuer></auth>",
+        "auth/jwt_issuer: is set without a key that tokens could be checked with",
+    ),
+    (
+        "<auth><address deny='lan'/></auth>",
+        "auth/address@deny: \"lan\" is not a comma list of addresses or address/bits, *, or none",
     ),
     (
         "<ssl><serverca>ca.pem</serverca></ssl>",

@@ -15,12 +15,14 @@ use bytes::BytesMut;
 use protocols::media::StreamKey;
 use protocols::session::Session;
 
+use crate::auth::Admittance;
 use crate::http::server::MediaKind;
 use crate::http::websocket;
 use crate::net::sys_socket;
 use crate::net::tls::TlsCodec;
 use crate::plane::{Flows, Pace};
 use crate::ring::{ShardId, Token};
+use crate::shard::Applicant;
 use crate::stream::{Format, Timeline};
 
 pub use close::{CloseReason, escape};
@@ -90,6 +92,8 @@ impl Protocol {
 pub enum Role {
     /// Nothing yet, or nothing any more.
     Idle,
+    /// Waits to be let in.
+    Applying(Box<Applicant>),
     /// Asked its owner shard for the stream.
     Claiming {
         /// The stream.
@@ -202,6 +206,8 @@ pub struct Conn {
     pub announced: bool,
     /// It is half of a tunnel.
     pub tunnel: Option<Box<TunnelEnd>>,
+    /// What it was let in for, where that matters later.
+    pub admittance: Option<Box<Admittance>>,
 }
 
 /// What a connection is to a tunnel of RTSP through HTTP.
@@ -274,6 +280,7 @@ impl Conn {
             flows: None,
             announced: false,
             tunnel: None,
+            admittance: None,
         }
     }
 

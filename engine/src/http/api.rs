@@ -2,13 +2,14 @@
 //! and the trait through which the engine supplies them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::BoxedLocal;
 use hyper::StatusCode;
 use protocols::media::{StreamKey, Tracks};
 use serde_json::{Value, json};
 
+use crate::auth::{By, Question, Reason, Role};
 use crate::config::model::Config;
 use crate::forward::ForwardStatus;
 use crate::http::respond::{self, Reply};
@@ -31,6 +32,15 @@ pub trait Backend {
 
     /// Has a stream played so much later than live as its key says.
     fn shift(&self, key: StreamKey) -> BoxedLocal<Result<(), Refused>>;
+    /// Whether somebody may do something. `session` names what all requests of one viewer are
+    /// about: who was let in a moment ago is then not judged again.
+    fn admission(&self, question: &Question, session: Option<&str>) -> Admission;
+    /// Whether everybody may be that, without being asked anything.
+    fn lets_all(&self, role: Role) -> bool;
+    /// What `WWW-Authenticate` says to who may not but might.
+    fn challenge(&self, role: Role) -> Option<&'static str>;
+    /// When a session that is let in now is judged again.
+    fn recheck_at(&self) -> Option<Instant>;
     /// The configuration in force.
     fn config(&self) -> Arc<Config>;
     /// Every live stream of the server, gathered from all shards.
@@ -39,6 +49,14 @@ pub trait Backend {
     fn metrics(&self) -> BoxedLocal<String>;
     /// The state of the services.
     fn status(&self) -> StatusInfo;
+}
+
+/// Whether somebody may, now or when it is known.
+pub enum Admission {
+    /// It is known.
+    Settled(Result<By, Reason>),
+    /// It is being found out. Dropped, nobody waits for it any more.
+    Pending(BoxedLocal<Result<By, Reason>>),
 }
 
 /// One live stream.

@@ -69,6 +69,7 @@ fn client_frames(data: &[u8]) {
 fn live_session(data: &[u8]) {
     let now = crate::clock::now();
     let request = MediaRequest {
+        admittance: None,
         host: String::new(),
         port: None,
         app: "live".into(),

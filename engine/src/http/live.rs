@@ -82,9 +82,11 @@ impl LiveSession {
                 | Refusal::BadName
                 | Refusal::Loop => (404, "Not Found"),
                 Refusal::Unauthorised => (401, "Unauthorized"),
+                Refusal::Forbidden => (403, "Forbidden"),
                 Refusal::Unsupported => (501, "Not Implemented"),
                 Refusal::StreamBusy
                 | Refusal::Overloaded
+                | Refusal::Unverified
                 | Refusal::ShuttingDown
                 | Refusal::Superseded
                 | Refusal::PublisherGone
@@ -227,6 +229,7 @@ mod tests {
             hops: Hops::default(),
             kind,
             websocket_accept: accept.map(str::to_owned),
+            admittance: None,
             keep_http11: true,
             peer: ([127, 0, 0, 1], 1).into(),
         }

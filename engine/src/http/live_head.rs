@@ -58,6 +58,7 @@ pub(crate) fn head(kind: MediaKind) -> Reply {
 pub(crate) fn options() -> Reply {
     let mut reply = respond::empty(StatusCode::NO_CONTENT);
     respond::set(&mut reply, header::ALLOW, respond::READ_ONLY_CORS);
+    respond::set(&mut reply, header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization");
     respond::allow_any_origin(&mut reply);
     reply
 }

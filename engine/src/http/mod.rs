@@ -4,7 +4,7 @@
 //! live media ends that task: the socket goes back to the media plane as a
 //! [`server::MediaHandoff`], so no endless body ever runs through here.
 
-mod access;
+mod admit;
 pub mod api;
 mod body;
 mod conditional;
@@ -20,6 +20,7 @@ pub mod live;
 mod live_head;
 mod metrics_route;
 mod multipart;
+mod origin;
 mod range;
 mod rec;
 mod rec_media;

@@ -8,11 +8,13 @@ use protocols::container::fmp4::{self, Selection, TrackKind};
 use protocols::{dash, hls};
 use serde_json::json;
 
+use super::HttpContext;
+use super::admit::Door;
 use super::rec_media::{self, Content};
 use super::rec_url::{self, Asked, Form, Wanted};
 use super::router::Caller;
 use super::urls::{self, Addressed};
-use super::{access, live_head, respond};
+use super::{live_head, respond};
 use crate::clock;
 use crate::config::model::{Config, Listed};
 use crate::http::respond::{READ_ONLY_CORS, Reply};
@@ -27,6 +29,7 @@ const NO_TRACK: &str = "the recording has no such track or segment";
 
 /// Answers a request for recordings; `None` if it is not one.
 pub(crate) async fn answer<B>(
+    ctx: &HttpContext,
     caller: Caller,
     request: &Request<B>,
     config: &Config,
@@ -47,13 +50,16 @@ pub(crate) async fn answer<B>(
         Method::OPTIONS => return Some(options()),
         _ => return Some(respond::method_not_allowed(READ_ONLY_CORS)),
     }
+    let door = match &asked {
+        None => Door::of_api(path, caller, request),
+        Some(asked) => door(&config.rtmp.rec_app, asked.as_ref().ok(), path),
+    };
+    if let Err(reply) = door.open(ctx, caller, query, request.headers()).await {
+        return Some(reply);
+    }
     let vhost = vhost(config, query, at);
     let library = Library::new(&config.record.dir);
     let mut reply = match asked {
-        None if !access::permitted(caller.peer.ip(), &config.http.api_allow) => {
-            let sentence = "this address may not read the API: see http/api_allow in config.xml";
-            respond::text(StatusCode::FORBIDDEN, sentence)
-        }
         None => match blocking(move || library.streams(&vhost)).await {
             Ok(names) => respond::json(StatusCode::OK, &json!({ "dirs": names })),
             Err(error) => refuse(&error),
@@ -73,9 +79,28 @@ pub(crate) async fn answer<B>(
     Some(reply)
 }
 
+/// Recordings are played; what belongs to a piece is asked about as the list of the piece.
+fn door(app: &str, asked: Option<&Asked>, path: &str) -> Door {
+    let Some(asked) = asked else { return Door::of_stream(app, "", path) };
+    let name = &asked.name;
+    let piece = match &asked.wanted {
+        Wanted::Piece { piece, .. }
+        | Wanted::Init { piece, .. }
+        | Wanted::Segment { piece, .. } => {
+            format!("{app}/{name}/{}/{}", piece.day_text(), piece.time_text())
+        }
+        Wanted::Days { .. } | Wanted::Pieces { .. } | Wanted::Range { .. } => {
+            return Door::of_stream(app, name, path);
+        }
+    };
+    let listed = matches!(&asked.wanted, Wanted::Piece { form: Some(Form::Hls | Form::Dash), .. });
+    let list = format!("/{piece}.m3u8");
+    Door::of_stream(app, name, if listed { path } else { &list }).of_session_about(piece)
+}
+
 fn options() -> Reply {
     let mut reply = live_head::options();
-    respond::set(&mut reply, header::ACCESS_CONTROL_ALLOW_HEADERS, "Range");
+    respond::set(&mut reply, header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Range");
     reply
 }
 

@@ -10,14 +10,14 @@ use protocols::text::percent_decode;
 
 use protocols::hops::{self, Hops};
 
+use crate::auth::Admittance;
 use crate::config::model::Config;
+use crate::http::admit::Door;
 use crate::http::respond::{self, READ_ONLY, READ_ONLY_CORS, Reply};
 use crate::http::server::{MediaKind, MediaRequest};
 use crate::http::urls::{self, Addressed};
 use crate::http::websocket::{self, UpgradeError};
-use crate::http::{
-    HttpContext, access, api, delay, files, live_head, metrics_route, rec, segments, vod,
-};
+use crate::http::{HttpContext, api, delay, files, live_head, metrics_route, rec, segments, vod};
 
 /// Bytes of the caller's own name that are kept.
 const AGENT_BYTES_MAX: usize = 128;
@@ -68,25 +68,37 @@ where
     };
     let query = request.uri().query().unwrap_or_default();
     let (method, headers) = (request.method(), request.headers());
-    if let Some(reply) = rec::answer(caller, request, &config, &at, &path).await {
+    if let Some(reply) = rec::answer(ctx, caller, request, &config, &at, &path).await {
         return Routed::Reply(reply);
     }
-    if let Some(reply) = segments::answer(ctx, &config, &at, method, &path, query, headers).await {
+    if let Some(reply) =
+        segments::answer(ctx, caller, &config, &at, method, &path, query, headers).await
+    {
         return Routed::Reply(reply);
     }
     if let Some(live) = live_head::parse(&path, query, &config) {
-        if *method == Method::GET
+        let mut admittance = None;
+        if matches!(*method, Method::GET | Method::HEAD)
             && let Ok(key) = config.stream_key(&at.host, &live.app, &live.name)
         {
+            let door = Door::of_stream(&live.app, &live.name, &path);
+            admittance = match door.open(ctx, caller, query, headers).await {
+                Ok(question) => question.zip(ctx.backend.recheck_at()).map(|(question, at)| {
+                    let (key, recheck_at) = (key.clone(), Some(at));
+                    Box::new(Admittance { question, key, recheck_at })
+                }),
+                Err(reply) => return Routed::Reply(reply),
+            };
             let begun = match delay::key_of_query(key, query) {
-                Ok(key) => delay::begin(ctx, &key).await,
+                Ok(key) if *method == Method::GET => delay::begin(ctx, &key).await,
+                Ok(_) => Ok(()),
                 Err(reply) => Err(reply),
             };
             if let Err(reply) = begun {
                 return Routed::Reply(reply);
             }
         }
-        return media(caller, request, at, live);
+        return media(caller, request, at, live, admittance);
     }
     if vod::owns(&path) {
         return Routed::Reply(vod::answer(ctx, caller, request, &config, &path).await);
@@ -152,6 +164,7 @@ fn media<B>(
     request: &Request<B>,
     at: Addressed,
     live: live_head::LivePath,
+    admittance: Option<Box<Admittance>>,
 ) -> Routed {
     let headers = request.headers();
     let upgrade = websocket::wants_upgrade(headers);
@@ -183,6 +196,7 @@ fn media<B>(
         hops: hops(headers),
         kind,
         websocket_accept,
+        admittance,
         keep_http11: request.version() == Version::HTTP_11,
         peer: caller.peer,
     }))
@@ -231,9 +245,15 @@ async fn page<B>(
         return respond::method_not_allowed(if cors { READ_ONLY_CORS } else { READ_ONLY });
     }
     let guarded = path == "/metrics" || path == "/api" || path.starts_with("/api/");
-    if guarded && !access::permitted(caller.peer.ip(), &config.http.api_allow) {
-        let sentence = "this address may not read the API: see http/api_allow in config.xml";
-        return respond::text(StatusCode::FORBIDDEN, sentence);
+    if guarded {
+        let door = Door::of_api(path, caller, request);
+        let query = request.uri().query().unwrap_or_default();
+        if let Err(mut reply) = door.open(ctx, caller, query, request.headers()).await {
+            if cors {
+                respond::allow_any_origin(&mut reply);
+            }
+            return reply;
+        }
     }
     match path {
         "/healthz" => respond::text(StatusCode::OK, "ok"),

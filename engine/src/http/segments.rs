@@ -18,9 +18,11 @@ use protocols::media::StreamKey;
 use crate::clock;
 use crate::config::Config;
 use crate::http::HttpContext;
+use crate::http::admit::Door;
 use crate::http::body::Body;
 use crate::http::conditional;
 use crate::http::respond::{self, Reply};
+use crate::http::router::Caller;
 use crate::http::segment_body::{Growing, of_pieces};
 use crate::http::text_cache::TextKey;
 use crate::http::urls::{Addressed, query_value};
@@ -60,8 +62,10 @@ struct Request<'a> {
 
 /// Answers a GET, HEAD or OPTIONS of a live playlist, manifest or segment; `None` when the path is
 /// none of these.
+#[expect(clippy::too_many_arguments, reason = "the parts of a request, taken apart once")]
 pub(super) async fn answer(
     ctx: &HttpContext,
+    caller: Caller,
     config: &Config,
     at: &Addressed,
     method: &Method,
@@ -78,6 +82,14 @@ pub(super) async fn answer(
     let Ok(key) = config.stream_key(&at.host, app, name) else {
         return Some(absent(Absent::NotFound));
     };
+    let door = match asked {
+        Asked::Playlist | Asked::Manifest => Door::of_stream(app, name, path),
+        // What a playlist lists is asked about as the playlist.
+        Asked::File(..) => Door::of_stream(app, name, &format!("/{app}/{name}.m3u8")),
+    };
+    if let Err(reply) = door.of_session().open(ctx, caller, query, headers).await {
+        return Some(reply);
+    }
     let key = match super::delay::key_of_query(key, query) {
         Ok(key) => key,
         Err(reply) => return Some(reply),

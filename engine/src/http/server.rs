@@ -24,6 +24,7 @@ use hyper::service::service_fn;
 use protocols::hops::Hops;
 
 use crate::alarm::Alarm;
+use crate::auth::Admittance;
 use crate::http::body::Body;
 use crate::http::direct::{self, Next};
 use crate::http::direct_reply::{DirectReply, Persistence};
@@ -92,6 +93,8 @@ pub struct MediaRequest {
     pub kind: MediaKind,
     /// `Sec-WebSocket-Accept` of the answer (WebSocket only).
     pub websocket_accept: Option<String>,
+    /// What it was let in for, where that matters later.
+    pub admittance: Option<Box<Admittance>>,
     /// The request was HTTP/1.1; else the answer must be HTTP/1.0.
     pub keep_http11: bool,
     /// The peer.

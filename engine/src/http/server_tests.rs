@@ -1,9 +1,10 @@
 //! The driver against real sockets: curl over plain, TLS and HTTP/2, and raw bytes.
 
 use super::*;
+use crate::auth::{By, Question, Reason, Role};
 use crate::config::Config;
 use crate::config::model::Ssl;
-use crate::http::api::{Backend, ServiceState, StatusInfo, StreamInfo};
+use crate::http::api::{Admission, Backend, ServiceState, StatusInfo, StreamInfo};
 use crate::net::tls::{Purpose, TlsContext};
 use crate::observe::Viewers;
 use crate::segment::{Packaging, Snapshot};
@@ -25,6 +26,24 @@ const MEDIA_BODY: &str = "the plane has the socket";
 struct Fake(Arc<Config>, u16);
 
 impl Backend for Fake {
+    fn admission(&self, question: &Question, _: Option<&str>) -> Admission {
+        // The address of the API's only user, and an answer that takes its time.
+        let home = question.at_home || question.role != Role::Api;
+        let verdict = if home { Ok(By::Open) } else { Err(Reason::NoCredential) };
+        match question.query.value("answer").as_deref() {
+            Some("late") => Admission::Pending(Box::pin(async { Err(Reason::Refused) })),
+            _ => Admission::Settled(verdict),
+        }
+    }
+    fn lets_all(&self, _: Role) -> bool {
+        false
+    }
+    fn challenge(&self, _: Role) -> Option<&'static str> {
+        Some("Bearer")
+    }
+    fn recheck_at(&self) -> Option<Instant> {
+        None
+    }
     fn config(&self) -> Arc<Config> {
         self.0.clone()
     }

@@ -20,6 +20,8 @@ pub enum Asker {
     Pull(usize),
     /// A forward, by its place.
     Forward(usize),
+    /// Questions to the authorisation server.
+    Hook,
 }
 
 /// One question.

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use protocols::media::StreamKey;
 use protocols::rtp::Statistics;
 
+use super::AccessCounts;
 use crate::ring::ShardId;
 use crate::stream::{Adjusted, StreamSnapshot};
 
@@ -101,6 +102,8 @@ pub struct Counters {
     pub packets: Statistics,
     /// Recordings.
     pub recordings: crate::record::Counts,
+    /// Who was let in.
+    pub auth: AccessCounts,
     drops: [u64; DropReason::ALL.len()],
     /// Microseconds from ingest to the end of the fan-out of a batch.
     pub ingest_to_socket: Histogram<u64>,
@@ -135,6 +138,7 @@ impl Default for Counters {
             flushes: 0,
             packets: Statistics::default(),
             recordings: crate::record::Counts::default(),
+            auth: AccessCounts::default(),
             drops: [0; DropReason::ALL.len()],
             ingest_to_socket: histogram(),
             turn: histogram(),
@@ -225,6 +229,7 @@ impl Counters {
         self.flushes += other.flushes;
         self.packets.add(other.packets);
         self.recordings.merge(&other.recordings);
+        self.auth.merge(&other.auth);
         for (mine, theirs) in self.drops.iter_mut().zip(other.drops) {
             *mine += theirs;
         }

@@ -1,8 +1,10 @@
 //! What operators see: counters and histograms per shard, summed at scrape, and the log.
 
+mod access;
 mod counters;
 pub mod log;
 mod prometheus;
 
+pub use access::AccessCounts;
 pub use counters::{Audience, Counters, DropReason, Memory, ShardReport, Viewers};
 pub use prometheus::{Process, render};

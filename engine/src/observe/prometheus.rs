@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use protocols::rtp::Statistics;
 
-use super::{Counters, DropReason, ShardReport};
+use super::{AccessCounts, Counters, DropReason, ShardReport};
 use crate::record::{Counts, GapReason};
 
 struct Text(String);
@@ -114,6 +114,7 @@ pub fn render(reports: &[ShardReport], process: &Process) -> String {
     totals(&mut out, &sum);
     packets(&mut out, &sum.packets);
     recordings(&mut out, &sum.recordings, process);
+    access(&mut out, &sum.auth);
     out.summary(
         "ingest_to_socket_seconds",
         "From the last byte of a frame to the end of its fan-out on a shard.",
@@ -245,6 +246,35 @@ fn recordings(out: &mut Text, counts: &Counts, process: &Process) {
     out.family("record_gaps_total", "counter", "Gaps in recordings, by reason.");
     for reason in GapReason::ALL {
         out.sample("record_gaps_total", &[("reason", reason.label())], counts.gaps(reason));
+    }
+}
+
+fn access(out: &mut Text, counts: &AccessCounts) {
+    let help = "Decisions on who may do what, by role, outcome and reason.";
+    out.family("auth_decisions_total", "counter", help);
+    for (role, outcome, why, count) in counts.decisions() {
+        let labels = [("role", role.name()), ("outcome", outcome), ("reason", why)];
+        out.sample("auth_decisions_total", &labels, count);
+    }
+    let help = "Questions about permission without an answer, by cause.";
+    out.family("auth_unanswered_total", "counter", help);
+    for (cause, count) in counts.causes() {
+        out.sample("auth_unanswered_total", &[("cause", cause.label())], count);
+    }
+    let help = "Exchanges with the authorisation server.";
+    out.summary("auth_exchange_seconds", help, &counts.exchanges);
+    let rows = [
+        ("auth_rechecks_total", "counter", "Running sessions judged again.", counts.rechecks),
+        ("auth_waiting", "gauge", "Who waits for the authorisation server.", counts.waiting as u64),
+        (
+            "auth_paused_shards",
+            "gauge",
+            "Shards that leave the authorisation server alone because it does not answer.",
+            counts.paused as u64,
+        ),
+    ];
+    for (name, kind, help, value) in rows {
+        out.one(name, kind, help, value);
     }
 }
 

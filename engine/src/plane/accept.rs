@@ -173,6 +173,9 @@ impl Shard {
         self.counters.accepted += 1;
         let verdict = if self.plane.connections() >= self.config.limits.connections {
             Err("connections")
+        } else if service == Service::Rtsp && self.is_suspect(peer.ip(), now) {
+            // Its sessions judge what they can themselves.
+            Err("credentials")
         } else {
             self.plane.admission.admit(peer.ip(), &self.config.limits, now)
         };

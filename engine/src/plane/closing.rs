@@ -91,6 +91,7 @@ impl Shard {
     fn release_role(&mut self, slot: usize, now: Instant) {
         match &self.plane.conns[slot].role {
             Role::Idle => {}
+            Role::Applying(_) => self.withdraw_application(slot),
             Role::Claiming { .. } | Role::Publisher(_) => self.unpublish(slot, now),
             Role::Waiting { .. } | Role::Viewer { .. } => self.detach(slot, now),
         }

@@ -15,7 +15,7 @@ use crate::net::sys_epoll::Ready;
 use crate::net::sys_socket;
 use crate::net::tls::Purpose;
 use crate::ring::Token;
-use crate::shard::Shard;
+use crate::shard::{Shard, Wish};
 
 /// Size of the read buffer all connections of a shard share.
 const READ_BYTES: usize = 64 * 1024;
@@ -64,7 +64,11 @@ impl Shard {
             Role::Viewer { mirror, wire, index } => {
                 self.mirrors[mirror].wires[wire].viewers[index].blocked
             }
-            Role::Idle | Role::Claiming { .. } | Role::Publisher(_) | Role::Waiting { .. } => false,
+            Role::Idle
+            | Role::Applying(_)
+            | Role::Claiming { .. }
+            | Role::Publisher(_)
+            | Role::Waiting { .. } => false,
         };
         blocked || conn.pending_bytes() > 0 || conn.tls.as_ref().is_some_and(|t| t.wants_write())
     }
@@ -300,7 +304,7 @@ impl Shard {
                 | Protocol::Rtsp
                 | Protocol::Http
                 | Protocol::Forward
-                | Protocol::Live(_) => self.request_publish(slot, &request),
+                | Protocol::Live(_) => self.authorise(slot, Wish::Publish, request, now),
             },
             Event::PlayRequested(request) => match self.plane.conns[slot].protocol {
                 Protocol::Forward => self.feed_target(slot, &request, now),
@@ -308,11 +312,13 @@ impl Shard {
                 | Protocol::Rtsp
                 | Protocol::Http
                 | Protocol::Pull
-                | Protocol::Live(_) => self.request_play(slot, &request, now),
+                | Protocol::Live(_) => self.authorise(slot, Wish::Play, request, now),
             },
             Event::Tracks(tracks) => self.publish_tracks(slot, tracks, now),
             Event::Frame(frame) => self.publish_frame(slot, frame, now),
-            Event::DescribeRequested(request) => self.request_description(slot, &request, now),
+            Event::DescribeRequested(request) => {
+                self.authorise(slot, Wish::Describe, request, now);
+            }
             Event::DatagramRequested { track, video, client_ports, publish: _ } => {
                 self.request_datagrams(slot, track, video, client_ports);
             }
@@ -327,6 +333,7 @@ impl Shard {
                 self.plane.conns[slot].tunnel = Some(Box::new(end));
                 self.plane.moving.push(self.plane.token(slot));
             }
+            Event::CredentialsRefused => self.note_guess(slot, now),
             Event::Tunnelled(bytes) => self.feed_tunnel(slot, &bytes, now),
             Event::Redirected(url) if self.plane.conns[slot].protocol == Protocol::Forward => {
                 self.redirect_forward(slot, &url, now);

@@ -51,6 +51,7 @@ impl Shard {
             self.act(token, action, now);
         }
         self.remind_owners(now);
+        self.tend_auth(now);
         self.tend_pulls(now);
         self.tend_forwards(now);
         self.tend_streams(now);
@@ -102,7 +103,7 @@ impl Shard {
                 let over = now.saturating_duration_since(*since) > patience;
                 over.then_some(Due::Reject(Refusal::StreamNotFound))
             }
-            Role::Idle | Role::Claiming { .. } => {
+            Role::Idle | Role::Applying(_) | Role::Claiming { .. } => {
                 // A peer that takes nothing of what it is told, outside any play.
                 let stalled = conn.blocked_since.is_some_and(|since| {
                     now.saturating_duration_since(since) > self.config.limits.viewer_stall

@@ -8,11 +8,12 @@ use protocols::hops::Hops;
 use protocols::media::{Frame, StreamKey, Timestamp, Tracks};
 use protocols::session::Refusal;
 
+use crate::auth::{Answer, Target};
 use crate::net::resolve::Asker;
 use crate::observe::ShardReport;
 use crate::policy::ActivePolicy;
 use crate::segment::{Packaging, Snapshot};
-use crate::shard::TunnelHalf;
+use crate::shard::{Kick, TunnelHalf};
 use crate::stream::PublisherInfo;
 use crate::timeshift::Refused;
 
@@ -214,6 +215,51 @@ pub enum ControlMessage {
     },
     /// One half of a tunnel of RTSP through HTTP, for the shard its cookie names.
     TunnelHalf(Box<TunnelHalf>),
+    /// A shard has a question for the authorisation server.
+    AskHook {
+        /// The question.
+        target: Target,
+        /// The answer of a moment ago will do.
+        keep: bool,
+        /// Who asks.
+        from: ShardId,
+        /// Its question number.
+        id: u64,
+    },
+    /// It does not wait for the answer any more.
+    LeaveHook {
+        /// The question.
+        target: Target,
+        /// Who asked.
+        from: ShardId,
+        /// Its question number.
+        id: u64,
+    },
+    /// The answer to [`ControlMessage::AskHook`], or from the thread that compares passwords.
+    Judged {
+        /// The question number.
+        id: u64,
+        /// What came of it.
+        answer: Answer,
+        /// It is good until then.
+        fresh_until: Option<Instant>,
+    },
+    /// End these sessions.
+    KickSessions {
+        /// Which.
+        kick: Kick,
+        /// Who asks.
+        from: ShardId,
+        /// Its question number.
+        question: u64,
+    },
+    /// The answer to [`ControlMessage::KickSessions`].
+    Kicked {
+        /// The question number.
+        question: u64,
+        /// How many have ended.
+        count: usize,
+    },
     /// Somebody waits for a stream that origins may have.
     WantStream {
         /// The stream.

@@ -9,6 +9,7 @@ use protocols::rtsp::auth::server::{Access, Secret};
 use protocols::rtsp::server::{Addresses, Server, ServerOptions};
 use protocols::session::Session;
 
+use crate::auth::{Rules, Via};
 use crate::config::Config;
 use crate::stream::SERVER_NAME;
 
@@ -28,19 +29,13 @@ pub struct RtspOptions {
 }
 
 impl RtspOptions {
-    /// From the configuration, and the port HTTP was bound to.
+    /// From the configuration, the rules made of it, and the port HTTP was bound to.
     #[must_use]
-    pub fn new(config: &Config, http_port: Option<u16>) -> Self {
+    pub fn new(config: &Config, rules: &Rules, http_port: Option<u16>) -> Self {
         let (rtmp, rtsp) = (&config.rtmp, &config.rtsp);
-        let user = |(name, password): &(String, crate::config::model::Secret)| {
-            (name.clone(), Secret::Password(password.0.clone()))
-        };
         let session = ServerOptions {
             live_apps: vec![rtmp.live_app.clone(), rtmp.rec_app.clone()],
-            access: Access {
-                realm: REALM.to_owned(),
-                users: rtsp.users.iter().map(user).collect(),
-            },
+            access: access(rules),
             receiver: ReceiverLimits {
                 frame_bytes: FRAME_BYTES_MAX.min(config.limits.rtmp_reassembly_bytes),
                 ..ReceiverLimits::default()
@@ -54,8 +49,31 @@ impl RtspOptions {
         Self { session: Arc::new(session), public: config.nat.rtp }
     }
 
+    /// The same for other rules; sessions that run keep theirs.
+    #[must_use]
+    pub fn with_rules(&self, rules: &Rules) -> Self {
+        let session =
+            ServerOptions { access: access(rules), ..ServerOptions::clone(&self.session) };
+        Self { session: Arc::new(session), public: self.public }
+    }
+
     fn addresses(&self, local: IpAddr, peer: SocketAddr) -> Addresses {
         Addresses { local: self.public.unwrap_or(local), peer: peer.ip() }
+    }
+}
+
+/// What a session judges itself. It knows the users whose passwords it can compare, and hands on
+/// what it cannot judge.
+fn access(rules: &Rules) -> Access {
+    let users = rules.plain_users(Via::Rtsp);
+    let user = |(name, password): (&str, &crate::config::model::Secret)| {
+        (name.to_owned(), Secret::Password(password.0.clone()))
+    };
+    Access {
+        realm: REALM.to_owned(),
+        users: users.map(user).collect(),
+        optional: rules.rtsp_is_open(),
+        judged_elsewhere: rules.has_hashes(),
     }
 }
 

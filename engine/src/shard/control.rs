@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use protocols::session::{Command, Refusal};
 
+use crate::auth::Waiting;
 use crate::conn::{CloseReason, Role};
 use crate::net::resolve::Asker;
 use crate::ring::{ControlMessage, Fault, MediaTarget, ShardId};
@@ -94,6 +95,20 @@ impl Shard {
                 self.shifts.answer(question, answer);
             }
             ControlMessage::TunnelHalf(half) => self.take_half(*half, now),
+            ControlMessage::AskHook { target, keep, from, id } => {
+                self.on_ask_hook(target, keep, Waiting { from, id }, now);
+            }
+            ControlMessage::LeaveHook { target, from, id } => {
+                self.auth.desk.leave(&target, Waiting { from, id });
+            }
+            ControlMessage::Judged { id, answer, fresh_until } => {
+                self.on_judged(id, answer, fresh_until, now);
+            }
+            ControlMessage::KickSessions { kick, from, question } => {
+                let count = self.kick(&kick, now);
+                self.mesh.send(from, ControlMessage::Kicked { question, count });
+            }
+            ControlMessage::Kicked { question, count } => self.kicks.answer(question, count),
             ControlMessage::WantStream { key, from, hops } => {
                 self.on_want_stream(&key, from, &hops, now);
             }
@@ -104,6 +119,9 @@ impl Shard {
             }
             ControlMessage::Resolved { asker: Asker::Forward(forward), attempt, addresses } => {
                 self.on_target_resolved(forward, attempt, addresses, now);
+            }
+            ControlMessage::Resolved { asker: Asker::Hook, addresses, .. } => {
+                self.auth.place.found(addresses, now);
             }
             ControlMessage::Stop => self.stop(now),
             ControlMessage::Fault(fault) => act_out(fault),

@@ -243,7 +243,11 @@ impl Shard {
                 Role::Viewer { mirror, wire, index } => {
                     self.mirrors[mirror].wires[wire].viewers[index].sent
                 }
-                Role::Idle | Role::Claiming { .. } | Role::Publisher(_) | Role::Waiting { .. } => 0,
+                Role::Idle
+                | Role::Applying(_)
+                | Role::Claiming { .. }
+                | Role::Publisher(_)
+                | Role::Waiting { .. } => 0,
             };
             conn.bytes_out + on_wire
         });

@@ -14,12 +14,14 @@ use bytes::BytesMut;
 use futures_lite::future::BoxedLocal;
 use protocols::media::StreamKey;
 
+use super::auth_task::admission;
 use super::{Absent, Ports, Wanted, ask_all, shift, snapshot};
+use crate::auth::{By, Question, Role};
 use crate::clock;
 use crate::config::Config;
 use crate::conn::{CloseReason, Conn, ConnId, Protocol};
 use crate::http::HttpContext;
-use crate::http::api::{Backend, ServiceState, StatusInfo, StreamInfo};
+use crate::http::api::{Admission, Backend, ServiceState, StatusInfo, StreamInfo};
 use crate::http::io::Io;
 use crate::http::live::LiveSession;
 use crate::http::server::{MediaHandoff, Outcome, serve};
@@ -43,6 +45,27 @@ struct ShardBackend {
 impl Backend for ShardBackend {
     fn config(&self) -> Arc<Config> {
         Arc::clone(&self.shard.borrow().config)
+    }
+
+    fn admission(&self, question: &Question, session: Option<&str>) -> Admission {
+        admission(&self.shard, question, session)
+    }
+
+    fn lets_all(&self, role: Role) -> bool {
+        let mut shard = self.shard.borrow_mut();
+        let all = shard.auth.rules.let_all(role);
+        if all {
+            shard.counters.auth.allowed(role, By::Open);
+        }
+        all
+    }
+
+    fn challenge(&self, role: Role) -> Option<&'static str> {
+        self.shard.borrow().auth.rules.challenge(role)
+    }
+
+    fn recheck_at(&self) -> Option<Instant> {
+        self.shard.borrow().recheck_at(clock::now())
     }
 
     fn segments(
@@ -218,11 +241,12 @@ impl Shard {
 
     /// Takes a viewer over from its HTTP task.
     fn adopt(&mut self, id: ConnId, opened_at: Instant, handoff: MediaHandoff, now: Instant) {
-        let MediaHandoff { fd, tls, leftover, request } = handoff;
+        let MediaHandoff { fd, tls, leftover, mut request } = handoff;
         let peer = request.peer;
         let mut conn = Conn::new(id, fd, peer, Protocol::Live(request.kind), now);
         conn.opened_at = opened_at;
         conn.tls = tls.map(Box::new);
+        conn.admittance = request.admittance.take();
         conn.session = Some(Box::new(LiveSession::new(request)));
         // The plane counts what it reads itself; TLS has begun long ago.
         conn.bytes_in = 1;

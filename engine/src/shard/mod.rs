@@ -4,11 +4,15 @@
 //! configuration, and the allocations of frames, which are never written again.
 
 mod ask;
+mod auth;
+mod auth_hook;
+mod auth_task;
 mod control;
 mod dial;
 mod edge;
 mod forward;
 mod http_bridge;
+mod kick;
 mod nudge;
 mod owner;
 mod play;
@@ -20,6 +24,7 @@ mod pull;
 mod pull_file;
 mod pulse;
 mod recording;
+mod replies;
 mod run;
 mod segments;
 mod shift;
@@ -41,6 +46,8 @@ use protocols::media::StreamKey;
 use protocols::rtp::NtpTime;
 use slab::Slab;
 
+use crate::auth::Rules;
+use crate::auth::hash::Comparer;
 use crate::config::Config;
 use crate::conn::{Conn, Protocol};
 use crate::http::HttpContext;
@@ -55,8 +62,10 @@ use crate::service::rtsp::RtspOptions;
 use crate::stream::{Container, Mirror, PackagerOptions, Stream, StreamSnapshot};
 
 pub use ask::{Asks, ask_all};
+pub use auth::{Applicant, Auth, Wish};
+pub use kick::{Kick, kick};
 pub use nudge::Nudge;
-pub use owner::owner_of;
+pub use owner::{owner_of, owner_of_text};
 pub(crate) use pull::PULL_WAIT;
 pub use pulse::Pulse;
 pub use run::run;
@@ -97,6 +106,10 @@ pub struct Shared {
     pub node: NodeId,
     /// The way to resolve names; `None` in tests.
     pub resolver: Option<Resolver>,
+    /// Who may do what, at the start.
+    pub rules: Arc<Rules>,
+    /// The way to the thread that compares passwords; none in tests.
+    pub comparer: Option<Comparer>,
     /// What the thread that looks after recordings did.
     pub upkeep: Arc<crate::record::UpkeepCounts>,
 }
@@ -140,6 +153,10 @@ pub struct Shard {
     pub counters: Counters,
     /// Questions to other shards that wait for answers.
     pub asks: Asks,
+    /// Who may do what.
+    pub auth: Auth,
+    /// Questions about sessions that are to end.
+    kicks: replies::Replies<usize>,
     /// Segments of streams that are asked for here.
     shelves: segments::Shelves,
     /// What is forwarded and pulled.
@@ -201,13 +218,15 @@ impl Shard {
                 ntp_at_zero: NtpTime::from_unix(Duration::from_millis(shared.started_unix_ms)),
             },
             rtmp_options: RtmpOptions::new(&config, shared.ports.http, shared.node),
-            rtsp_options: RtspOptions::new(&config, shared.ports.http),
+            rtsp_options: RtspOptions::new(&config, &shared.rules, shared.ports.http),
             tls: shared.tls.clone(),
             plane,
             streams: Slab::new(),
             mirrors: Slab::new(),
             counters: Counters::default(),
             asks: Asks::default(),
+            auth: Auth::new(Arc::clone(&shared.rules)),
+            kicks: replies::Replies::default(),
             shelves: segments::Shelves::default(),
             policy: Arc::clone(&shared.policy),
             pulls: pull::Pulls::new(

@@ -1,5 +1,6 @@
 //! Which shard owns a stream, and the owner's part in its life: claims, fan-out to shards, ends.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,15 @@ use crate::stream::{Claim, Mirror, Stream, Subscriber, SubscriberShard, Verdict}
 #[must_use]
 pub fn owner_of(key: &StreamKey, shards: usize) -> ShardId {
     let index = key.stable_hash() % (shards.max(1) as u64);
+    ShardId(u16::try_from(index).expect("fewer shards than u16 holds"))
+}
+
+/// The shard where questions of that text come together.
+#[must_use]
+pub fn owner_of_text(text: &str, shards: usize) -> ShardId {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let index = hasher.finish() % (shards.max(1) as u64);
     ShardId(u16::try_from(index).expect("fewer shards than u16 holds"))
 }
 

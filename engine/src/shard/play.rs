@@ -370,7 +370,9 @@ impl Shard {
                 }
                 self.leave_group(slot, offset);
             }
-            Role::Idle | Role::Claiming { .. } | Role::Publisher(_) => conn.role = role,
+            Role::Idle | Role::Applying(_) | Role::Claiming { .. } | Role::Publisher(_) => {
+                conn.role = role;
+            }
         }
     }
 

@@ -73,7 +73,11 @@ impl Shard {
     ) {
         let claimed = self.plane.slot(token).and_then(|slot| match &self.plane.conns[slot].role {
             Role::Claiming { key } => Some((slot, key.clone())),
-            Role::Idle | Role::Publisher(_) | Role::Waiting { .. } | Role::Viewer { .. } => None,
+            Role::Idle
+            | Role::Applying(_)
+            | Role::Publisher(_)
+            | Role::Waiting { .. }
+            | Role::Viewer { .. } => None,
         });
         let Some((slot, key)) = claimed else {
             // The connection has ended meanwhile; it has withdrawn its claim by key.
@@ -175,7 +179,12 @@ impl Shard {
                 let message = ControlMessage::Withdraw { key, from: self.id, conn: token };
                 self.mesh.send(owner, message);
             }
-            other @ (Role::Idle | Role::Waiting { .. } | Role::Viewer { .. }) => conn.role = other,
+            other @ (Role::Idle
+            | Role::Applying(_)
+            | Role::Waiting { .. }
+            | Role::Viewer { .. }) => {
+                conn.role = other;
+            }
         }
     }
 

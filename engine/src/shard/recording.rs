@@ -42,6 +42,8 @@ impl Shard {
         if let Some(hub) = &self.recordings {
             counters.recordings = hub.counts();
         }
+        counters.auth.waiting = self.auth.desk.waiting();
+        counters.auth.paused = usize::from(self.auth.desk.breaker.is_open());
         counters
     }
 }

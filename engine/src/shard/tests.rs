@@ -15,7 +15,7 @@ use protocols::session::{AccessRequest, Command, Event, Input, Output, Session, 
 
 use super::*;
 use crate::clock;
-use crate::conn::{Conn, Protocol};
+use crate::conn::{CloseReason, Conn, Protocol, Role};
 use crate::http::live::LiveSession;
 use crate::http::server::{MediaKind, MediaRequest};
 use crate::observe::DropReason;
@@ -79,7 +79,10 @@ impl World {
         let mut config = Config::default();
         change(&mut config);
         let (ends, _) = Mesh::new(shards, ring_depth, 64).into_ends();
+        let rules = Arc::new(Rules::load(&config).unwrap());
         let shared = Shared {
+            rules,
+            comparer: None,
             config: Arc::new(config),
             tls: None,
             beats: (0..shards).map(|_| AtomicU64::new(0)).collect(),
@@ -183,6 +186,7 @@ impl World {
         query: &str,
     ) -> (Token, UnixStream) {
         let request = MediaRequest {
+            admittance: None,
             host: String::new(),
             port: None,
             app: "live".into(),
@@ -380,7 +384,7 @@ fn a_returning_publisher_goes_on_where_its_viewers_are() {
     for n in 0..50 {
         world.say(0, token, &script, frame(n, 25, 100));
     }
-    world.shards[0].close_token(token, crate::conn::CloseReason::PeerClosed, world.now);
+    world.shards[0].close_token(token, CloseReason::PeerClosed, world.now);
     world.settle();
     world.now += Duration::from_secs(5);
     let (token, script, _again) = world.publish(1, "x");
@@ -446,4 +450,82 @@ fn each_viewer_may_have_its_own_merge_window() {
     }
     assert_eq!(eager_reads, 50);
     assert!((15..=26).contains(&merged_reads), "{merged_reads}");
+}
+
+#[test]
+fn sessions_end_by_name_or_by_stream_on_every_shard() {
+    let mut world = World::new(2, 64, |_| {});
+    let (publisher, script, _socket) = world.publish(0, "x");
+    let (_, _, _other) = world.publish(1, "y");
+    for n in 0..4 {
+        world.say(0, publisher, &script, frame(n, 2, 100));
+    }
+    let (_, mut here) = world.watch(0, "x", HTTP_FLV);
+    let (_, mut there) = world.watch(1, "x", HTTP_FLV);
+    let (_, _bystander) = world.watch(1, "y", HTTP_FLV);
+    let now = world.now;
+    let end = |world: &mut World, kick: &Kick| -> usize {
+        world.shards.iter_mut().map(|shard| shard.kick(kick, now)).sum()
+    };
+    let key = StreamKey::new("", "live", "x").unwrap();
+    let players = Kick::Stream { key: key.clone(), role: Some(crate::auth::Role::Player) };
+    assert_eq!(end(&mut world, &players), 2);
+    assert_eq!(end(&mut world, &players), 0, "they are gone");
+    for viewer in [&mut here, &mut there] {
+        let mut seen = BytesMut::new();
+        received(viewer, &mut seen);
+        assert!(viewer.read(&mut [0]).is_ok_and(|count| count == 0), "told and closed");
+    }
+    assert!(world.shards[0].plane.slot(publisher).is_some());
+    let id = world.shards[0].plane.conns[publisher.index as usize].id;
+    assert_eq!(end(&mut world, &Kick::Session(id)), 1);
+    world.settle();
+    assert_eq!(world.shards[0].counters.closed.get(&("rtmp", "forbidden")), Some(&1));
+    assert_eq!(end(&mut world, &Kick::Stream { key, role: None }), 0);
+    let key = StreamKey::new("", "live", "y").unwrap();
+    assert_eq!(end(&mut world, &Kick::Stream { key, role: None }), 2, "publisher and viewer");
+}
+
+/// Nobody is let in while it is not known, and the place is free when the peer leaves.
+#[test]
+fn who_applies_waits_and_may_leave() {
+    let hook = "<config><authurl>127.0.0.1:9</authurl></config>";
+    let auth = crate::config::load_str("test", hook, std::path::Path::new(".")).unwrap().auth;
+    let mut world = World::new(1, 64, |config| config.auth = auth.clone());
+    let request =
+        AccessRequest { app: "live".into(), name: "x".into(), ..AccessRequest::default() };
+    let apply = |world: &mut World| {
+        let script = Script::default();
+        let event = Event::PublishRequested(request.clone());
+        script.lock().unwrap().push_back(Output::Event(event));
+        world.connect(0, Protocol::Rtmp, Box::new(Scripted(script)))
+    };
+    let role =
+        |world: &World, token: Token| match &world.shards[0].plane.conns[token.index as usize].role
+        {
+            Role::Idle => "idle",
+            Role::Applying(_) => "applying",
+            Role::Publisher(_) => "publisher",
+            _ => "other",
+        };
+    let now = world.now;
+    let (first, _socket) = apply(&mut world);
+    let (second, _second) = apply(&mut world);
+    assert_eq!((role(&world, first), role(&world, second)), ("applying", "applying"));
+    let shard = &mut world.shards[0];
+    shard.close(second.index as usize, CloseReason::PeerClosed, now);
+    // Answers in the order of the questions; that to who has left finds nobody.
+    shard.on_judged(2, crate::auth::Answer::Yes, None, now);
+    shard.on_judged(1, crate::auth::Answer::Yes, None, now);
+    world.settle();
+    assert_eq!(role(&world, first), "publisher");
+    let (third, _third) = apply(&mut world);
+    world.shards[0].on_judged(3, crate::auth::Answer::No, None, now);
+    world.settle();
+    assert_eq!(role(&world, third), "idle");
+    let (fourth, _fourth) = apply(&mut world);
+    world.now += Duration::from_secs(5);
+    world.settle();
+    assert_eq!(role(&world, fourth), "idle", "an answer that stays away is a refusal");
+    assert_eq!(world.shards[0].counters.accepted, 0);
 }

@@ -91,8 +91,10 @@ pub fn publish_code(refusal: Refusal) -> &'static str {
         | Refusal::StreamBusy
         | Refusal::Unauthorised
         | Refusal::Superseded
+        | Refusal::Forbidden
         | Refusal::Loop => code::PUBLISH_BAD_NAME,
         Refusal::StreamNotFound
+        | Refusal::Unverified
         | Refusal::Overloaded
         | Refusal::Unsupported
         | Refusal::ShuttingDown
@@ -112,6 +114,8 @@ pub fn play_code(refusal: Refusal) -> &'static str {
         | Refusal::Loop => code::PLAY_NOT_FOUND,
         Refusal::StreamBusy
         | Refusal::Unauthorised
+        | Refusal::Forbidden
+        | Refusal::Unverified
         | Refusal::Superseded
         | Refusal::Overloaded
         | Refusal::Unsupported

@@ -108,6 +108,7 @@ pub fn authorization(data: &[u8]) {
     let access = Access {
         realm: "r".to_owned(),
         users: vec![("u".to_owned(), Secret::Password("secret".to_owned()))],
+        ..Access::default()
     };
     let mut guard = Guard::new();
     guard.challenges(now, &mut Random::new(1), &access.realm, false);

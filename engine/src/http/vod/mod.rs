@@ -1,5 +1,5 @@
 //! Files on demand: `/vod/…` from one folder, whole or in ranges, MP4 and transport streams
-//! also as HLS; `/api/vod`; and uploads from this machine.
+//! also as HLS; `/api/vod`; and uploads.
 //!
 //! Nothing here waits for a disk on the shard: files are opened from what the kernel has cached or
 //! else on the executor's blocking thread, and so is everything that parses.
@@ -10,7 +10,6 @@ mod listing;
 mod media_type;
 mod name;
 mod opened;
-mod origin;
 mod playlist;
 mod presentation;
 mod scan;
@@ -28,6 +27,7 @@ use hyper::{Method, Request, StatusCode};
 use crate::clock;
 use crate::config::model::Config;
 use crate::http::HttpContext;
+use crate::http::admit::Door;
 use crate::http::respond::{self, Reply};
 use crate::http::router::Caller;
 
@@ -37,7 +37,7 @@ pub(crate) use listing::{is_listing, list};
 /// The methods of a path below `/vod/`.
 const METHODS: &str = "GET, HEAD, OPTIONS, POST";
 /// What pages of other origins may send along and read of the answer.
-const REQUEST_HEADERS: &str = "Range, If-Range, If-None-Match, If-Modified-Since";
+const REQUEST_HEADERS: &str = "Authorization, Range, If-Range, If-None-Match, If-Modified-Since";
 const RESPONSE_HEADERS: &str = "Content-Length, Content-Range, Accept-Ranges, ETag, Last-Modified";
 
 const NOT_FOUND: &str = "no such file on demand; GET /api/vod lists what there is";
@@ -66,7 +66,14 @@ where
 {
     let below = path.strip_prefix("/vod").unwrap_or_default().trim_start_matches('/');
     let mut reply = match *request.method() {
-        Method::GET | Method::HEAD => read(ctx, request, config, below).await,
+        Method::GET | Method::HEAD => {
+            let query = request.uri().query().unwrap_or_default();
+            let door = door(below, path);
+            match door.open(ctx, caller, query, request.headers()).await {
+                Ok(_) => read(ctx, request, config, below).await,
+                Err(reply) => reply,
+            }
+        }
         Method::OPTIONS => {
             let mut reply = respond::empty(StatusCode::NO_CONTENT);
             respond::set(&mut reply, header::ALLOW, METHODS);
@@ -74,12 +81,27 @@ where
             reply
         }
         // No other origin may read what becomes of an upload.
-        Method::POST => return upload::take(caller, request, config, below).await,
+        Method::POST => {
+            let query = request.uri().query().unwrap_or_default();
+            let door = Door::of_upload(path, caller, request);
+            return match door.open(ctx, caller, query, request.headers()).await {
+                Ok(_) => upload::take(caller, request, config, below).await,
+                Err(reply) => respond::closing(reply),
+            };
+        }
         _ => respond::method_not_allowed(METHODS),
     };
     respond::allow_any_origin(&mut reply);
     respond::set(&mut reply, header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS);
     reply
+}
+
+/// Files are downloaded; what a list of one lists is asked about as the list.
+fn door(below: &str, path: &str) -> Door {
+    match playlist::listed_by(below) {
+        Some(list) => Door::of_file(&format!("/vod/{list}"), list.clone()),
+        None => Door::of_file(path, below.to_owned()),
+    }
 }
 
 async fn read<B>(ctx: &HttpContext, request: &Request<B>, config: &Config, below: &str) -> Reply {

@@ -43,6 +43,14 @@ fn parse(below: &str) -> Option<(&str, Container, Wanted)> {
     Some((source, container, Wanted::Segment(number.parse().ok().filter(|_| plain)?)))
 }
 
+/// The list that a piece of a file is listed by.
+pub(super) fn listed_by(below: &str) -> Option<String> {
+    match parse(below)? {
+        (source, _, Wanted::Init | Wanted::Segment(_)) => Some(format!("{source}.m3u8")),
+        (_, _, Wanted::Playlist) => None,
+    }
+}
+
 /// What a path that names no file stands for.
 pub(super) async fn find(
     shelf: &Rc<Shelf>,

@@ -1,5 +1,5 @@
 //! Uploads: a form whose files are written beside each other under a temporary name and take their
-//! own when they are whole. From this machine only, until an authorisation says otherwise.
+//! own when they are whole.
 
 use std::io;
 use std::path::Path;
@@ -16,7 +16,7 @@ use hyper::header;
 use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 
-use super::{name, off_shard, origin};
+use super::{name, off_shard};
 use crate::alarm::Alarm;
 use crate::clock;
 use crate::config::model::Config;
@@ -41,8 +41,6 @@ static SERIAL: AtomicUsize = AtomicUsize::new(0);
 /// Why an upload ends without success.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
-    #[error("{0}")]
-    Stranger(#[from] origin::Stranger),
     #[error("no uploads are taken: see http/upload_mb in config.xml")]
     Off,
     #[error("the upload is larger than http/upload_mb in config.xml allows")]
@@ -74,7 +72,7 @@ enum Refusal {
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Stranger(_) | Self::Off => StatusCode::FORBIDDEN,
+            Self::Off => StatusCode::FORBIDDEN,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -112,7 +110,7 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let mut written = Vec::new();
-    let outcome = receive(caller, request, config, below, &mut written).await;
+    let outcome = receive(request, config, below, &mut written).await;
     let files = json!(written.iter().map(Written::describe).collect::<Vec<_>>());
     match outcome {
         Ok(()) => {
@@ -150,7 +148,6 @@ impl Written {
 }
 
 async fn receive<B>(
-    caller: Caller,
     request: &mut Request<B>,
     config: &Config,
     below: &str,
@@ -159,8 +156,6 @@ async fn receive<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let authority = request.uri().authority().map(|authority| authority.as_str());
-    origin::check(caller.peer.ip(), authority, request.headers())?;
     let bytes_max = config.http.upload_bytes_max;
     if bytes_max == 0 {
         return Err(Refusal::Off);

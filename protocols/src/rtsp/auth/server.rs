@@ -7,6 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq as _;
 
+use crate::session::{Identity, Password};
+
 use super::super::Random;
 use super::digest::{Algorithm, Exchange};
 use super::{Parsed, quoted};
@@ -56,13 +58,24 @@ impl Secret {
     }
 }
 
-/// Who may come in; nobody configured: everybody.
+/// Who may come in; nobody configured: everybody, as far as the session is concerned.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     /// Realm shown to users and hashed into `H(A1)`.
     pub realm: String,
     /// Names and secrets.
     pub users: Vec<(String, Secret)>,
+    /// Who gives no credentials may be let in for another reason: the engine is asked.
+    pub optional: bool,
+    /// The engine knows users that only it can judge: Basic credentials of nobody here are its.
+    pub judged_elsewhere: bool,
+}
+
+impl Access {
+    /// Credentials in a header may make a difference.
+    pub(in super::super) fn knows_users(&self) -> bool {
+        !self.users.is_empty() || self.judged_elsewhere
+    }
 }
 
 /// What came of a request's credentials.
@@ -87,12 +100,31 @@ pub struct Guard {
     /// Highest nonce count seen with `nonce`.
     count: u32,
     failures: u32,
+    /// What the credentials last let in say.
+    identity: Identity,
 }
 
 impl Guard {
     /// Nothing was asked yet.
     pub fn new() -> Self {
-        Self { nonce: String::new(), issued: None, count: 0, failures: 0 }
+        Self {
+            nonce: String::new(),
+            issued: None,
+            count: 0,
+            failures: 0,
+            identity: Identity::Unknown,
+        }
+    }
+
+    /// Who the request last let in says it is from.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The engine did not let somebody in: another try, or too many?
+    pub(in super::super) fn refused(&mut self) -> Verdict {
+        self.failures += 1;
+        if self.failures >= FAILURES_MAX { Verdict::GivenUp } else { Verdict::Denied }
     }
 
     /// Judges `Authorization`. `same_resource` says whether the `uri` of the header means the target.
@@ -104,23 +136,35 @@ impl Guard {
         header: Option<&str>,
         same_resource: impl Fn(&str) -> bool,
     ) -> Verdict {
-        if access.users.is_empty() {
+        self.identity = Identity::Unknown;
+        if !access.knows_users() {
             return Verdict::Allowed;
         }
-        let Some(header) = header else { return Verdict::Denied };
+        let Some(header) = header else {
+            return if access.optional { Verdict::Allowed } else { Verdict::Denied };
+        };
         let parsed = Parsed::parse(header);
         let verdict = match parsed.scheme.as_str() {
-            "basic" => basic(access, parsed.rest),
+            "basic" => self.basic(access, parsed.rest),
             "digest" => self.digest(now, access, method, &parsed, same_resource),
             _ => Verdict::Denied,
         };
-        if verdict == Verdict::Denied {
-            self.failures += 1;
-            if self.failures >= FAILURES_MAX {
-                return Verdict::GivenUp;
-            }
-        }
-        verdict
+        if verdict == Verdict::Denied { self.refused() } else { verdict }
+    }
+
+    fn basic(&mut self, access: &Access, encoded: &str) -> Verdict {
+        let decoded = STANDARD.decode(encoded).unwrap_or_default();
+        let decoded = String::from_utf8(decoded).unwrap_or_default();
+        let Some((name, password)) = decoded.split_once(':') else { return Verdict::Denied };
+        let user = name.to_owned();
+        self.identity = if is_known(access, name, password) {
+            Identity::Proven { user }
+        } else if access.judged_elsewhere {
+            Identity::Claimed { user, password: Password(password.to_owned()) }
+        } else {
+            return Verdict::Denied;
+        };
+        Verdict::Allowed
     }
 
     /// How long the answer to credentials that are wrong waits: guessing takes its time.
@@ -164,7 +208,14 @@ impl Guard {
             let same = !expected.is_empty() && same_bytes(&expected, &given);
             good | (same & same_bytes(user, get("username")))
         });
-        if good { self.freshness(now, nonce, count) } else { Verdict::Denied }
+        if !good {
+            return Verdict::Denied;
+        }
+        let verdict = self.freshness(now, nonce, count);
+        if verdict == Verdict::Allowed {
+            self.identity = Identity::Proven { user: get("username").to_owned() };
+        }
+        verdict
     }
 
     /// A right answer: to the nonce of now, and for the first time?
@@ -217,7 +268,12 @@ impl Guard {
 
     /// Bytes held on the heap.
     pub fn heap_bytes(&self) -> usize {
-        self.nonce.capacity()
+        let identity = match &self.identity {
+            Identity::Unknown => 0,
+            Identity::Proven { user } => user.capacity(),
+            Identity::Claimed { user, password } => user.capacity() + password.0.capacity(),
+        };
+        self.nonce.capacity() + identity
     }
 }
 
@@ -227,17 +283,13 @@ impl Default for Guard {
     }
 }
 
-fn basic(access: &Access, encoded: &str) -> Verdict {
-    let decoded = STANDARD.decode(encoded).unwrap_or_default();
-    let decoded = String::from_utf8(decoded).unwrap_or_default();
-    let Some((name, password)) = decoded.split_once(':') else { return Verdict::Denied };
-    let good = access.users.iter().fold(false, |good, (user, secret)| {
+fn is_known(access: &Access, name: &str, password: &str) -> bool {
+    access.users.iter().fold(false, |good, (user, secret)| {
         let algorithm = secret.algorithm();
         let expected = secret.ha1(algorithm, user, &access.realm).unwrap_or_default();
         let given = algorithm.ha1(name, &access.realm, password);
         good | (same_bytes(user, name) & same_bytes(&expected, &given))
-    });
-    if good { Verdict::Allowed } else { Verdict::Denied }
+    })
 }
 
 fn same_bytes(a: &str, b: &str) -> bool {

@@ -10,7 +10,7 @@ use super::*;
 const URI: &str = "rtsp://h/live/x";
 
 fn access(secret: Secret) -> Access {
-    Access { realm: "r".to_owned(), users: vec![("u".to_owned(), secret)] }
+    Access { realm: "r".to_owned(), users: vec![("u".to_owned(), secret)], ..Access::default() }
 }
 
 fn password() -> Access {
@@ -117,4 +117,31 @@ fn what_does_not_fit_is_denied_and_ends_the_connection_in_time() {
     let denied = guard.check(now, &access, "PLAY", Some(&good), |uri| uri == URI);
     assert_eq!(denied, Verdict::Denied, "the method is part of the answer");
     assert_eq!(guard.check(now, &Access::default(), "SETUP", None, |_| true), Verdict::Allowed);
+}
+
+#[test]
+fn who_it_is_is_known_afterwards() {
+    let now = crate::fuzzing::virtual_epoch();
+    let user = || "u".to_owned();
+    let (mut guard, challenges) = asked(now);
+    let (_, header) = answer(&[&challenges[0]], "p");
+    assert_eq!(check(&mut guard, now, &password(), &header), Verdict::Allowed);
+    assert_eq!(guard.identity(), &Identity::Proven { user: user() });
+    // A stale answer proves nothing.
+    assert_eq!(check(&mut guard, now, &password(), &header), Verdict::Stale);
+    assert_eq!(guard.identity(), &Identity::Unknown);
+
+    let optional = Access { optional: true, ..password() };
+    assert_eq!(guard.check(now, &optional, "PLAY", None, |_| true), Verdict::Allowed);
+    assert_eq!(guard.identity(), &Identity::Unknown);
+    let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
+    assert_eq!(check(&mut guard, now, &optional, &basic("v:q")), Verdict::Denied);
+
+    let elsewhere = Access { judged_elsewhere: true, ..optional };
+    assert_eq!(check(&mut guard, now, &elsewhere, &basic("u:p")), Verdict::Allowed);
+    assert_eq!(guard.identity(), &Identity::Proven { user: user() });
+    assert_eq!(check(&mut guard, now, &elsewhere, &basic("v:a:b")), Verdict::Allowed);
+    let password = Password("a:b".to_owned());
+    assert_eq!(guard.identity(), &Identity::Claimed { user: "v".to_owned(), password });
+    assert!(!format!("{:?}", guard.identity()).contains("a:b"));
 }

@@ -6,6 +6,7 @@ use crate::rtsp::auth::server::Verdict;
 use crate::rtsp::message::{Draft, Method, Request};
 use crate::rtsp::status::Status;
 use crate::rtsp::url::{Target, split_control};
+use crate::session::Event;
 
 use super::play::PlayState;
 use super::{Phase, Server};
@@ -95,19 +96,32 @@ impl Server {
         if verdict == Verdict::Allowed {
             return true;
         }
-        let stale = verdict == Verdict::Stale;
+        let guessed = header.is_some() && verdict != Verdict::Stale;
+        self.challenge(now, cseq, verdict, guessed);
+        false
+    }
+
+    /// The engine did not let the peer in, which may have users' credentials to show.
+    pub(super) fn challenge_refused(&mut self, now: Instant, cseq: u32) {
+        let verdict = self.guard.refused();
+        // Whoever refused it knows.
+        self.challenge(now, cseq, verdict, false);
+    }
+
+    /// 401, with what would be accepted.
+    fn challenge(&mut self, now: Instant, cseq: u32, why: Verdict, guessed: bool) {
+        let stale = why == Verdict::Stale;
         let realm = &self.options.access.realm;
         let mut draft = Draft::response(Status::UNAUTHORIZED, "", Some(cseq));
         for challenge in self.guard.challenges(now, &mut self.random, realm, stale) {
             draft.push("WWW-Authenticate", &challenge);
         }
         // Whoever has not answered a challenge yet has not guessed.
-        if verdict == Verdict::Stale || header.is_none() {
-            self.send(draft);
-        } else {
-            self.hold(now, draft, verdict == Verdict::GivenUp);
+        if guessed {
+            self.outputs.event(Event::CredentialsRefused);
         }
-        false
+        let last = why == Verdict::GivenUp;
+        if guessed || last { self.hold(now, draft, last) } else { self.send(draft) }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::session::{
     AccessRequest, Command, ErrorClass, Event, Input, Output, OutputQueue, Refusal, Session,
     SessionError,
 };
-use crate::text::cut;
+use crate::text::{cut, split_query};
 
 use super::Random;
 use super::auth::server::Guard;
@@ -50,7 +50,8 @@ const AGENT_BYTES_MAX: usize = 128;
 /// The state machine of one RTSP client.
 ///
 /// Commands that come in the wrong phase do nothing. [`Command::Reject`] of a publish, play or
-/// description ends the session with an error of class `Refused`, of a transport it does not;
+/// description ends the session with an error of class `Refused`, of a transport it does not, nor
+/// for want of credentials where there are users: the peer is asked for them and may try again.
 /// [`Command::Close`] ends it without an error.
 #[derive(Debug)]
 pub struct Server {
@@ -200,7 +201,9 @@ impl Server {
             self.send(Draft::response(Status::BAD_REQUEST, detail, None));
             return Ok(());
         };
-        tracing::debug!(method = ?request.method, target = ?request.target, cseq, "request");
+        // Behind the path there may be secrets.
+        let target = split_query(&request.target).0;
+        tracing::debug!(method = ?request.method, ?target, cseq, "request");
         if request.version != Version::Rtsp10 {
             self.answer(cseq, Status::VERSION_NOT_SUPPORTED, "");
             return Ok(());
@@ -346,6 +349,7 @@ impl Server {
             query: target.query.clone(),
             agent: self.agent.clone(),
             hops: self.hops.clone(),
+            identity: self.guard.identity().clone(),
             ..AccessRequest::default()
         }
     }
@@ -447,6 +451,9 @@ impl Server {
             }
             (Command::Reject(refusal), PendingRequest::Setup(setup)) => {
                 self.try_transports(cseq, setup, refusal.text());
+            }
+            (Command::Reject(Refusal::Unauthorised), _) if self.options.access.knows_users() => {
+                self.challenge_refused(now, cseq);
             }
             (Command::Reject(refusal), request) => {
                 let unsupported = refusal == Refusal::Unsupported;

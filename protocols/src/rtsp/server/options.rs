@@ -33,7 +33,7 @@ impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             live_apps: vec!["live".to_owned()],
-            access: Access { realm: "smart-rtmpd".to_owned(), users: Vec::new() },
+            access: Access { realm: "smart-rtmpd".to_owned(), ..Access::default() },
             limits: Limits::default(),
             receiver: ReceiverLimits::default(),
             setup_timeout: Duration::from_secs(10),

@@ -3,6 +3,7 @@
 use super::*;
 use crate::rtsp::Random;
 use crate::rtsp::auth::client::{Authorization, Credentials};
+use crate::session::{Identity, Refusal};
 
 fn client(password: &str) -> Authorization {
     let (user, password) = ("u".to_owned(), password.to_owned());
@@ -83,4 +84,47 @@ fn other_streams_are_not_covered() {
     bench.ask("DESCRIBE", "rtsp://h:8554/live/y", &lines, "");
     bench.expire(Duration::from_millis(100));
     assert_eq!(bench.answer().status.0, 401);
+}
+
+/// Where there are users, what the engine refuses for want of credentials is asked for.
+#[test]
+fn the_engine_has_the_peer_asked_who_it_is() {
+    let mut options = ServerOptions::default();
+    options.access.users = vec![("u".to_owned(), Secret::Password("p".to_owned()))];
+    options.access.optional = true;
+    let mut bench = Bench::with(options);
+    bench.ask("DESCRIBE", URL, "", "");
+    let Event::DescribeRequested(access) = bench.event() else { panic!("not asked") };
+    assert_eq!(access.identity, Identity::Unknown);
+    bench.engine(Command::Reject(Refusal::Unauthorised));
+    let answer = bench.answer();
+    assert_eq!(answer.status.0, 401);
+    assert_eq!(answer.fields.all("WWW-Authenticate").count(), 3);
+    assert!(bench.end.is_none(), "it may try again");
+
+    bench.ask("DESCRIBE", URL, "Authorization: Basic dTpw\r\n", "");
+    let Event::DescribeRequested(access) = bench.event() else { panic!("not asked") };
+    assert_eq!(access.identity, Identity::Proven { user: "u".to_owned() });
+    bench.engine(Command::Reject(Refusal::Forbidden));
+    assert_eq!(bench.answer().status.0, 403);
+    assert!(bench.end.is_some(), "another try is of no use");
+}
+
+#[test]
+fn who_is_refused_again_and_again_is_given_up() {
+    let mut options = ServerOptions::default();
+    options.access.judged_elsewhere = true;
+    options.access.optional = true;
+    let mut bench = Bench::with(options);
+    for left in (0..6).rev() {
+        bench.ask("DESCRIBE", URL, "Authorization: Basic dTpw\r\n", "");
+        assert!(matches!(bench.event(), Event::DescribeRequested(access)
+            if matches!(access.identity, Identity::Claimed { .. })));
+        bench.engine(Command::Reject(Refusal::Unauthorised));
+        if left == 0 {
+            bench.expire(bench.server.guard.penalty());
+        }
+        assert_eq!(bench.answer().status.0, 401);
+        assert_eq!(bench.end.is_none(), left > 0);
+    }
 }

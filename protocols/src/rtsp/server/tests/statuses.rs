@@ -137,6 +137,8 @@ fn refusals_of_the_engine() {
         (Refusal::BadName, 400, 400),
         (Refusal::StreamBusy, 403, 403),
         (Refusal::Unauthorised, 401, 401),
+        (Refusal::Forbidden, 403, 403),
+        (Refusal::Unverified, 503, 503),
         (Refusal::Overloaded, 503, 503),
         (Refusal::ShuttingDown, 503, 503),
         (Refusal::Unsupported, 406, 415),

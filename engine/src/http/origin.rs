@@ -1,11 +1,11 @@
-//! Whether a request that changes something comes from this machine, and from nobody who speaks
-//! through it. Pure.
+//! Whether a request comes from this machine, and from nobody who speaks through it: what is open
+//! without credentials there. Pure.
 
 use std::net::IpAddr;
 
 use hyper::header::{self, HeaderMap};
 
-use crate::http::{access, urls};
+use crate::http::urls;
 
 /// Headers that proxies set: with one of them the peer is not who asks.
 const FORWARDED: [&str; 5] =
@@ -15,13 +15,13 @@ const FORWARDED: [&str; 5] =
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Stranger {
     /// Another machine.
-    #[error("files are taken from this machine only")]
+    #[error("only this machine may do that without a credential")]
     Remote,
     /// A proxy on this machine speaks for somebody.
-    #[error("files are taken from this machine only, and not through a proxy")]
+    #[error("only this machine may do that without a credential, and not through a proxy")]
     Proxied,
     /// A page of another site, in a browser on this machine.
-    #[error("files are not taken from pages of other sites")]
+    #[error("only this machine may do that without a credential, and no page of another site")]
     CrossSite,
 }
 
@@ -31,7 +31,7 @@ pub(super) fn check(
     authority: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<(), Stranger> {
-    if !access::permitted(peer, &[]) {
+    if !peer.to_canonical().is_loopback() {
         return Err(Stranger::Remote);
     }
     if FORWARDED.iter().any(|name| headers.contains_key(*name)) {
@@ -45,12 +45,24 @@ pub(super) fn check(
         host.eq_ignore_ascii_case("localhost")
             || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
     });
-    let same_origin = text(header::ORIGIN).is_none_or(|origin| {
+    let foreign = is_of_other_site_than(host, headers);
+    if is_local && !foreign { Ok(()) } else { Err(Stranger::CrossSite) }
+}
+
+/// A page of another site makes a browser send it.
+pub(super) fn is_of_other_site(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    is_of_other_site_than(host.unwrap_or_default(), headers)
+}
+
+fn is_of_other_site_than(host: &str, headers: &HeaderMap) -> bool {
+    let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or(""));
+    let same_origin = origin.is_none_or(|origin| {
         origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host))
     });
     let site = headers.get("sec-fetch-site").map(|value| value.to_str().unwrap_or(""));
     let same_site = site.is_none_or(|site| matches!(site, "same-origin" | "none"));
-    if is_local && same_origin && same_site { Ok(()) } else { Err(Stranger::CrossSite) }
+    !(same_origin && same_site)
 }
 
 #[cfg(test)]

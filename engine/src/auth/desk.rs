@@ -1,0 +1,245 @@
+//! Where questions to the authorisation server come together: on the shard that a question hashes
+//! to, so that what many ask at the same time, on whichever shard, is asked once. Pure.
+
+use std::collections::HashMap;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::{Answer, Breaker, Cause, Target};
+use crate::ring::ShardId;
+
+/// Questions that may be under way, and that may wait for one answer.
+const ASKED_MAX: usize = 8192;
+const WAITING_MAX: usize = 65_536;
+/// Answers kept at a time.
+const KEPT_MAX: usize = 65_536;
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Shard.
+    pub from: ShardId,
+    /// Its question number.
+    pub id: u64,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    waiting: Vec<Waiting>,
+    /// Somebody will ask again soon.
+    keep: bool,
+    /// Wakes the task that asks when nobody waits any more.
+    task: Option<Waker>,
+}
+
+/// What is to be done with a question.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// This is the answer; good until then.
+    Answer(Answer, Option<Instant>),
+    /// It will come: somebody has asked already.
+    Wait,
+    /// Ask.
+    Ask,
+}
+
+/// See the module text.
+#[derive(Debug, Default)]
+pub struct Desk {
+    asked: HashMap<Target, Asked>,
+    /// What was allowed a moment ago.
+    kept: HashMap<Target, Instant>,
+    waiting: usize,
+    /// Before the server.
+    pub breaker: Breaker,
+}
+
+impl Desk {
+    /// Takes a question. `keep`: its answer may be that of a moment ago, and is good for another.
+    pub fn take(&mut self, target: &Target, who: Waiting, keep: bool, now: Instant) -> Step {
+        if let Some(until) = self.kept.get(target).filter(|_| keep) {
+            if now < *until {
+                return Step::Answer(Answer::Yes, Some(*until));
+            }
+            self.kept.remove(target);
+        }
+        if self.waiting >= WAITING_MAX {
+            return Step::Answer(Answer::Unknown(Cause::Busy), None);
+        }
+        if let Some(asked) = self.asked.get_mut(target) {
+            asked.waiting.push(who);
+            asked.keep |= keep;
+            self.waiting += 1;
+            return Step::Wait;
+        }
+        if self.asked.len() >= ASKED_MAX {
+            return Step::Answer(Answer::Unknown(Cause::Busy), None);
+        }
+        if !self.breaker.lets_through(now) {
+            return Step::Answer(Answer::Unknown(Cause::Paused), None);
+        }
+        self.asked.insert(target.clone(), Asked { waiting: vec![who], keep, task: None });
+        self.waiting += 1;
+        Step::Ask
+    }
+
+    /// Somebody waits no longer.
+    pub fn leave(&mut self, target: &Target, who: Waiting) {
+        let Some(asked) = self.asked.get_mut(target) else { return };
+        let before = asked.waiting.len();
+        asked.waiting.retain(|waiting| *waiting != who);
+        self.waiting -= before - asked.waiting.len();
+        if asked.waiting.is_empty()
+            && let Some(task) = asked.task.take()
+        {
+            task.wake();
+        }
+    }
+
+    /// Whether anybody waits for the answer; the task is woken when that ends.
+    pub fn is_wanted(&mut self, target: &Target, task: &Waker) -> bool {
+        let Some(asked) = self.asked.get_mut(target) else { return false };
+        asked.task = Some(task.clone());
+        !asked.waiting.is_empty()
+    }
+
+    /// The answer has come (`None`: it was not asked after all). Who waits for it, and how long it
+    /// is good.
+    pub fn settle(
+        &mut self,
+        target: &Target,
+        answer: Option<Answer>,
+        cache: Duration,
+        now: Instant,
+    ) -> (Vec<Waiting>, Option<Instant>) {
+        match answer {
+            None => self.breaker.withdrawn(),
+            Some(Answer::Unknown(_)) => {
+                if self.breaker.failed(now) {
+                    tracing::warn!("the authorisation server does not answer: all are refused");
+                }
+            }
+            Some(Answer::Yes | Answer::No) => {
+                if self.breaker.is_open() {
+                    tracing::info!("the authorisation server answers again");
+                }
+                self.breaker.answered();
+            }
+        }
+        let Some(asked) = self.asked.remove(target) else { return (Vec::new(), None) };
+        self.waiting -= asked.waiting.len();
+        let mut until = None;
+        if answer == Some(Answer::Yes) && asked.keep && !cache.is_zero() {
+            until = Some(now + cache);
+            if self.kept.len() >= KEPT_MAX {
+                self.kept.retain(|_, until| now < *until);
+            }
+            if self.kept.len() < KEPT_MAX {
+                self.kept.insert(target.clone(), now + cache);
+            }
+        }
+        (asked.waiting, until)
+    }
+
+    /// Forgets what was allowed.
+    pub fn forget(&mut self) {
+        self.kept.clear();
+    }
+
+    /// How many wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(id: u64) -> Waiting {
+        Waiting { from: ShardId(0), id }
+    }
+
+    fn target(text: &str) -> Target {
+        Target(text.into())
+    }
+
+    const CACHE: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn what_many_ask_is_asked_once() {
+        let now = crate::clock::now();
+        let mut desk = Desk::default();
+        let (a, b) = (target("a"), target("b"));
+        assert_eq!(desk.take(&a, who(1), false, now), Step::Ask);
+        assert_eq!(desk.take(&a, who(2), true, now), Step::Wait);
+        assert_eq!(desk.take(&b, who(3), false, now), Step::Ask);
+        assert_eq!(desk.waiting(), 3);
+        let (waiting, until) = desk.settle(&a, Some(Answer::Yes), CACHE, now);
+        assert_eq!(waiting, [who(1), who(2)]);
+        assert_eq!(until, Some(now + CACHE));
+        // Who may have an answer of a moment ago gets it, others do not.
+        assert_eq!(desk.take(&a, who(4), true, now), Step::Answer(Answer::Yes, Some(now + CACHE)));
+        assert_eq!(desk.take(&a, who(5), false, now), Step::Ask);
+        assert_eq!(desk.settle(&a, Some(Answer::No), CACHE, now), (vec![who(5)], None));
+        assert_eq!(desk.take(&a, who(6), true, now + CACHE), Step::Ask);
+        // A refusal is not kept.
+        assert_eq!(desk.settle(&a, Some(Answer::No), CACHE, now).1, None);
+        assert_eq!(desk.take(&a, who(7), true, now + CACHE), Step::Ask);
+        assert_eq!(desk.waiting(), 2);
+    }
+
+    #[test]
+    fn who_leaves_frees_its_place_and_the_last_one_ends_the_question() {
+        let now = crate::clock::now();
+        let mut desk = Desk::default();
+        let a = target("a");
+        desk.take(&a, who(1), false, now);
+        desk.take(&a, who(2), false, now);
+        assert!(desk.is_wanted(&a, Waker::noop()));
+        desk.leave(&a, who(1));
+        desk.leave(&a, who(1));
+        assert!(desk.is_wanted(&a, Waker::noop()));
+        desk.leave(&a, who(2));
+        assert!(!desk.is_wanted(&a, Waker::noop()));
+        assert_eq!(desk.waiting(), 0);
+        assert_eq!(desk.settle(&a, None, CACHE, now), (Vec::new(), None));
+        assert_eq!(desk.take(&a, who(3), false, now), Step::Ask);
+    }
+
+    #[test]
+    fn everything_is_bounded() {
+        let now = crate::clock::now();
+        let mut desk = Desk::default();
+        let busy = Step::Answer(Answer::Unknown(Cause::Busy), None);
+        for number in 0..ASKED_MAX {
+            assert_eq!(desk.take(&target(&number.to_string()), who(0), false, now), Step::Ask);
+        }
+        assert_eq!(desk.take(&target("one more"), who(0), false, now), busy);
+        let same = target("0");
+        for _ in ASKED_MAX..WAITING_MAX {
+            assert_eq!(desk.take(&same, who(1), false, now), Step::Wait);
+        }
+        assert_eq!(desk.take(&same, who(1), false, now), busy);
+    }
+
+    #[test]
+    fn a_server_that_is_silent_is_left_alone() {
+        let now = crate::clock::now();
+        let mut desk = Desk::default();
+        let silent = Some(Answer::Unknown(Cause::Timeout));
+        let paused = Step::Answer(Answer::Unknown(Cause::Paused), None);
+        let a = target("a");
+        while !desk.breaker.is_open() {
+            assert_eq!(desk.take(&a, who(1), false, now), Step::Ask);
+            desk.settle(&a, silent, CACHE, now);
+        }
+        assert_eq!(desk.take(&a, who(1), false, now), paused);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(desk.take(&a, who(1), false, later), Step::Ask);
+        assert_eq!(desk.take(&target("b"), who(1), false, later), paused);
+        desk.settle(&a, Some(Answer::No), CACHE, later);
+        assert_eq!(desk.take(&target("b"), who(1), false, later), Step::Ask);
+    }
+}

@@ -1,0 +1,152 @@
+//! Viewers of many requests: who was let in a moment ago is not judged at each of them. Pure.
+//!
+//! A session is a role, what it is about, and what was shown for it; not an address, which for
+//! players behind a cache is that of the cache. Two generations of half the size bound the table:
+//! what is used moves to the young one, and when that is full the old one is forgotten.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::{Question, Shown};
+
+/// Sessions of one generation.
+const GENERATION_MAX: usize = 32_768;
+/// A session that asks for nothing for so long is over.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// What is known of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// It need not be judged until then.
+    pub fresh_until: Instant,
+    used_at: Instant,
+}
+
+/// Names the session that a question is of; `about` is what all its requests have in common. What
+/// only says how or when something is played makes no other session.
+#[must_use]
+pub fn session_key(about: &str, question: &Question) -> String {
+    let plays = ["format", "ll", "delay", "merge", "codec", "day", "time", "ext", "shift"];
+    let name = |pair: &&str| pair.split('=').next().unwrap_or_default().to_owned();
+    let pairs = question.query.0.split('&');
+    let shown = pairs.filter(|pair| !plays.contains(&name(pair).as_str()));
+    let mut key = format!("{}|{about}|", question.role);
+    for pair in shown {
+        key.push_str(pair);
+        key.push('&');
+    }
+    match &question.shown {
+        Shown::Nothing => {}
+        Shown::Proven(user) => key.extend(["|u", user]),
+        // The bound of what is kept of a request is that of its head.
+        Shown::Password(user, password) => key.extend(["|p", user, ":", &password.0]),
+        Shown::Bearer(token) => key.extend(["|b", &token.0]),
+    }
+    key
+}
+
+/// See the module text.
+#[derive(Default)]
+pub struct Sessions {
+    young: HashMap<String, Seen>,
+    old: HashMap<String, Seen>,
+}
+
+impl Sessions {
+    /// Finds a session that is not over, and notes that it was used.
+    pub fn find(&mut self, key: &str, now: Instant) -> Option<Seen> {
+        if let Some(seen) = self.young.get_mut(key) {
+            let found = *seen;
+            seen.used_at = now;
+            return alive(found, now);
+        }
+        let (key, mut seen) = self.old.remove_entry(key)?;
+        let found = seen;
+        seen.used_at = now;
+        self.put(key, seen);
+        alive(found, now)
+    }
+
+    /// Somebody was let in.
+    pub fn admit(&mut self, key: String, fresh_until: Instant, now: Instant) {
+        self.old.remove(&key);
+        self.put(key, Seen { fresh_until, used_at: now });
+    }
+
+    /// Somebody was not.
+    pub fn expel(&mut self, key: &str) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
+    /// Forgets those about something.
+    pub fn expel_all(&mut self, about: impl Fn(&str) -> bool) {
+        self.young.retain(|key, _| !about(key));
+        self.old.retain(|key, _| !about(key));
+    }
+
+    fn put(&mut self, key: String, seen: Seen) {
+        if self.young.len() >= GENERATION_MAX && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, seen);
+    }
+}
+
+fn alive(seen: Seen, now: Instant) -> Option<Seen> {
+    let idle = now.saturating_duration_since(seen.used_at);
+    (idle <= IDLE_MAX || now < seen.fresh_until).then_some(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_live_while_they_are_used() {
+        let start = crate::clock::now();
+        let second = Duration::from_secs(1);
+        let mut sessions = Sessions::default();
+        assert_eq!(sessions.find("a", start), None);
+        sessions.admit("a".to_owned(), start + second, start);
+        let mut now = start;
+        for _ in 0..10 {
+            now += IDLE_MAX;
+            let seen = sessions.find("a", now).expect("in use");
+            assert_eq!(seen.fresh_until, start + second);
+        }
+        assert_eq!(sessions.find("a", now + IDLE_MAX + second), None);
+        sessions.admit("b".to_owned(), now, now);
+        sessions.expel("b");
+        assert_eq!(sessions.find("b", now), None);
+        sessions.admit("live/x c".to_owned(), now, now);
+        sessions.expel_all(|key| key.starts_with("live/x "));
+        assert_eq!(sessions.find("live/x c", now), None);
+    }
+
+    #[test]
+    fn a_session_is_what_is_shown_and_not_how_it_is_played() {
+        let key = |query: &str| session_key("live/x", &Question::example(query));
+        assert_eq!(key("token=a&format=fmp4"), key("token=a"));
+        assert_ne!(key("token=a"), key("token=b"));
+        assert_ne!(key("token=a"), session_key("live/y", &Question::example("token=a")));
+        let mut shown = Question::example("token=a");
+        shown.shown = Shown::of_header("Basic dTpw");
+        assert_ne!(session_key("live/x", &shown), key("token=a"));
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_keeps_what_is_used() {
+        let now = crate::clock::now();
+        let mut sessions = Sessions::default();
+        sessions.admit("used".to_owned(), now, now);
+        for number in 0..5 * GENERATION_MAX {
+            sessions.admit(number.to_string(), now, now);
+            if number % 1000 == 0 {
+                assert!(sessions.find("used", now).is_some(), "{number}");
+            }
+            assert!(sessions.young.len() + sessions.old.len() <= 2 * GENERATION_MAX);
+        }
+        assert_eq!(sessions.find("0", now), None);
+    }
+}

@@ -1,0 +1,156 @@
+//! The door of HTTP: what a request needs permission for, and the answer to who has none.
+
+use hyper::header::{self, HeaderMap};
+use hyper::{Request, StatusCode};
+use protocols::hls::without_directives;
+
+use super::HttpContext;
+use super::origin::{self, Stranger};
+use super::respond::{self, Reply};
+use super::router::Caller;
+use crate::auth::{Query, Question, Reason, Role, Shown, Via};
+use crate::http::api::Admission;
+
+/// What a request is about, as far as permission is concerned.
+pub(super) struct Door {
+    role: Role,
+    resource: String,
+    path: String,
+    /// What all requests of one viewer are about.
+    session: Option<String>,
+    /// Why the caller may not what only this machine may.
+    stranger: Option<Stranger>,
+    unasked: bool,
+}
+
+impl Door {
+    /// To play a stream, live or recorded, by a decoded path.
+    pub(super) fn of_stream(app: &str, name: &str, path: &str) -> Self {
+        Self::new(Role::Player, format!("{app}/{name}"), path)
+    }
+
+    /// To fetch a file on demand; `about` is the one that is played, below the folder.
+    pub(super) fn of_file(path: &str, about: String) -> Self {
+        let resource = format!("vod/{about}");
+        let session = Some(resource.clone());
+        Self { session, ..Self::new(Role::Download, resource, path) }
+    }
+
+    /// To put one there.
+    pub(super) fn of_upload<B>(path: &str, caller: Caller, request: &Request<B>) -> Self {
+        let resource = path.trim_start_matches('/').to_owned();
+        let stranger = stranger(caller, request);
+        Self { stranger, ..Self::new(Role::Upload, resource, path) }
+    }
+
+    /// To use the API or to read the metrics.
+    pub(super) fn of_api<B>(path: &str, caller: Caller, request: &Request<B>) -> Self {
+        let resource = path.trim_start_matches('/').to_owned();
+        Self {
+            session: Some(resource.clone()),
+            stranger: stranger(caller, request),
+            // Who scrapes would ask all day long, and most of all when the server is in trouble.
+            unasked: path == "/metrics",
+            ..Self::new(Role::Api, resource, path)
+        }
+    }
+
+    fn new(role: Role, resource: String, path: &str) -> Self {
+        let path = path.to_owned();
+        Self { role, resource, path, session: None, stranger: None, unasked: false }
+    }
+
+    /// One of many requests of the same viewer of that stream.
+    pub(super) fn of_session(mut self) -> Self {
+        self.session = Some(self.resource.clone());
+        self
+    }
+
+    /// The same, when they have more in common than the stream.
+    pub(super) fn of_session_about(mut self, about: String) -> Self {
+        self.session = Some(about);
+        self
+    }
+
+    /// Lets the caller in; gives the question that was answered, if there was one.
+    ///
+    /// # Errors
+    /// The answer to who may not.
+    pub(super) async fn open(
+        self,
+        ctx: &HttpContext,
+        caller: Caller,
+        query: &str,
+        headers: &HeaderMap,
+    ) -> Result<Option<Question>, Reply> {
+        if ctx.backend.lets_all(self.role) {
+            return Ok(None);
+        }
+        let cross_site = self.stranger == Some(Stranger::CrossSite);
+        if self.role == Role::Upload && cross_site && origin::is_of_other_site(headers) {
+            // A browser may add credentials that the page knows nothing of.
+            return Err(self.refuse(ctx, Reason::NoCredential));
+        }
+        let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let query = match &self.session {
+            Some(_) => without_directives(query),
+            None => query.to_owned(),
+        };
+        let question = Question {
+            role: self.role,
+            via: Via::Http,
+            peer: caller.peer.ip(),
+            at_home: self.stranger.is_none(),
+            resource: self.resource.clone(),
+            path: self.path.clone(),
+            query: Query(query),
+            shown: header.map(Shown::of_header).unwrap_or_default(),
+            unasked: self.unasked,
+        };
+        let verdict = match ctx.backend.admission(&question, self.session.as_deref()) {
+            Admission::Settled(verdict) => verdict,
+            Admission::Pending(verdict) => verdict.await,
+        };
+        match verdict {
+            Ok(_) => Ok(Some(question)),
+            Err(reason) => Err(self.refuse(ctx, reason)),
+        }
+    }
+
+    fn refuse(&self, ctx: &HttpContext, reason: Reason) -> Reply {
+        use protocols::session::Refusal;
+        let refusal = reason.refusal();
+        let challenge = ctx.backend.challenge(self.role);
+        let mut reply = match (refusal, challenge, self.stranger) {
+            (Refusal::Unauthorised, _, Some(stranger)) if self.role == Role::Upload => {
+                respond::text(StatusCode::FORBIDDEN, &stranger.to_string())
+            }
+            (Refusal::Unauthorised, Some(challenge), _) => {
+                let mut reply = respond::text(StatusCode::UNAUTHORIZED, refusal.text());
+                respond::set(&mut reply, header::WWW_AUTHENTICATE, challenge);
+                reply
+            }
+            // Without a challenge there is nothing to answer it with (RFC 9110 15.5.2).
+            (Refusal::Unauthorised, None, Some(stranger)) => {
+                respond::text(StatusCode::FORBIDDEN, &stranger.to_string())
+            }
+            (Refusal::Unverified, ..) => {
+                let mut reply = respond::text(StatusCode::SERVICE_UNAVAILABLE, refusal.text());
+                respond::set(&mut reply, header::RETRY_AFTER, "2");
+                reply
+            }
+            _ => respond::text(StatusCode::FORBIDDEN, refusal.text()),
+        };
+        respond::set(&mut reply, header::CACHE_CONTROL, "no-store");
+        if matches!(self.role, Role::Player | Role::Download) {
+            // A page may know why it plays nothing.
+            respond::allow_any_origin(&mut reply);
+        }
+        reply
+    }
+}
+
+fn stranger<B>(caller: Caller, request: &Request<B>) -> Option<Stranger> {
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    origin::check(caller.peer.ip(), authority, request.headers()).err()
+}
