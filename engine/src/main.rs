@@ -8,6 +8,8 @@ use std::time::Duration;
 use engine::net::preflight::{self, StartError};
 use engine::net::sys_signal::{Signal, Signals};
 use engine::server::{self, Ended, Server};
+use engine::config::Document;
+use engine::reload::{Accepted, Files};
 use engine::{clock, config, observe, policy};
 
 /// All of a stop, peers' farewells included.
@@ -73,13 +75,15 @@ fn parse() -> Result<Option<Arguments>, lexopt::Error> {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, StartError> {
-    let config = config::load(&arguments.config)?;
+    let document = Document::load(&arguments.config)?;
+    let config = document.config.clone();
     let beside = config.base_dir.join("policy.xml");
-    let policy = policy::load(arguments.policy.as_ref().unwrap_or(&beside))?;
+    let policy_file = arguments.policy.clone().unwrap_or(beside);
+    let mut policy = policy::load(&policy_file)?;
     if let Some(sentence) = policy.unsupported() {
         return Err(StartError::Policy(sentence));
     }
-    let pulls = server::check_pulls(&config, policy.pulls)?;
+    policy.pulls = server::check_pulls(&config, policy.pulls)?;
     let cpus = preflight::place(&config.engine.cores)?;
     if arguments.check {
         say(&format!("{}: ok\n", arguments.config.display()));
@@ -91,7 +95,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode, StartError> {
         tracing::warn!("{warning}");
     }
     preflight::run(cpus.len())?;
-    let server = Server::start(config.clone(), pulls, &cpus)?;
+    let mut server = Server::start(config.clone(), policy.pulls.clone(), &cpus)?;
+    let files = Files { config: arguments.config.clone(), policy: policy_file };
+    let accepted = Accepted { policy_text: policy::read_text(&files.policy)?, document };
+    server.watch_files(files, accepted, policy)?;
     announce(&server, &config);
     Ok(supervise(server, &signals))
 }
@@ -107,7 +114,7 @@ fn supervise(mut server: Server, signals: &Signals) -> ExitCode {
                     Ended::ShardDied { shard, cause } => die(shard, &cause),
                 };
             }
-            Some(Signal::Reload) => server.reload_certificates(),
+            Some(Signal::Reload) => server.reload(),
             None => {}
         }
         if let Some(Ended::ShardDied { shard, cause }) = server.watch() {

@@ -7,7 +7,10 @@
 
 mod build;
 mod diff;
+mod document;
+mod edit;
 mod error;
+mod mask;
 pub mod model;
 pub mod options;
 mod read;
@@ -20,26 +23,23 @@ pub mod xml;
 
 use std::path::Path;
 
-pub use diff::diff_reloadable;
+pub use diff::{diff_reloadable, keep_restart_options};
+pub use document::{Document, Edit};
+pub(crate) use edit::Markup;
 pub(crate) use error::shorten;
 pub use error::{ConfigError, Problem};
+pub(crate) use mask::{mask_url, masked_back};
 pub use model::{Config, EgressMode, Limits, MergeWindow, SecondPublisher};
 pub use reference::reference_text;
 
 /// Reads and checks the configuration file; relative paths in it start at its directory.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let name = path.display().to_string();
-    let text = xml::read_file(path, &name)?;
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let base_dir = absolute.parent().unwrap_or(Path::new("."));
-    load_str(&name, &text, base_dir)
+    Document::load(path).map(|document| document.config)
 }
 
 /// Checks a configuration text; `name` stands for the file in errors.
 pub fn load_str(name: &str, text: &str, base_dir: &Path) -> Result<Config, ConfigError> {
-    let root = xml::parse(name, text, "config")?;
-    let values = read::read(name, &root)?;
-    build::build(name, &values, base_dir)
+    Document::parse(name, text, base_dir).map(|document| document.config)
 }
 
 impl Default for Config {

@@ -12,6 +12,7 @@ use protocols::media::StreamKey;
 use protocols::session::Refusal;
 
 use super::units;
+use crate::events::EventKind;
 
 /// Everything `config.xml` says.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +35,8 @@ pub struct Config {
     pub http: Http,
     /// Recordings.
     pub record: Record,
+    /// Event callbacks.
+    pub events: EventOptions,
     /// Limits per connection, address and shard.
     pub limits: Limits,
     /// Domains that are vhosts of their own; every other host is the default vhost.
@@ -167,8 +170,10 @@ pub struct Rtsp {
     pub idle: Duration,
     /// Name and password of who may come in; empty = everybody.
     pub users: Vec<(String, Secret)>,
-    /// Lowest and highest UDP port of RTP and RTCP.
-    pub ports: (u16, u16),
+    /// Lowest UDP port of RTP and RTCP.
+    pub port_min: u16,
+    /// Highest UDP port of RTP and RTCP.
+    pub port_max: u16,
     /// Largest RTP packet in bytes.
     pub packet_bytes: usize,
 }
@@ -371,6 +376,25 @@ pub enum Listed {
     Mp4,
     /// `.m3u8` and `.mpd`.
     Both,
+}
+
+/// `events/*`: who is told what happens.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventOptions {
+    /// Where to; may hold credentials.
+    pub urls: Vec<Secret>,
+    /// Which events.
+    pub kinds: Vec<EventKind>,
+    /// Key of the signature.
+    pub secret: Option<Secret>,
+    /// An attempt must be answered by then.
+    pub timeout: Duration,
+    /// Times an event is sent.
+    pub attempts: u32,
+    /// Events that may wait for each server.
+    pub queue: usize,
+    /// Authorities of servers with TLS, instead of those of the platform.
+    pub ca: Option<PathBuf>,
 }
 
 /// `limits/*`.

@@ -30,6 +30,8 @@ pub struct Opt {
     pub repeatable: bool,
     /// Other paths that mean the same.
     pub aliases: &'static [&'static str],
+    /// Its value, or a part of it, is shown to nobody.
+    pub secret: bool,
     /// What this build does with it.
     pub support: Support,
     /// One line of documentation.
@@ -86,6 +88,8 @@ pub enum Kind {
     HostPort,
     /// Host name or address, or empty.
     Host,
+    /// `http://` or `https://` URL, or empty.
+    HttpUrl,
     /// Merge window.
     Window,
     /// Cores.
@@ -174,6 +178,7 @@ impl Kind {
             Self::HostPort if text.is_empty() => Some(Value::HostPort(None)),
             Self::HostPort => units::host_port(text).map(|host| Value::HostPort(Some(host))),
             Self::Host => optional_text(units::host(text)),
+            Self::HttpUrl => (text.is_empty() || http_url(text)).then(|| Value::Text(text.to_owned())),
             Self::Window => units::window(text).map(Value::Window),
             Self::Cores => units::cores(text).map(Value::Cores),
             Self::Log => log_filter(text).then(|| Value::Text(text.to_owned())),
@@ -203,6 +208,7 @@ impl Kind {
             Self::OneOf(words) => format!("one of {}", words.join(", ")),
             Self::HostPort => "a host with an optional :port, or empty".to_owned(),
             Self::Host => "a host name or address".to_owned(),
+            Self::HttpUrl => "an http:// or https:// URL, or empty".to_owned(),
             Self::Window => {
                 format!("milliseconds as 0–{0} or fixed:0–{0}", units::WINDOW_MS_MAX)
             }
@@ -230,6 +236,17 @@ fn name(text: &str) -> bool {
 fn pattern(text: &str) -> bool {
     let parts = text.split_once('/').is_some_and(|(app, name)| !app.is_empty() && !name.is_empty());
     parts && text.matches('*').count() <= 8
+}
+
+/// `http[s]://[user:password@]host[:port][/path][?query]`.
+fn http_url(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let visible = text.len() <= 1024 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    rest.filter(|_| visible && !text.contains('#')).is_some_and(|rest| {
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        units::host_port(host).is_some()
+    })
 }
 
 /// Levels and `module=level` pairs; a misspelt level must not become a module name.

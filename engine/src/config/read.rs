@@ -7,28 +7,49 @@ use super::options::{self, Kind, Opt, Support, Value};
 use super::xml::Element;
 
 /// The checked values of one file; what it does not set is at its default.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Values {
-    set: BTreeMap<&'static str, Vec<(Value, usize)>>,
+    set: BTreeMap<&'static str, Vec<Given>>,
     /// One sentence per missing feature that the file asks for.
     pub(super) warnings: Vec<String>,
+}
+
+/// One value as the file gives it.
+#[derive(Debug, Clone)]
+struct Given {
+    value: Value,
+    line: usize,
+    text: String,
 }
 
 impl Values {
     /// The value of an option that stands once.
     pub(super) fn get(&self, path: &'static str) -> Value {
         let set = self.set.get(path).and_then(|given| given.first());
-        set.map_or_else(|| default(path), |(value, _)| value.clone())
+        set.map_or_else(|| default(path), |given| given.value.clone())
     }
 
     /// All values of a repeatable option.
     pub(super) fn all(&self, path: &'static str) -> impl Iterator<Item = &Value> {
-        self.set.get(path).into_iter().flatten().map(|(value, _)| value)
+        self.set.get(path).into_iter().flatten().map(|given| &given.value)
+    }
+
+    /// All values of an option as they are written; none if the file does not set it.
+    pub(super) fn texts_of(&self, path: &'static str) -> impl Iterator<Item = &str> {
+        self.set.get(path).into_iter().flatten().map(|given| given.text.as_str())
+    }
+
+    /// The option means the same in both files.
+    pub(super) fn same(&self, other: &Self, opt: &Opt) -> bool {
+        match opt.repeatable {
+            true => self.all(opt.path).eq(other.all(opt.path)),
+            false => self.get(opt.path) == other.get(opt.path),
+        }
     }
 
     /// Line of an option, 0 if the file does not set it.
     pub(super) fn line(&self, path: &'static str) -> usize {
-        self.set.get(path).and_then(|given| given.first()).map_or(0, |(_, line)| *line)
+        self.set.get(path).and_then(|given| given.first()).map_or(0, |given| given.line)
     }
 }
 
@@ -126,11 +147,11 @@ impl Reader<'_> {
             _ => {}
         }
         let given = self.values.set.entry(opt.path).or_default();
-        if let Some((_, first_line)) = given.first().filter(|_| !opt.repeatable) {
-            let problem = Problem::Duplicate { first_line: *first_line };
+        if let Some(first) = given.first().filter(|_| !opt.repeatable) {
+            let problem = Problem::Duplicate { first_line: first.line };
             return Err(self.error(line, opt.path, problem));
         }
-        given.push((value, line));
+        given.push(Given { value, line, text: text.to_owned() });
         Ok(())
     }
 

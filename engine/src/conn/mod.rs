@@ -148,6 +148,8 @@ pub struct Conn {
     pub peer: SocketAddr,
     /// What it speaks.
     pub protocol: Protocol,
+    /// Chunk size that its session announces (RTMP only).
+    pub chunk_size: u32,
     /// Its TLS state, if any.
     pub tls: Option<Box<TlsCodec>>,
     /// Its protocol; taken out while it is driven.
@@ -241,6 +243,7 @@ impl Conn {
             generation: 0,
             peer,
             protocol,
+            chunk_size: 0,
             tls: None,
             session: None,
             role: Role::Idle,

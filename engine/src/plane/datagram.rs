@@ -148,7 +148,8 @@ impl Shard {
         ports: (u16, u16),
     ) {
         let token = self.plane.token(slot);
-        let (ip, range) = (self.config.rtsp.ip, self.config.rtsp.ports);
+        let rtsp = &self.config.rtsp;
+        let (ip, range) = (rtsp.ip, (rtsp.port_min, rtsp.port_max));
         let (shard, shards) = (self.id.index(), self.mesh.shards());
         let known = self.plane.datagrams.sockets.is_some();
         let server_ports = match self.plane.datagrams.bind(ip, range, shard, shards) {

@@ -46,6 +46,20 @@ pub struct Forward {
 }
 
 impl Policy {
+    /// The same rules in the same order, wherever they stand in their files.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        let same_rules = |a: &[Rule], b: &[Rule]| {
+            let of = |rule: &Rule| (rule.name.clone(), rule.forward.clone());
+            a.iter().map(of).eq(b.iter().map(of))
+        };
+        let same_pulls = self.pulls.len() == other.pulls.len()
+            && self.pulls.iter().zip(&other.pulls).all(|(a, b)| a.same(b));
+        same_rules(&self.vhosts, &other.vhosts)
+            && same_rules(&self.urls, &other.urls)
+            && same_pulls
+    }
+
     /// Why the server must not start with these rules, or `None` if no rule is active.
     pub fn unsupported(&self) -> Option<String> {
         let rule = self.vhosts.iter().chain(&self.urls).find(|rule| !rule.forward.is_empty())?;
@@ -57,14 +71,20 @@ impl Policy {
     }
 }
 
+/// The text of a policy file; a file that does not exist is empty.
+pub fn read_text(path: &Path) -> Result<String, ConfigError> {
+    if path.try_exists().is_ok_and(|exists| !exists) {
+        return Ok(String::new());
+    }
+    xml::read_file(path, &path.display().to_string())
+}
+
 /// Reads and checks a policy file; a file that does not exist is a policy without rules.
 pub fn load(path: &Path) -> Result<Policy, ConfigError> {
-    if path.try_exists().is_ok_and(|exists| !exists) {
-        return Ok(Policy::default());
+    match read_text(path)?.as_str() {
+        "" => Ok(Policy::default()),
+        text => load_str(&path.display().to_string(), text),
     }
-    let name = path.display().to_string();
-    let text = xml::read_file(path, &name)?;
-    load_str(&name, &text)
 }
 
 /// Checks a policy text; `name` stands for the file in errors.

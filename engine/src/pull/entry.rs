@@ -36,6 +36,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The same, wherever it stands in its file.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        *self == Self { line: self.line, ..other.clone() }
+    }
+
     /// The source is within TLS.
     #[must_use]
     pub fn is_sealed(&self) -> bool {

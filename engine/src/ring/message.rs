@@ -8,6 +8,7 @@ use protocols::media::{Frame, StreamKey, Timestamp, Tracks};
 use protocols::session::Refusal;
 
 use crate::observe::ShardReport;
+use crate::reload::{PolicyInForce, Reconfigured};
 use crate::segment::{Packaging, Snapshot};
 use crate::shard::TunnelHalf;
 use crate::stream::PublisherInfo;
@@ -220,6 +221,10 @@ pub enum ControlMessage {
         /// What was found; nothing if the name is not known.
         addresses: Vec<SocketAddr>,
     },
+    /// Go by another configuration.
+    Reconfigure(Box<Reconfigured>),
+    /// Go by another policy.
+    ApplyPolicy(Arc<PolicyInForce>),
     /// Stop: close listeners, tell peers, drain, return.
     Stop,
     /// Fault injection for the supervisor's tests: panic or hang on purpose.

@@ -96,6 +96,8 @@ impl Shard {
             ControlMessage::Resolved { pull, attempt, addresses } => {
                 self.on_resolved(pull, attempt, addresses, now);
             }
+            ControlMessage::Reconfigure(new) => self.on_reconfigured(*new, now),
+            ControlMessage::ApplyPolicy(policy) => self.on_policy(&policy, now),
             ControlMessage::Stop => self.stop(now),
             ControlMessage::Fault(fault) => act_out(fault),
         }

@@ -13,6 +13,7 @@ mod publish;
 mod pull;
 mod pull_file;
 mod pulse;
+mod reconfigure;
 mod recording;
 mod run;
 mod segments;
@@ -26,12 +27,11 @@ use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::rc::Weak;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use protocols::media::StreamKey;
-use protocols::rtp::NtpTime;
 use slab::Slab;
 
 use crate::config::Config;
@@ -42,7 +42,9 @@ use crate::net::tls::TlsContext;
 use crate::net::tls_client::TlsClient;
 use crate::observe::{Audience, Counters, Memory, ShardReport, Viewers};
 use crate::plane::{Listener, Plane};
+use crate::events::{Event, Events};
 use crate::pull::Entry;
+use crate::reload::Reloader;
 use crate::ring::{MeshEnd, ShardId};
 use crate::service::rtmp::RtmpOptions;
 use crate::service::rtsp::RtspOptions;
@@ -93,6 +95,12 @@ pub struct Shared {
     pub tls_client: Arc<TlsClient>,
     /// What the thread that looks after recordings did.
     pub upkeep: Arc<crate::record::UpkeepCounts>,
+    /// Who is told of events at the start.
+    pub events: Events,
+    /// The configuration or policy each shard goes by, as the reloader counts them.
+    pub applied: Arc<[AtomicU64]>,
+    /// Who reloads; set once the server has come up.
+    pub reloader: Arc<OnceLock<Arc<Reloader>>>,
 }
 
 /// The ports the process listens on.
@@ -142,6 +150,8 @@ pub struct Shard {
     shifts: shift::Shifts,
     /// Tunnels of RTSP through HTTP.
     tunnels: tunnel::Tunnels,
+    /// Who is told of events.
+    pub events: Events,
     /// Everything process-wide.
     pub shared: Shared,
     /// Bytes of streams held at the last tick, for the budget.
@@ -180,14 +190,7 @@ impl Shard {
         plane.listeners = listeners;
         Ok(Self {
             id: mesh.id(),
-            options: PackagerOptions {
-                chunk_size: config.rtmp.chunk_size,
-                type3_extended_timestamp: config.rtmp.type3_extended_timestamp,
-                legacy_h265_id: config.rtmp.legacy_h265_id,
-                rtp_packet_bytes: config.rtsp.packet_bytes,
-                rtp_seed: seed ^ RTP_SEED,
-                ntp_at_zero: NtpTime::from_unix(Duration::from_millis(shared.started_unix_ms)),
-            },
+            options: reconfigure::packager_options(&config, &shared, seed),
             rtmp_options: RtmpOptions::new(&config, shared.ports.http),
             rtsp_options: RtspOptions::new(&config, shared.ports.http),
             tls: shared.tls.clone(),
@@ -218,9 +221,15 @@ impl Shard {
             this: Weak::new(),
             seed,
             generation: 0,
+            events: shared.events.clone(),
             config,
             shared,
         })
+    }
+
+    /// Tells those who asked of an event; never waits.
+    pub fn announce(&self, event: Event) {
+        self.events.announce(event);
     }
 
     /// A seed for a new session: unpredictable to peers, as the first one was.

@@ -54,9 +54,10 @@ impl Shard {
             (_, Some(RtpTransport::Datagram | RtpTransport::Multicast)) => {
                 Container::Rtp { channels: DATAGRAM_CHANNELS, datagrams: true }
             }
-            (Protocol::Rtmp, None) => {
-                Container::Rtmp { message_stream_id: request.message_stream_id }
-            }
+            (Protocol::Rtmp, None) => Container::Rtmp {
+                message_stream_id: request.message_stream_id,
+                chunk_size: self.plane.conns[slot].chunk_size,
+            },
             (Protocol::Http | Protocol::Rtsp | Protocol::Pull, None) => Container::Flv,
         };
         let format = Format {
@@ -154,7 +155,7 @@ impl Shard {
     /// The next item of a stream, in order.
     pub(super) fn on_mirror_item(&mut self, index: usize, item: &MediaItem, now: Instant) {
         let mirror = &mut self.mirrors[index];
-        let appended = mirror.append(item, self.options, now);
+        let appended = mirror.append(item, now);
         for (wire_index, wire) in &mut mirror.wires {
             if wire.sweep.fresh && !std::mem::replace(&mut wire.sweep.queued, true) {
                 self.plane.dirty.push((index, wire_index));
@@ -278,7 +279,7 @@ impl Shard {
         let start = mirror.log.joinable().next().map(|first| first.frame.dts);
         let wire = &mirror.wires[wire_index];
         let millis = wire_millis(start.unwrap_or(wire.newest()));
-        let bytes = wire.packager.joining(tracks, millis, self.options);
+        let bytes = wire.packager.joining(tracks, millis);
         let join = join_of(mirror, wire, gop);
         let conn = &mut self.plane.conns[slot];
         conn.stage_out(&bytes);
@@ -380,7 +381,7 @@ impl Shard {
         self.put_on_wire(slot, mirror, wire_index, AWAIT_KEYFRAME);
     }
 
-    fn wire_limits(&self) -> WireLimits {
+    pub(super) fn wire_limits(&self) -> WireLimits {
         WireLimits {
             bytes: self.config.engine.stream_log_bytes,
             lag: self.config.limits.viewer_lag * 2,

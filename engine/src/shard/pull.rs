@@ -28,8 +28,10 @@ const RESOLVE_MAX: Duration = Duration::from_secs(10);
 pub(crate) const PULL_WAIT: Duration = Duration::from_secs(20);
 
 /// What a shard knows of pulls.
-#[derive(Default)]
 pub(super) struct Pulls {
+    id: ShardId,
+    shards: usize,
+    seed: u64,
     /// Those of streams owned here.
     list: Vec<Pull>,
     by_key: HashMap<StreamKey, usize>,
@@ -55,6 +57,8 @@ struct Pull {
     stop_file: Option<Rc<Cell<bool>>>,
     /// Shards that wait for segments.
     waiting: Vec<(Packaging, ShardId)>,
+    /// The policy has it no longer: nothing is done for it, and its place may be taken.
+    retired: bool,
 }
 
 impl Pulls {
@@ -66,32 +70,51 @@ impl Pulls {
         shards: usize,
         seed: u64,
     ) -> Self {
-        let mut pulls = Self::default();
-        for (number, entry) in entries.iter().enumerate() {
-            // The server has checked the entries at its start.
-            let Ok(key) = config.stream_key("", &entry.app, &entry.name) else { continue };
-            if !entry.once {
-                pulls.covered.insert(key.clone());
-            }
-            if owner_of(&key, shards) != id {
-                continue;
-            }
-            pulls.by_key.insert(key.clone(), pulls.list.len());
-            let seed = seed ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            pulls.list.push(Pull {
-                puller: Puller::new(entry.always, entry.linger, seed),
-                entry: Arc::clone(entry),
-                key,
-                attempt: 0,
-                redirected: None,
-                resolving: None,
-                addresses: VecDeque::new(),
-                conn: None,
-                stop_file: None,
-                waiting: Vec::new(),
-            });
+        let (list, by_key, covered) = (Vec::new(), HashMap::new(), HashSet::new());
+        let mut pulls = Self { id, shards, seed, list, by_key, covered };
+        for entry in entries {
+            pulls.add(entry, config);
         }
         pulls
+    }
+
+    fn add(&mut self, entry: &Arc<Entry>, config: &Config) {
+        // The entries have been checked against the configuration.
+        let Ok(key) = config.stream_key("", &entry.app, &entry.name) else { return };
+        if !entry.once {
+            self.covered.insert(key.clone());
+        }
+        if owner_of(&key, self.shards) != self.id || self.by_key.contains_key(&key) {
+            return;
+        }
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut pull = Pull {
+            puller: Puller::new(entry.always, entry.linger, self.seed),
+            entry: Arc::clone(entry),
+            key: key.clone(),
+            attempt: 0,
+            redirected: None,
+            resolving: None,
+            addresses: VecDeque::new(),
+            conn: None,
+            stop_file: None,
+            waiting: Vec::new(),
+            retired: false,
+        };
+        let free = self.list.iter().position(|pull| pull.retired);
+        let index = match free {
+            Some(index) => {
+                // What is still under way for the one before is told by its attempt.
+                pull.attempt = self.list[index].attempt + 1;
+                self.list[index] = pull;
+                index
+            }
+            None => {
+                self.list.push(pull);
+                self.list.len() - 1
+            }
+        };
+        self.by_key.insert(key, index);
     }
 
     /// The stream comes back for as long as somebody waits for it.
@@ -108,6 +131,28 @@ impl Shard {
     /// Viewers of this stream wait for a pull: not only for a publisher that may or may not come.
     pub(crate) fn is_pulled(&self, key: &StreamKey) -> bool {
         self.pulls.cover(key)
+    }
+
+    /// Goes by other entries; those that are as before go on undisturbed.
+    pub(super) fn apply_pulls(&mut self, entries: &[Entry], now: Instant) {
+        let stays = |pull: &Pull| entries.iter().any(|entry| entry.same(&pull.entry));
+        let gone: Vec<usize> = (0..self.pulls.list.len())
+            .filter(|&index| !self.pulls.list[index].retired && !stays(&self.pulls.list[index]))
+            .collect();
+        for index in gone {
+            let pull = &self.pulls.list[index];
+            tracing::info!(key = %pull.key, source = %pull.entry.shown(), "no longer pulled");
+            self.pulls.by_key.remove(&pull.key);
+            self.stop_pull(index, now);
+            let pull = &mut self.pulls.list[index];
+            pull.waiting.clear();
+            pull.retired = true;
+        }
+        let config = Arc::clone(&self.config);
+        self.pulls.covered.clear();
+        for entry in entries {
+            self.pulls.add(&Arc::new(entry.clone()), &config);
+        }
     }
 
     /// Notes that a shard wants segments of a stream that is not there but can be pulled.
@@ -138,6 +183,9 @@ impl Shard {
     /// By the clock: what is wanted, what is to be tried again, what nobody watches any more.
     pub(crate) fn tend_pulls(&mut self, now: Instant) {
         for index in 0..self.pulls.list.len() {
+            if self.pulls.list[index].retired {
+                continue;
+            }
             self.serve_waiting(index, now);
             let demand = self.demand(&self.pulls.list[index]);
             let pull = &self.pulls.list[index];

@@ -91,6 +91,9 @@ impl World {
             resolver: None,
             tls_client: Arc::new(TlsClient::load([]).unwrap()),
             upkeep: Arc::default(),
+            events: Events::default(),
+            applied: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            reloader: Arc::default(),
         };
         let shards = ends
             .into_iter()
