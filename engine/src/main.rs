@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use engine::config::Document;
 use engine::net::preflight::{self, StartError};
 use engine::net::sys_signal::{Signal, Signals};
-use engine::server::{self, Ended, Server};
-use engine::config::Document;
 use engine::reload::{Accepted, Files};
+use engine::server::{self, Ended, Server};
 use engine::{clock, config, observe, policy};
 
 /// All of a stop, peers' farewells included.

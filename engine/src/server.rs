@@ -89,8 +89,7 @@ impl Server {
             false => Some(Resolver::start(&remote).map_err(|e| failed(0, &e.to_string()))?),
         };
         let beats: Arc<[AtomicU64]> = (0..shards).map(|_| AtomicU64::new(0)).collect();
-        let events =
-            Events::start(&config.events, &Arc::default()).map_err(StartError::Events)?;
+        let events = Events::start(&config.events, &Arc::default()).map_err(StartError::Events)?;
         let shared = Shared {
             config: Arc::new(config),
             tls,

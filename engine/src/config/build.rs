@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Problem};
 use super::model::{
-    AlwaysFor, Config, Cores, EgressMode, Engine, EventOptions, HostPort, Http, Limits, Listed, MergeWindow, Nat,
-    Record, Rtmp, Rtsp, SecondPublisher, Secret, Sock, Ssl,
+    AlwaysFor, Config, Cores, EgressMode, Engine, EventOptions, HostPort, Http, Limits, Listed,
+    MergeWindow, Nat, Record, Rtmp, Rtsp, SecondPublisher, Secret, Sock, Ssl,
 };
 use super::options::Value;
 use super::read::Values;

@@ -68,9 +68,8 @@ impl Document {
     /// Options that do not mean the same in both.
     #[must_use]
     pub fn changed(&self, other: &Self) -> Vec<&'static str> {
-        let differs = |opt: &&Opt| {
-            opt.kind != Kind::Opaque && !self.values.same(&other.values, opt)
-        };
+        let differs =
+            |opt: &&Opt| opt.kind != Kind::Opaque && !self.values.same(&other.values, opt);
         table().filter(differs).map(|opt| opt.path).collect()
     }
 

@@ -103,7 +103,7 @@ impl<'t> Markup<'t> {
         for (index, place) in places.iter().enumerate() {
             match (place, values.get(index)) {
                 (Place::Content(node), None) if index > 0 => {
-                    edits.push((self.with_its_line(&self.nodes[*node]), String::new()));
+                    edits.push((self.line_of(self.nodes[*node].span()), String::new()));
                 }
                 (Place::Content(node), value) => {
                     let value = value.map(String::as_str).unwrap_or_default();
@@ -117,9 +117,10 @@ impl<'t> Markup<'t> {
         }
         let text = replaced(self.text, edits);
         // One after the other: each changes where the next one goes.
-        values.iter().skip(places.len()).fold(text, |text, value| {
-            Markup::scan(&text).add(opt.path, value)
-        })
+        values
+            .iter()
+            .skip(places.len())
+            .fold(text, |text, value| Markup::scan(&text).add(opt.path, value))
     }
 
     /// Where an option stands; only its first place may be empty.
@@ -202,9 +203,8 @@ impl<'t> Markup<'t> {
         format!("{tag}>{inside}</{name}>")
     }
 
-    /// An element with the line it stands on alone.
-    pub(crate) fn with_its_line(&self, node: &Node) -> Range<usize> {
-        let span = node.span();
+    /// The place of an element, with the line if nothing else stands on it.
+    pub(crate) fn line_of(&self, span: Range<usize>) -> Range<usize> {
         let before = &self.text[..span.start];
         let kept = before.trim_end_matches([' ', '\t']);
         let alone = kept.ends_with('\n') && self.text[span.end..].starts_with(['\n', '\r']);

@@ -178,7 +178,9 @@ impl Kind {
             Self::HostPort if text.is_empty() => Some(Value::HostPort(None)),
             Self::HostPort => units::host_port(text).map(|host| Value::HostPort(Some(host))),
             Self::Host => optional_text(units::host(text)),
-            Self::HttpUrl => (text.is_empty() || http_url(text)).then(|| Value::Text(text.to_owned())),
+            Self::HttpUrl => {
+                (text.is_empty() || http_url(text)).then(|| Value::Text(text.to_owned()))
+            }
             Self::Window => units::window(text).map(Value::Window),
             Self::Cores => units::cores(text).map(Value::Cores),
             Self::Log => log_filter(text).then(|| Value::Text(text.to_owned())),

@@ -2,8 +2,8 @@
 
 use super::options::{Kind, Opt, Support};
 use Kind::{
-    App, Bool, Cores, Endings, Host, HostPort, HttpUrl, Int, Ip, Log, Millis, Minutes, Names, Networks,
-    OneOf, Opaque, Path, Patterns, Port, Seconds, Text, Window,
+    App, Bool, Cores, Endings, Host, HostPort, HttpUrl, Int, Ip, Log, Millis, Minutes, Names,
+    Networks, OneOf, Opaque, Path, Patterns, Port, Seconds, Text, Window,
 };
 
 const SRT: &str = "SRT";

@@ -186,6 +186,10 @@ pub struct Conn {
     pub blocked_since: Option<Instant>,
     /// When the viewer was last moved to a keyframe, and how often within a minute.
     pub jumps: Jumps,
+    /// What the peer calls itself, once it has asked for something; fit for a log.
+    pub agent: Box<str>,
+    /// Since when it has its present role.
+    pub role_since: Instant,
     /// Tracks that travel by datagrams.
     pub flows: Option<Box<Flows>>,
     /// The connection has been greeted in the log.
@@ -262,6 +266,8 @@ impl Conn {
             closing: None,
             blocked_since: None,
             jumps: Jumps::default(),
+            agent: Box::default(),
+            role_since: now,
             flows: None,
             announced: false,
             tunnel: None,

@@ -37,6 +37,20 @@ pub struct EventCounts {
     pub overflowed: AtomicU64,
 }
 
+impl EventCounts {
+    /// All of them with their labels.
+    #[must_use]
+    pub fn by_outcome(&self) -> [(&'static str, u64); 4] {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        [
+            ("delivered", of(&self.delivered)),
+            ("retried", of(&self.retried)),
+            ("failed", of(&self.failed)),
+            ("overflowed", of(&self.overflowed)),
+        ]
+    }
+}
+
 /// An event on its way.
 #[derive(Debug, Clone)]
 struct Queued {

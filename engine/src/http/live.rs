@@ -85,6 +85,7 @@ impl LiveSession {
                 | Refusal::Overloaded
                 | Refusal::ShuttingDown
                 | Refusal::Superseded
+                | Refusal::Kicked
                 | Refusal::PublisherGone
                 | Refusal::TooSlow
                 | Refusal::TracksChanged => (503, "Service Unavailable"),

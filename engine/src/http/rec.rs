@@ -12,7 +12,7 @@ use super::rec_media::{self, Content};
 use super::rec_url::{self, Asked, Form, Wanted};
 use super::router::Caller;
 use super::urls::{self, Addressed};
-use super::{access, live_head, respond};
+use super::{guard, live_head, respond};
 use crate::clock;
 use crate::config::model::{Config, Listed};
 use crate::http::respond::{READ_ONLY_CORS, Reply};
@@ -50,7 +50,7 @@ pub(crate) async fn answer<B>(
     let vhost = vhost(config, query, at);
     let library = Library::new(&config.record.dir);
     let mut reply = match asked {
-        None if !access::permitted(caller.peer.ip(), &config.http.api_allow) => {
+        None if guard::read(caller.peer.ip(), config).is_err() => {
             let sentence = "this address may not read the API: see http/api_allow in config.xml";
             respond::text(StatusCode::FORBIDDEN, sentence)
         }

@@ -22,6 +22,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 
 use crate::alarm::Alarm;
+use crate::http::HttpContext;
 use crate::http::body::Body;
 use crate::http::direct::{self, Next};
 use crate::http::direct_reply::{DirectReply, Persistence};
@@ -29,7 +30,6 @@ use crate::http::io::Io;
 use crate::http::respond::Reply;
 use crate::http::router::{self, Caller, Routed};
 use crate::http::watch::{Active, Deadline, Watch};
-use crate::http::{HttpContext, vod};
 use crate::net::tls::TlsCodec;
 use crate::stream::Container;
 
@@ -297,7 +297,7 @@ async fn serve_http2(io: Io, caller: Caller, ctx: Rc<HttpContext>, watch: Rc<Wat
                 Alarm::after(watch.head_timeout).await;
             };
             let _active = Active::new(watch.clone());
-            if !vod::takes_body(request.method(), request.uri().path()) {
+            if !router::takes_body(request.method(), request.uri().path()) {
                 drain(request.body_mut(), limit).or(late).await;
             }
             match router::route(&ctx, caller, &mut request).await {

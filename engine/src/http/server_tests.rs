@@ -3,10 +3,13 @@
 use super::*;
 use crate::config::Config;
 use crate::config::model::Ssl;
-use crate::http::api::{Backend, ServiceState, StatusInfo, StreamInfo};
+use crate::http::api::{Backend, ServiceState, StatusInfo, StreamInfo, Totals};
 use crate::net::tls::{Purpose, TlsContext};
-use crate::observe::Viewers;
+use crate::observe::{ForwardReport, PullReport, Viewers};
+use crate::reload::Reloader;
+use crate::ring::{ShardId, Token};
 use crate::segment::{Packaging, Snapshot};
+use crate::shard::sessions::{SessionPage, SessionQuery};
 use crate::shard::{Absent, Wanted};
 use crate::timeshift::Refused;
 use futures_lite::future::BoxedLocal;
@@ -60,6 +63,9 @@ impl Backend for Fake {
             publisher_port: None,
             from: "rtmp",
             source: None,
+            agent: String::new(),
+            session: None,
+            peer: None,
             uptime: Duration::from_secs(2),
             bytes_in: 100,
             bits_per_second: 2e6,
@@ -78,6 +84,21 @@ impl Backend for Fake {
         let rtmp = ServiceState { port: 1935, ..service };
         let rtsp = ServiceState { port: 8554, ..service };
         StatusInfo { start_unix_s: 0, rtmp, rtsp, http: service, https: service }
+    }
+    fn sessions(&self, _: SessionQuery) -> BoxedLocal<SessionPage> {
+        Box::pin(async { SessionPage::default() })
+    }
+    fn kick(&self, sessions: Vec<(ShardId, Token)>) {
+        assert!(sessions.is_empty(), "there are none");
+    }
+    fn transfers(&self) -> BoxedLocal<(Vec<PullReport>, Vec<ForwardReport>)> {
+        Box::pin(async { Default::default() })
+    }
+    fn totals(&self) -> BoxedLocal<Totals> {
+        Box::pin(async { Totals::default() })
+    }
+    fn reloader(&self) -> Option<Arc<Reloader>> {
+        None
     }
 }
 

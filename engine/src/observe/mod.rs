@@ -4,5 +4,7 @@ mod counters;
 pub mod log;
 mod prometheus;
 
-pub use counters::{Audience, Counters, DropReason, Memory, ShardReport, Viewers};
+pub use counters::{
+    Audience, Counters, DropReason, ForwardReport, Memory, PullReport, ShardReport, Topic, Viewers,
+};
 pub use prometheus::{Process, render};

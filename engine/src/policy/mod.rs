@@ -55,9 +55,7 @@ impl Policy {
         };
         let same_pulls = self.pulls.len() == other.pulls.len()
             && self.pulls.iter().zip(&other.pulls).all(|(a, b)| a.same(b));
-        same_rules(&self.vhosts, &other.vhosts)
-            && same_rules(&self.urls, &other.urls)
-            && same_pulls
+        same_rules(&self.vhosts, &other.vhosts) && same_rules(&self.urls, &other.urls) && same_pulls
     }
 
     /// Why the server must not start with these rules, or `None` if no rule is active.

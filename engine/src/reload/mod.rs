@@ -69,7 +69,9 @@ pub struct PolicyInForce {
 
 impl std::fmt::Debug for PolicyInForce {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PolicyInForce").field("generation", &self.generation).finish_non_exhaustive()
+        f.debug_struct("PolicyInForce")
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
     }
 }
 
@@ -186,8 +188,7 @@ impl Reloader {
             let old = Document::load(path).map_err(refused)?;
             let text = edit(&old)?;
             let name = path.display().to_string();
-            let document =
-                Document::parse(&name, &text, &old.config.base_dir).map_err(refused)?;
+            let document = Document::parse(&name, &text, &old.config.base_dir).map_err(refused)?;
             let policy_text = policy::read_text(&this.files.policy).map_err(refused)?;
             Ok(Accepted { document, policy_text })
         })
@@ -262,8 +263,7 @@ impl Reloader {
             Some(_) => Some(Certificate::read(&config.ssl, &config.base_dir).map_err(refused)?),
         };
         let sealed = policy.pulls.iter().filter(|entry| entry.is_sealed());
-        let tls_client =
-            TlsClient::load(sealed.map(|entry| entry.ca.clone())).map_err(refused)?;
+        let tls_client = TlsClient::load(sealed.map(|entry| entry.ca.clone())).map_err(refused)?;
         let resolver = match &running.resolver {
             Some(resolver) => Some(resolver.clone()),
             None if policy.pulls.is_empty() => None,
@@ -390,4 +390,3 @@ fn put_in_force(running: &Running, generation: u64, make: impl Fn() -> ControlMe
         std::thread::sleep(APPLY_POLL);
     }
 }
-

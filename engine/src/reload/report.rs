@@ -61,9 +61,6 @@ pub enum ReloadError {
     /// A file cannot be written.
     #[error("{0}")]
     Write(String),
-    /// The server has not come up yet, or is about to end.
-    #[error("the server is starting or stopping")]
-    NotRunning,
 }
 
 impl fmt::Display for Applied {

@@ -49,8 +49,7 @@ fn run(reloader: &Reloader, signals: &Receiver<()>) {
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
                 let now = reloader.look();
-                let known =
-                    *reloader.stamps.lock().unwrap_or_else(PoisonError::into_inner) == now;
+                let known = *reloader.stamps.lock().unwrap_or_else(PoisonError::into_inner) == now;
                 if known {
                     seen = None;
                 } else if seen.as_ref() == Some(&now) {

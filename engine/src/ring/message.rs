@@ -7,10 +7,11 @@ use std::time::Instant;
 use protocols::media::{Frame, StreamKey, Timestamp, Tracks};
 use protocols::session::Refusal;
 
-use crate::observe::ShardReport;
+use crate::observe::{ShardReport, Topic};
 use crate::reload::{PolicyInForce, Reconfigured};
 use crate::segment::{Packaging, Snapshot};
 use crate::shard::TunnelHalf;
+use crate::shard::sessions::{SessionQuery, SessionSlice};
 use crate::stream::PublisherInfo;
 use crate::timeshift::Refused;
 
@@ -157,8 +158,8 @@ pub enum ControlMessage {
         from: ShardId,
         /// Its question number.
         question: u64,
-        /// Include the log histograms and counters, or only the streams.
-        streams_only: bool,
+        /// What about.
+        topic: Topic,
     },
     /// The answer to [`ControlMessage::Ask`].
     Answer {
@@ -166,6 +167,22 @@ pub enum ControlMessage {
         question: u64,
         /// The report.
         report: Box<ShardReport>,
+    },
+    /// Report some of your sessions.
+    AskSessions {
+        /// Who asks.
+        from: ShardId,
+        /// Its question number.
+        question: u64,
+        /// Which.
+        query: Box<SessionQuery>,
+    },
+    /// The answer to [`ControlMessage::AskSessions`].
+    SessionsAnswer {
+        /// The question number.
+        question: u64,
+        /// Some of them.
+        slice: Box<SessionSlice>,
     },
     /// A shard has been asked for segments of a stream: make them and keep it posted.
     WantSegments {

@@ -72,11 +72,18 @@ impl Shard {
                 self.on_withdraw(&key, from, conn, now);
             }
             ControlMessage::Kick { conn, refusal } => self.on_kick(conn, refusal, now),
-            ControlMessage::Ask { from, question, streams_only } => {
-                let report = Box::new(self.report(streams_only));
+            ControlMessage::Ask { from, question, topic } => {
+                let report = Box::new(self.report(topic));
                 self.mesh.send(from, ControlMessage::Answer { question, report });
             }
             ControlMessage::Answer { question, report } => self.asks.answer(question, *report),
+            ControlMessage::AskSessions { from, question, query } => {
+                let slice = Box::new(self.session_slice(&query, now));
+                self.mesh.send(from, ControlMessage::SessionsAnswer { question, slice });
+            }
+            ControlMessage::SessionsAnswer { question, slice } => {
+                self.session_asks.answer(question, *slice);
+            }
             ControlMessage::WantSegments { key, packaging, from } => {
                 self.on_want_segments(key, packaging, from, now);
             }

@@ -3,6 +3,7 @@
 //! Nothing here is shared with another shard but the rings of [`crate::ring`], the immutable
 //! configuration, and the allocations of frames, which are never written again.
 
+mod announce;
 mod ask;
 mod control;
 mod http_bridge;
@@ -17,6 +18,7 @@ mod reconfigure;
 mod recording;
 mod run;
 mod segments;
+pub mod sessions;
 mod shift;
 #[cfg(test)]
 mod tests;
@@ -27,8 +29,8 @@ use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::rc::Weak;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use protocols::media::StreamKey;
@@ -36,13 +38,13 @@ use slab::Slab;
 
 use crate::config::Config;
 use crate::conn::Conn;
+use crate::events::Events;
 use crate::http::HttpContext;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsContext;
 use crate::net::tls_client::TlsClient;
-use crate::observe::{Audience, Counters, Memory, ShardReport, Viewers};
+use crate::observe::{Audience, Counters, Memory, ShardReport, Topic, Viewers};
 use crate::plane::{Listener, Plane};
-use crate::events::{Event, Events};
 use crate::pull::Entry;
 use crate::reload::Reloader;
 use crate::ring::{MeshEnd, ShardId};
@@ -140,8 +142,10 @@ pub struct Shard {
     pub mirrors: Slab<Mirror>,
     /// What happened.
     pub counters: Counters,
-    /// Questions to other shards that wait for answers.
-    pub asks: Asks,
+    /// Questions to all shards that wait for answers.
+    pub asks: Asks<ShardReport>,
+    /// Questions to one shard about its sessions.
+    session_asks: Asks<sessions::SessionSlice>,
     /// Segments of streams that are asked for here.
     shelves: segments::Shelves,
     /// Sources of streams owned here.
@@ -199,6 +203,7 @@ impl Shard {
             mirrors: Slab::new(),
             counters: Counters::default(),
             asks: Asks::default(),
+            session_asks: Asks::default(),
             shelves: segments::Shelves::default(),
             pulls: pull::Pulls::new(
                 &shared.pulls,
@@ -227,11 +232,6 @@ impl Shard {
         })
     }
 
-    /// Tells those who asked of an event; never waits.
-    pub fn announce(&self, event: Event) {
-        self.events.announce(event);
-    }
-
     /// A seed for a new session: unpredictable to peers, as the first one was.
     pub fn next_seed(&mut self) -> u64 {
         // SplitMix64 over a secret start.
@@ -255,19 +255,21 @@ impl Shard {
 
     /// What this shard reports of itself.
     #[must_use]
-    pub fn report(&self, streams_only: bool) -> ShardReport {
+    pub fn report(&self, topic: Topic) -> ShardReport {
         // What is played later is the same stream.
         let live = self.streams.iter().filter(|(_, stream)| stream.key.delay_s() == 0);
         let streams = live.filter_map(|(_, stream)| self.snapshot(stream)).collect();
         ShardReport {
             shard: self.id,
-            counters: (!streams_only).then(|| Box::new(self.counters_now())),
+            counters: (topic == Topic::Counters).then(|| Box::new(self.counters_now())),
             streams,
             audiences: self.mirrors.iter().map(|(_, mirror)| self.audience(mirror)).collect(),
             connections: self.plane.connections(),
             ring_messages: self.mesh.media_sent.clone(),
             control_dropped: self.mesh.control_dropped,
             memory: self.memory(),
+            pulls: if topic == Topic::Transfers { self.pull_reports() } else { Vec::new() },
+            forwards: Vec::new(),
             window_us: u64::try_from(self.plane.window.current().as_micros()).unwrap_or(u64::MAX),
         }
     }

@@ -9,7 +9,7 @@ use protocols::rtp::{Channels, interleaved};
 use protocols::session::{AccessRequest, Command, Refusal, RtpStart, RtpTransport};
 
 use super::owner_of;
-use crate::conn::{CloseReason, Protocol, Role, Wants};
+use crate::conn::{CloseReason, Protocol, Role, Wants, escape};
 use crate::plane::{Pace, finish_message};
 use crate::ring::{ControlMessage, MediaItem, ShardId, Token};
 use crate::shard::Shard;
@@ -72,6 +72,7 @@ impl Shard {
 
     fn request_stream(&mut self, slot: usize, request: &AccessRequest, wants: Wants, now: Instant) {
         let token = self.plane.token(slot);
+        self.plane.conns[slot].agent = escape(&request.agent).into();
         // Whoever does something for a stream must end that first: what it leaves behind on a wire
         // would be served for ever.
         if !matches!(self.plane.conns[slot].role, Role::Idle) {
@@ -284,6 +285,7 @@ impl Shard {
         let conn = &mut self.plane.conns[slot];
         conn.stage_out(&bytes);
         tracing::info!(conn = %conn.id, peer = %conn.peer, "playing {}", mirror.key);
+        conn.role_since = now;
         if let Some((_, from)) = join {
             conn.pace = Some(Pace::new(now, from, self.config.rtmp.start_rate));
             let token = self.plane.token(slot);
@@ -295,11 +297,17 @@ impl Shard {
             wire_index,
             join.map_or(AWAIT_KEYFRAME, |(offset, _)| offset),
         );
+        self.announce_play(slot, mirror_index);
         self.pump(slot, now);
     }
 
     /// Ends a play or the wait for one.
     pub(crate) fn detach(&mut self, slot: usize, now: Instant) {
+        self.announce_stop(slot, now);
+        self.leave_wire(slot, now);
+    }
+
+    fn leave_wire(&mut self, slot: usize, now: Instant) {
         let Some(conn) = self.plane.conns.get_mut(slot) else { return };
         let role = std::mem::replace(&mut conn.role, Role::Idle);
         match role {
@@ -375,7 +383,7 @@ impl Shard {
             self.close(slot, CloseReason::SlowViewer, now);
             return;
         }
-        self.detach(slot, now);
+        self.leave_wire(slot, now);
         let limits = self.wire_limits();
         let wire_index = self.mirrors[mirror].wire(format, limits, self.options, now);
         self.put_on_wire(slot, mirror, wire_index, AWAIT_KEYFRAME);

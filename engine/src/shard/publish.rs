@@ -40,6 +40,7 @@ impl Shard {
         let source = self.source_of(slot);
         let conn = &mut self.plane.conns[slot];
         conn.role = Role::Claiming { key: key.clone() };
+        conn.agent = escape(&request.agent).into();
         let info = Arc::new(PublisherInfo {
             protocol: conn.protocol.name(),
             host: request.host.clone(),
@@ -48,6 +49,8 @@ impl Shard {
             merge_ms: merge_of_query(&request.query),
             since_unix_ms: crate::clock::unix_millis(),
             source,
+            session: Some(conn.id),
+            peer: Some(conn.peer),
         });
         let owner = owner_of(&key, self.mesh.shards());
         let claim = ControlMessage::Publish { key, from: self.id, conn: token, info };
@@ -81,6 +84,7 @@ impl Shard {
             Ok(grant) => {
                 let owner = owner_of(&key, self.mesh.shards());
                 tracing::info!(conn = %conn.id, peer = %conn.peer, "publishing {key}");
+                conn.role_since = now;
                 conn.role = Role::Publisher(Box::new(Publishing {
                     key,
                     owner,

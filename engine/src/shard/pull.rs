@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::conn::{CloseReason, Conn, Protocol, Role};
 use crate::net::resolve::Query;
 use crate::net::sys_socket;
+use crate::observe::PullReport;
 use crate::plane::UNACKNOWLEDGED_MAX;
 use crate::pull::{Action, Demand, Entry, Puller, Remote, Source, client, masked};
 use crate::ring::{ShardId, Token};
@@ -57,6 +58,8 @@ struct Pull {
     stop_file: Option<Rc<Cell<bool>>>,
     /// Shards that wait for segments.
     waiting: Vec<(Packaging, ShardId)>,
+    /// Why it failed or ended last.
+    last_error: Option<&'static str>,
     /// The policy has it no longer: nothing is done for it, and its place may be taken.
     retired: bool,
 }
@@ -99,6 +102,7 @@ impl Pulls {
             conn: None,
             stop_file: None,
             waiting: Vec::new(),
+            last_error: None,
             retired: false,
         };
         let free = self.list.iter().position(|pull| pull.retired);
@@ -131,6 +135,19 @@ impl Shard {
     /// Viewers of this stream wait for a pull: not only for a publisher that may or may not come.
     pub(crate) fn is_pulled(&self, key: &StreamKey) -> bool {
         self.pulls.cover(key)
+    }
+
+    /// What the API shows of pulls.
+    pub(super) fn pull_reports(&self) -> Vec<PullReport> {
+        let shown = |pull: &Pull| PullReport {
+            key: pull.key.clone(),
+            source: pull.entry.shown(),
+            always: pull.entry.always,
+            state: pull.puller.state(),
+            attempts: pull.attempt,
+            last_error: pull.last_error,
+        };
+        self.pulls.list.iter().filter(|pull| !pull.retired).map(shown).collect()
     }
 
     /// Goes by other entries; those that are as before go on undisturbed.
@@ -398,6 +415,7 @@ impl Shard {
         let pull = &mut self.pulls.list[index];
         pull.redirected = None;
         pull.stop_file = None;
+        pull.last_error = Some(reason);
         let source = pull.entry.shown();
         let Some(pause) = pull.puller.ended(now).filter(|_| self.stopping.is_none()) else {
             return;

@@ -57,5 +57,6 @@ pub(super) async fn finish(shard: &Rc<RefCell<Shard>>) {
     };
     if let Some(hub) = hub {
         hub.finish(clock::now() + FINISH_MAX).await;
+        shard.borrow().announce_pieces();
     }
 }

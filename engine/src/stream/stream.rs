@@ -2,6 +2,7 @@
 //!
 //! Lives on the owner shard only; no other shard sees any of this.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use protocols::media::{Codec, FrameKind, StreamKey, Timestamp, Tracks};
 
 use super::Subscriber;
 use crate::config::SecondPublisher;
+use crate::conn::ConnId;
 use crate::ring::{MediaItem, ShardId, Token};
 use crate::shard::Feed;
 
@@ -32,6 +34,10 @@ pub struct PublisherInfo {
     pub since_unix_ms: u64,
     /// Where this server fetches the stream from, without credentials; `None` if it was brought.
     pub source: Option<Arc<str>>,
+    /// Its connection, if it has one.
+    pub session: Option<ConnId>,
+    /// The peer of that.
+    pub peer: Option<SocketAddr>,
 }
 
 impl PublisherInfo {
@@ -46,6 +52,8 @@ impl PublisherInfo {
             merge_ms: None,
             since_unix_ms: crate::clock::unix_millis(),
             source,
+            session: None,
+            peer: None,
         }
     }
 }
@@ -129,6 +137,8 @@ pub struct Stream {
     pub newest: Option<Timestamp>,
     /// Media bytes from the current publisher.
     pub bytes_in: u64,
+    /// Media bytes from the one before.
+    pub bytes_before: u64,
     /// Frames from the current publisher.
     pub frames_in: u64,
     /// Bytes per second over the last full second.
@@ -161,6 +171,7 @@ impl Stream {
             offline_since: Some(now),
             newest: None,
             bytes_in: 0,
+            bytes_before: 0,
             frames_in: 0,
             bytes_per_second: 0,
             gop_frames: 0,
@@ -209,7 +220,7 @@ impl Stream {
     fn install(&mut self, claim: Claim) {
         self.last_item_at = claim.at;
         self.offline_since = None;
-        self.bytes_in = 0;
+        self.bytes_before = std::mem::take(&mut self.bytes_in);
         self.frames_in = 0;
         self.gop_start = None;
         self.rate = (Some(claim.at), 0);
@@ -327,6 +338,8 @@ mod tests {
             merge_ms: None,
             since_unix_ms: 0,
             source: None,
+            session: None,
+            peer: None,
         };
         let conn = Token { index: conn, generation: 0 };
         Claim { from: ShardId(0), conn, info: Arc::new(info), at }

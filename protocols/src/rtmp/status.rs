@@ -90,7 +90,8 @@ pub fn publish_code(refusal: Refusal) -> &'static str {
         | Refusal::BadName
         | Refusal::StreamBusy
         | Refusal::Unauthorised
-        | Refusal::Superseded => code::PUBLISH_BAD_NAME,
+        | Refusal::Superseded
+        | Refusal::Kicked => code::PUBLISH_BAD_NAME,
         Refusal::StreamNotFound
         | Refusal::Overloaded
         | Refusal::Unsupported
@@ -111,6 +112,7 @@ pub fn play_code(refusal: Refusal) -> &'static str {
         Refusal::StreamBusy
         | Refusal::Unauthorised
         | Refusal::Superseded
+        | Refusal::Kicked
         | Refusal::Overloaded
         | Refusal::Unsupported
         | Refusal::ShuttingDown

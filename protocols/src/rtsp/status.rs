@@ -102,7 +102,7 @@ impl From<Refusal> for Status {
             | Refusal::PublisherGone
             | Refusal::TracksChanged => Self::NOT_FOUND,
             Refusal::BadName => Self::BAD_REQUEST,
-            Refusal::StreamBusy | Refusal::Superseded => Self::FORBIDDEN,
+            Refusal::StreamBusy | Refusal::Superseded | Refusal::Kicked => Self::FORBIDDEN,
             Refusal::Unauthorised => Self::UNAUTHORIZED,
             Refusal::Overloaded | Refusal::ShuttingDown => Self::UNAVAILABLE,
             Refusal::Unsupported => Self::NOT_ACCEPTABLE,

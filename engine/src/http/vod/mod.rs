@@ -9,7 +9,6 @@ mod file;
 mod listing;
 mod media_type;
 mod name;
-mod origin;
 mod playlist;
 mod presentation;
 mod scan;

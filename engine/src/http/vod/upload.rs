@@ -16,11 +16,12 @@ use hyper::header;
 use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 
-use super::{name, off_shard, origin};
+use super::{name, off_shard};
 use crate::alarm::Alarm;
 use crate::clock;
 use crate::config::model::Config;
 use crate::http::multipart::{Event, Form};
+use crate::http::origin;
 use crate::http::respond::{self, Reply};
 use crate::http::router::Caller;
 use crate::http::urls;

@@ -13,20 +13,20 @@ const FORWARDED: [&str; 5] =
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Stranger {
+pub(crate) enum Stranger {
     /// Another machine.
-    #[error("files are taken from this machine only")]
+    #[error("that is for this machine only")]
     Remote,
     /// A proxy on this machine speaks for somebody.
-    #[error("files are taken from this machine only, and not through a proxy")]
+    #[error("that is for this machine only, and not through a proxy")]
     Proxied,
     /// A page of another site, in a browser on this machine.
-    #[error("files are not taken from pages of other sites")]
+    #[error("that is not for pages of other sites, nor for other names of this machine")]
     CrossSite,
 }
 
 /// Checks the peer, and what the request says of where it comes from.
-pub(super) fn check(
+pub(crate) fn check(
     peer: IpAddr,
     authority: Option<&str>,
     headers: &HeaderMap,
