@@ -8,8 +8,10 @@
 
 pub mod canary;
 pub mod clients;
+pub mod crowd;
 pub mod flv;
 pub mod hls_rules;
+pub mod hooks;
 pub mod http;
 pub mod media;
 pub mod process;

@@ -17,7 +17,7 @@ mod read;
 mod reference;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod units;
 pub mod xml;
 
@@ -63,5 +63,20 @@ pub fn fuzz_xml(data: &[u8]) {
             let sentence = error.to_string();
             assert!(!sentence.contains('\n') && sentence.len() < 1024, "{sentence}");
         }
+    }
+    if let Ok(document) = Document::parse("fuzz.xml", text, Path::new(".")) {
+        edit_and_read_back(&document);
+    }
+}
+
+/// Whatever a file that is accepted looks like, what is written into it can be read from it.
+fn edit_and_read_back(document: &Document) {
+    for (path, value) in [("rtmp/maxidle", "3"), ("rtsp/user", "a:<&>"), ("http/record", "live/x")]
+    {
+        let opt = options::find(path).expect("an option of the table");
+        let text = document.edited(&[Edit { opt, values: vec![value.to_owned()] }]);
+        let again = Document::parse("fuzz.xml", &text, Path::new("."));
+        let again = again.unwrap_or_else(|error| panic!("{error}: {text:?}"));
+        assert!(again.given(opt).eq([value]), "{path}: {text:?}");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::error::{ConfigError, Problem, shorten};
+use super::mask::mask;
 use super::options::{self, Kind, Opt, Support, Value};
 use super::xml::Element;
 
@@ -137,7 +138,14 @@ impl Reader<'_> {
         if text.is_empty() {
             return Ok(());
         }
-        let value = opt.parse(text).map_err(|problem| self.error(line, opt.path, problem))?;
+        let value = opt.parse(text).map_err(|problem| {
+            let problem = match problem {
+                // A wrong secret is one all the same.
+                Problem::Value { wanted, .. } if opt.secret => Problem::value(&mask(text), wanted),
+                other => other,
+            };
+            self.error(line, opt.path, problem)
+        })?;
         let away = opt.parse("").is_ok_and(|default| default != value);
         match opt.support {
             Support::Refuse(why) if away => {

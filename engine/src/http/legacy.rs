@@ -131,8 +131,9 @@ where
                 let write = move || reloader.write_config(|old: &Document| Ok(old.edited(&edits)));
                 written(&*glommio::executor().spawn_blocking(write).await, ctx, true)
             } else {
-                let change: v1::PolicyDocument =
-                    serde_json::from_slice(&body).map_err(unreadable)?;
+                let v1::Object(change) =
+                    serde_json::from_slice::<v1::Object<v1::PolicyDocument>>(&body)
+                        .map_err(unreadable)?;
                 let write = move || reloader.write_policy(|old| v1::edited_policy(old, &change));
                 written(&*glommio::executor().spawn_blocking(write).await, ctx, false)
             }

@@ -230,26 +230,20 @@ async fn page<B>(
     let backend = &*ctx.backend;
     let method = request.method();
     let readable = *method == Method::GET || *method == Method::HEAD;
-    let cors = matches!(path, "/api/live" | "/api/stream");
-    if cors && *method == Method::OPTIONS {
-        return live_head::options();
-    }
     if !readable {
-        return respond::method_not_allowed(if cors { READ_ONLY_CORS } else { READ_ONLY });
+        return respond::method_not_allowed(READ_ONLY);
     }
     let guarded = path == "/metrics" || path == "/api" || path.starts_with("/api/");
     if guarded && let Err(sentence) = guard::admit(Guard::Read, caller, request, config) {
         return respond::text(StatusCode::FORBIDDEN, &sentence);
     }
-    match path {
+    let mut reply = match path {
         "/healthz" => respond::text(StatusCode::OK, "ok"),
         "/metrics" => metrics_route::answer(backend).await,
         "/api/statistics" => api::statistics(backend).await,
         "/api/live" | "/api/stream" => {
             let query = request.uri().query().unwrap_or_default();
-            let mut reply = api::live(backend, query, at).await;
-            respond::allow_any_origin(&mut reply);
-            reply
+            api::live(backend, query, at).await
         }
         "/api/status" => api::status(backend),
         _ if vod::is_listing(path) => {
@@ -257,5 +251,9 @@ async fn page<B>(
         }
         _ if guarded => files::not_found(),
         _ => files::answer(path, request.headers(), config).await,
+    };
+    if guarded {
+        respond::set(&mut reply, header::CACHE_CONTROL, "no-store");
     }
+    reply
 }

@@ -258,7 +258,8 @@ fn pages_and_api_over_plain_tls_and_http2() {
         let vhost = get("/api/live?vhost=V.example&name=x", &[]).unwrap();
         assert!(vhost.contains("rtmp://v.example:1935/live/x"), "{vhost}");
         assert!(get("/api/live?name=none", &[]).unwrap().ends_with("|404"));
-        assert!(get("/api/live", &["-D", "-"]).unwrap().contains("allow-origin: *"));
+        let list = get("/api/live", &["-D", "-"]).unwrap();
+        assert!(list.contains("no-store") && !list.contains("allow-origin"), "{list}");
         assert!(get("/api/status", &[]).unwrap().contains("\"rtmp\":{\"port\":1935"));
         for path in ["/nothing", "/%2e%2e/x", "/../x", "/live/../x.flv", "/live/a%00.flv", "/api"] {
             assert!(get(path, &[]).unwrap().ends_with("|404"), "{path}");

@@ -66,6 +66,7 @@ pub enum Purpose {
 
 #[derive(Clone)]
 struct Configs {
+    chain: Vec<CertificateDer<'static>>,
     http: Arc<ServerConfig>,
     rtmp: Arc<ServerConfig>,
 }
@@ -118,9 +119,15 @@ impl TlsContext {
         Certificate::read(ssl, base_dir).map(|certificate| Self(RwLock::new(certificate)))
     }
 
-    /// Connections from now on use this one.
-    pub fn install(&self, certificate: Certificate) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certificate;
+    /// Connections from now on use this one; false if it is the one in force already, whose
+    /// tickets then stay good.
+    pub fn install(&self, certificate: Certificate) -> bool {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let differs = current.configs.chain != certificate.configs.chain;
+        if differs || current.cert != certificate.cert || current.key != certificate.key {
+            *current = certificate;
+        }
+        differs
     }
 
     /// The files it was read from: certificate and key.
@@ -171,13 +178,13 @@ fn read_configs(cert: &Path, key: &Path) -> Result<Configs, TlsError> {
     let mut rtmp = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_single_cert(chain.clone(), key)?;
     rtmp.ignore_client_order = true;
     // Tickets hold the session state on the client, so resumption costs no table here.
     rtmp.ticketer = aws_lc_rs::Ticketer::new()?;
     let mut http = rtmp.clone();
     http.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Configs { http: Arc::new(http), rtmp: Arc::new(rtmp) })
+    Ok(Configs { chain, http: Arc::new(http), rtmp: Arc::new(rtmp) })
 }
 
 fn generate(cert_path: &Path, key_path: &Path) -> Result<(), TlsError> {

@@ -107,7 +107,9 @@ fn a_bad_file_changes_nothing_at_reload() {
     pump(&mut client(&[]), &mut server, 4096);
     assert!(!server.is_handshaking());
     generate(&base.join(SELF_SIGNED_CERT), &base.join(SELF_SIGNED_KEY)).unwrap();
-    context.install(Certificate::read(&Ssl::default(), &base).unwrap());
+    let read = || Certificate::read(&Ssl::default(), &base).unwrap();
+    assert!(context.install(read()));
+    assert!(!context.install(read()), "it is the same");
     let half = Ssl { server_cert: Some("a.pem".into()), server_key: None };
     assert!(matches!(TlsContext::load(&half, &base), Err(TlsError::HalfConfigured)));
     fs::remove_dir_all(base).unwrap();

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use crate::config::model::HostPort;
 use crate::config::xml::{self, Element};
-use crate::config::{ConfigError, Problem, units};
+use crate::config::{ConfigError, Problem, mask_url, units};
 use crate::pull::Entry;
 
 /// All active rules of a file.
@@ -136,7 +136,8 @@ impl Reader<'_> {
             if !rewrite.is_empty() && !is_url(rewrite) {
                 let wanted = "an rtmp:// or rtmps:// URL or empty";
                 let at = format!("{path}@rewrite");
-                return Err(self.error(target.line, &at, Problem::value(rewrite, wanted)));
+                let shown = mask_url(rewrite, true);
+                return Err(self.error(target.line, &at, Problem::value(&shown, wanted)));
             }
             if target.text.is_empty() {
                 continue;

@@ -12,7 +12,7 @@ pub mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use self::files::Stamps;
@@ -170,7 +170,25 @@ impl Reloader {
 
     /// Reads both files and puts in force what differs. May wait; not on a shard.
     pub fn reload(&self, cause: Cause) -> Arc<Report> {
-        self.run(cause, |this| {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        self.reload_locked(running, cause)
+    }
+
+    /// The same, unless somebody else has read the files as they are meanwhile.
+    fn reload_changed(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.knows(&self.look()) {
+            self.reload_locked(running, Cause::File);
+        }
+    }
+
+    /// These are the files that were read last.
+    fn knows(&self, stamps: &Stamps) -> bool {
+        *self.stamps.lock().unwrap_or_else(PoisonError::into_inner) == *stamps
+    }
+
+    fn reload_locked(&self, running: MutexGuard<'_, Running>, cause: Cause) -> Arc<Report> {
+        self.run(running, cause, |this| {
             let document = Document::load(&this.files.config).map_err(refused)?;
             let policy_text = policy::read_text(&this.files.policy).map_err(refused)?;
             Ok(Accepted { document, policy_text })
@@ -183,7 +201,8 @@ impl Reloader {
         &self,
         edit: impl FnOnce(&Document) -> Result<String, ReloadError>,
     ) -> Arc<Report> {
-        self.run(Cause::Api, |this| {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        self.run(running, Cause::Api, |this| {
             let path = &this.files.config;
             let old = Document::load(path).map_err(refused)?;
             let text = edit(&old)?;
@@ -199,7 +218,8 @@ impl Reloader {
         &self,
         edit: impl FnOnce(&str) -> Result<String, ReloadError>,
     ) -> Arc<Report> {
-        self.run(Cause::Api, |this| {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        self.run(running, Cause::Api, |this| {
             let document = Document::load(&this.files.config).map_err(refused)?;
             let old = policy::read_text(&this.files.policy).map_err(refused)?;
             let policy_text = edit(&old)?;
@@ -217,10 +237,10 @@ impl Reloader {
     /// it in force.
     fn run(
         &self,
+        mut running: MutexGuard<'_, Running>,
         cause: Cause,
         make: impl FnOnce(&Self) -> Result<Accepted, ReloadError>,
     ) -> Arc<Report> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         // Before the files are read: what changes from here on is seen by the watch.
         let stamps = self.look();
         let outcome = make(self).and_then(|wanted| {
@@ -299,9 +319,10 @@ impl Reloader {
         let restart = diff_reloadable(&running.config, &wanted.document.config);
         let mut changed = wanted.document.changed(&before.document);
         changed.retain(|path| config::options::find(path).is_some_and(|opt| opt.reloadable));
-        if let (Some(tls), Some(certificate)) = (&running.tls, certificate) {
-            tls.install(certificate);
-        }
+        let certificates = match (&running.tls, certificate) {
+            (Some(tls), Some(certificate)) => tls.install(certificate),
+            _ => false,
+        };
         if config.log_level != running.config.log_level
             && let Err(error) = observe::log::set_filter(&config.log_level)
         {
@@ -343,7 +364,7 @@ impl Reloader {
             });
         }
         *self.accepted.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(wanted);
-        Applied { changed, restart, policy: policy_changed, shards }
+        Applied { changed, restart, policy: policy_changed, certificates, shards }
     }
 
     /// The files as they are now.

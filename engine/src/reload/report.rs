@@ -37,6 +37,8 @@ pub struct Applied {
     pub restart: Vec<&'static str>,
     /// `policy.xml` says something else.
     pub policy: bool,
+    /// Another certificate is shown.
+    pub certificates: bool,
     /// Shards that go by it; one that was too busy follows as soon as it can.
     pub shards: usize,
 }
@@ -71,6 +73,9 @@ impl fmt::Display for Applied {
         }
         if self.policy {
             parts.push("changed the policy".to_owned());
+        }
+        if self.certificates {
+            parts.push("changed the certificate".to_owned());
         }
         if parts.is_empty() {
             parts.push("nothing changed".to_owned());

@@ -1,6 +1,6 @@
 //! The thread that reloads at a signal, and when a file has changed and is left alone.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
@@ -49,11 +49,10 @@ fn run(reloader: &Reloader, signals: &Receiver<()>) {
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
                 let now = reloader.look();
-                let known = *reloader.stamps.lock().unwrap_or_else(PoisonError::into_inner) == now;
-                if known {
+                if reloader.knows(&now) {
                     seen = None;
                 } else if seen.as_ref() == Some(&now) {
-                    reloader.reload(Cause::File);
+                    reloader.reload_changed();
                     seen = None;
                 } else {
                     seen = Some(now);

@@ -88,6 +88,7 @@ impl Shard {
         self.mirrors[mirror].waiting.push(token.index);
         self.mirrors[mirror].used_at = now;
         self.plane.conns[slot].role = Role::Waiting { mirror, since: now, wants };
+        self.plane.conns[slot].role_since = now;
         self.attach_waiting(mirror, now);
     }
 

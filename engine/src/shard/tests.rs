@@ -427,3 +427,53 @@ fn each_viewer_may_have_its_own_merge_window() {
     assert_eq!(eager_reads, 50);
     assert!((15..=26).contains(&merged_reads), "{merged_reads}");
 }
+
+/// What a shard has derived from its configuration.
+fn derived(shard: &Shard) -> String {
+    let Shard { config, options, rtmp_options, rtsp_options, plane, .. } = shard;
+    let window = plane.window.current();
+    format!("{config:?} {options:?} {rtmp_options:?} {rtsp_options:?} {window:?}")
+}
+
+#[test]
+fn after_a_reload_a_shard_is_as_one_that_was_started_so() {
+    for opt in crate::config::options::table() {
+        if !opt.reloadable || opt.support != crate::config::options::Support::Yes {
+            continue;
+        }
+        let new = crate::config::tests::changed(opt);
+        let mut reloaded = World::new(1, 64, |_| ());
+        let now = reloaded.now;
+        let before = derived(&reloaded.shards[0]);
+        reloaded.shards[0].reconfigure(Arc::new(new.clone()), now);
+        let started = World::new(1, 64, |config| *config = new.clone());
+        assert_eq!(derived(&reloaded.shards[0]), derived(&started.shards[0]), "{}", opt.path);
+        let differs = derived(&reloaded.shards[0]) != before;
+        assert!(differs || opt.path == "http/httpmaxbody", "{}", opt.path);
+    }
+}
+
+#[test]
+fn a_reload_leaves_viewers_on_their_wires() {
+    let mut world = World::new(2, 64, |_| {});
+    let (token, script, _publisher) = world.publish(0, "steady");
+    let (_, mut viewer) = world.watch(1, "steady", HTTP_FLV);
+    for n in 0..5 {
+        world.say(0, token, &script, frame(n, 5, 100));
+    }
+    let now = world.now;
+    let mut new = (*world.shards[1].config).clone();
+    new.rtmp.chunk_size = 256;
+    new.rtmp.legacy_h265_id = 13;
+    new.http.flv = false;
+    new.limits.viewers_per_stream = 1;
+    for shard in &mut world.shards {
+        shard.reconfigure(Arc::new(new.clone()), now);
+    }
+    for n in 5..10 {
+        world.say(0, token, &script, frame(n, 5, 100));
+    }
+    let mut seen = BytesMut::new();
+    received(&mut viewer, &mut seen);
+    assert_eq!(video_tags(&seen).len(), 10);
+}

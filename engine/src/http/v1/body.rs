@@ -9,6 +9,7 @@ use hyper::body::Body;
 use hyper::{Request, StatusCode, header};
 use serde::de::DeserializeOwned;
 
+use super::model::Object;
 use super::problem::Problem;
 use crate::alarm::Alarm;
 
@@ -53,7 +54,7 @@ where
 
 /// The body as what it should be.
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice::<Object<T>>(body).map(|Object(value)| value).map_err(|error| {
         let status = match error.classify() {
             serde_json::error::Category::Data => StatusCode::UNPROCESSABLE_ENTITY,
             _ => StatusCode::BAD_REQUEST,

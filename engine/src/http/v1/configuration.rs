@@ -107,5 +107,6 @@ fn shown(report: &Report) -> ReloadReport {
         changed: owned(applied.changed),
         restart: owned(applied.restart),
         policy_changed: applied.policy,
+        certificate_changed: applied.certificates,
     }
 }

@@ -309,9 +309,48 @@ impl Values {
     }
 }
 
+/// A value written as an object; lists of its fields are taken for structs too by default.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Fields(std::marker::PhantomData)).map(Self)
+    }
+}
+
+fn objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let list: Vec<Object<T>> = Vec::deserialize(deserializer)?;
+    Ok(list.into_iter().map(|Object(value)| value).collect())
+}
+
+fn some_objects<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let list: Option<Vec<Object<T>>> = Option::deserialize(deserializer)?;
+    Ok(list.map(|list| list.into_iter().map(|Object(value)| value).collect()))
+}
+
 /// A map that no key stands in twice.
 #[derive(Debug, JsonSchema)]
-#[schemars(transparent)]
+#[schemars(transparent, rename = "OptionValues")]
 pub(super) struct Unique<T>(pub(super) BTreeMap<String, T>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Unique<T> {
@@ -356,6 +395,8 @@ pub(super) struct ReloadReport {
     pub(super) restart: Vec<String>,
     /// The policy says something else now.
     pub(super) policy_changed: bool,
+    /// Another certificate is shown now.
+    pub(super) certificate_changed: bool,
 }
 
 /// `policy.xml`.
@@ -363,13 +404,13 @@ pub(super) struct ReloadReport {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PolicyDocument {
     /// Rules for all streams of an app; without it they stay as they are.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_objects")]
     pub(crate) vhosts: Option<Vec<VhostRule>>,
     /// Rules for one stream; without it they stay as they are.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_objects")]
     pub(crate) urls: Option<Vec<UrlRule>>,
     /// Streams that are fetched; without it they stay as they are.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_objects")]
     pub(crate) pulls: Option<Vec<PullRule>>,
 }
 
@@ -379,6 +420,7 @@ pub(crate) struct PolicyDocument {
 pub(crate) struct VhostRule {
     /// `rtmp://host/app`.
     pub(crate) vhost: String,
+    #[serde(deserialize_with = "objects")]
     pub(crate) forward: Vec<ForwardTarget>,
 }
 
@@ -388,6 +430,7 @@ pub(crate) struct VhostRule {
 pub(crate) struct UrlRule {
     /// `rtmp://host/app/stream`.
     pub(crate) url: String,
+    #[serde(deserialize_with = "objects")]
     pub(crate) forward: Vec<ForwardTarget>,
 }
 

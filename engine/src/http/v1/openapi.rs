@@ -71,7 +71,9 @@ fn parameters(route: &Route) -> Vec<Value> {
         let schema = match name {
             "id" => json!({ "type": "string", "pattern": "^[0-9]{1,5}-[0-9]{1,19}$" }),
             "day" => json!({ "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$" }),
-            _ => json!({ "type": "string", "minLength": 1, "maxLength": 1024 }),
+            // That of a recording has the app in front.
+            "name" => json!({ "type": "string", "minLength": 1, "maxLength": 511 }),
+            _ => json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
         };
         Some(json!({ "name": name, "in": "path", "required": true, "schema": schema }))
     });

@@ -7,6 +7,8 @@ use super::problem::Problem;
 pub(super) const LIMIT: usize = 100;
 /// Most items of a page.
 pub(super) const LIMIT_MAX: usize = 1000;
+/// Largest number that every reader of JSON takes (RFC 8259, 6).
+pub(super) const NUMBER_MAX: u64 = (1 << 53) - 1;
 /// Pattern of a cursor of sorted names.
 pub(super) const NAME_CURSOR: &str = "^([0-9a-f]{2}){1,1024}$";
 /// Pattern of a cursor of sessions.

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::model;
-use super::page::{LIMIT_MAX, NAME_CURSOR, PLACE_CURSOR};
+use super::page::{LIMIT_MAX, NAME_CURSOR, NUMBER_MAX, PLACE_CURSOR};
 use super::problem::Problem;
 use crate::http::guard::Guard;
 use crate::http::urls;
@@ -357,7 +357,7 @@ impl Parameter {
             ),
             Self::From => (
                 "from",
-                json!({ "type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_u64 }),
+                json!({ "type": "integer", "minimum": 0, "maximum": NUMBER_MAX }),
                 "Number of the first line.",
             ),
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::model::{Cpu, Disk, Interface, Log, LogLine, Memory, System};
+use super::page::NUMBER_MAX;
 use super::problem::Problem;
 use super::{Answer, Call, json};
 use crate::alarm::Alarm;
@@ -22,7 +23,7 @@ pub(super) fn log(call: &Call<'_>) -> Result<Answer, Problem> {
     let from = match call.query("from") {
         None => None,
         Some(text) => match text.parse::<u64>() {
-            Ok(from) if text.bytes().all(|byte| byte.is_ascii_digit()) => Some(from),
+            Ok(from) if from <= NUMBER_MAX && !text.starts_with('+') => Some(from),
             _ => return Err(Problem::bad_request("from is the number of a line")),
         },
     };
