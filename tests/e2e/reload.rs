@@ -125,6 +125,10 @@ fn thirty_broken_files_under_viewers_change_nothing() {
     assert_eq!(broken.len(), 30);
     let mut failed = 0.0;
     for (round, (file, text, why)) in broken.iter().enumerate() {
+        // One fault at a time.
+        for (name, good) in good.iter().filter(|(name, _)| name != file) {
+            write(&server, name, good);
+        }
         write(&server, file, text);
         // By each way in turn.
         let shown = match round % 3 {

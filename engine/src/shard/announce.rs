@@ -51,6 +51,15 @@ impl Shard {
         self.announce(Event::Unpublish { stream: key.into(), session, bytes, duration_ms });
     }
 
+    /// The shard ends before it has heard of the ends of its publishers.
+    pub(super) fn announce_ends(&self) {
+        for (_, stream) in &self.streams {
+            if let Some(publisher) = &stream.publisher {
+                self.announce_unpublish(&stream.key, &publisher.info, stream.bytes_in);
+            }
+        }
+    }
+
     /// A viewer is on its wire.
     pub(super) fn announce_play(&self, slot: usize, mirror: usize) {
         if self.events.wants(EventKind::Play) {

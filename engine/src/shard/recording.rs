@@ -50,6 +50,7 @@ impl Shard {
 pub(super) async fn finish(shard: &Rc<RefCell<Shard>>) {
     let hub = {
         let mut this = shard.borrow_mut();
+        this.announce_ends();
         for (_, stream) in &mut this.streams {
             stream.takers.clear();
         }

@@ -6,8 +6,47 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::problem::{Document, Problem};
-use super::route::{ROUTES, Route};
+use super::route::{Operation, ROUTES, Route};
 use super::{Answer, PREFIX};
+
+/// An answer that holds what another operation needs (OpenAPI 3.1, 4.8.20).
+struct Link {
+    from: Operation,
+    to: Operation,
+    /// Parameters, and where they stand.
+    parameters: &'static [(&'static str, &'static str)],
+}
+
+const LINKS: &[Link] = &[
+    Link { from: Operation::ListStreams, to: Operation::GetStream, parameters: OF_STREAM },
+    Link { from: Operation::ListStreams, to: Operation::GetTracks, parameters: OF_STREAM },
+    Link { from: Operation::ListStreams, to: Operation::ListViewers, parameters: OF_STREAM },
+    Link {
+        from: Operation::ListSessions,
+        to: Operation::GetSession,
+        parameters: &[("id", "$response.body#/sessions/0/id")],
+    },
+    Link {
+        from: Operation::ListRecordings,
+        to: Operation::ListDays,
+        parameters: &[("vhost", "$request.path.vhost"), ("name", "$response.body#/recordings/0")],
+    },
+    Link {
+        from: Operation::ListDays,
+        to: Operation::ListPieces,
+        parameters: &[
+            ("vhost", "$request.path.vhost"),
+            ("name", "$request.path.name"),
+            ("day", "$response.body#/days/0"),
+        ],
+    },
+];
+
+const OF_STREAM: &[(&str, &str)] = &[
+    ("vhost", "$response.body#/streams/0/vhost"),
+    ("app", "$response.body#/streams/0/app"),
+    ("name", "$response.body#/streams/0/name"),
+];
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
 
@@ -43,6 +82,13 @@ fn document() -> Value {
             None => ("204", json!({ "description": "Done." })),
         };
         operation["responses"][status] = answer;
+        for link in LINKS.iter().filter(|link| link.from == route.operation) {
+            let name = format!("{:?}", link.to);
+            let of = |(name, place): &(&str, &str)| ((*name).to_owned(), json!(place));
+            let parameters: Map<String, Value> = link.parameters.iter().map(of).collect();
+            operation["responses"][status]["links"][&name] =
+                json!({ "operationId": name, "parameters": parameters });
+        }
         if let Some(schema) = route.body {
             let content = json!({ "application/json": { "schema": schema(&mut generator) } });
             operation["requestBody"] = json!({ "required": true, "content": content });
