@@ -23,6 +23,7 @@
 //! * [`timeshift`]: streams played later than live, from recordings or segments.
 //! * [`segment`]: what HLS and DASH list, cut on the owner shard, read by every shard.
 //! * [`http`]: pages, API, metrics, playlists and segments, files, and the door of endless bodies.
+//! * [`reload`]: both files again, as a difference. [`events`]: callbacks to other servers.
 //! * [`net`]: system calls, TLS, pre-flight. [`observe`]: counters and the log.
 //!
 //! # Invariants
@@ -45,6 +46,7 @@ pub mod clock;
 pub mod config;
 pub mod conn;
 pub mod edge;
+pub mod events;
 pub mod forward;
 pub mod http;
 pub mod net;
@@ -53,6 +55,7 @@ pub mod plane;
 pub mod policy;
 pub mod pull;
 pub mod record;
+pub mod reload;
 pub mod ring;
 pub mod segment;
 pub mod server;

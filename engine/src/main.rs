@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use engine::config::Document;
 use engine::net::preflight::{self, StartError};
 use engine::net::sys_signal::{Signal, Signals};
 use engine::policy::ActivePolicy;
+use engine::reload::{Accepted, Files};
 use engine::server::{Ended, Server};
 use engine::{auth, clock, config, observe, policy};
 
@@ -74,10 +76,12 @@ fn parse() -> Result<Option<Arguments>, lexopt::Error> {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, StartError> {
-    let config = config::load(&arguments.config)?;
+    let document = Document::load(&arguments.config)?;
+    let config = document.config.clone();
     let beside = config.base_dir.join("policy.xml");
-    let policy = policy::load(arguments.policy.as_ref().unwrap_or(&beside))?;
-    let policy = ActivePolicy::new(policy, &config)?;
+    let policy_file = arguments.policy.clone().unwrap_or(beside);
+    let policy = policy::load(&policy_file)?;
+    let active = ActivePolicy::new(policy.clone(), &config)?;
     let cpus = preflight::place(&config.engine.cores)?;
     if arguments.check {
         auth::Rules::load(&config).map_err(|bad| StartError::Rules(bad.to_string()))?;
@@ -91,7 +95,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode, StartError> {
     }
     preflight::run(cpus.len())?;
     make_token(&config);
-    let server = Server::start(config.clone(), policy, &cpus)?;
+    let mut server = Server::start(config.clone(), active, &cpus)?;
+    let files = Files { config: arguments.config.clone(), policy: policy_file };
+    let accepted = Accepted { policy_text: policy::read_text(&files.policy)?, document };
+    server.watch_files(files, accepted, policy)?;
     announce(&server, &config);
     Ok(supervise(server, &signals))
 }
@@ -124,7 +131,7 @@ fn supervise(mut server: Server, signals: &Signals) -> ExitCode {
                     Ended::ShardDied { shard, cause } => die(shard, &cause),
                 };
             }
-            Some(Signal::Reload) => server.reload_certificates(),
+            Some(Signal::Reload) => server.reload(),
             None => {}
         }
         if let Some(Ended::ShardDied { shard, cause }) = server.watch() {

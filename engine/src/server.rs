@@ -17,13 +17,16 @@ use crate::auth::Rules;
 use crate::auth::hash::Comparer;
 use crate::clock;
 use crate::config::Config;
+use crate::events::Events;
 use crate::net::preflight::StartError;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsContext;
 use crate::net::{sys, sys_socket};
 use crate::plane::{Listener, Service};
-use crate::policy::ActivePolicy;
+use crate::policy::{ActivePolicy, Policy};
 use crate::record::Upkeep;
+use crate::reload::watch::Watch;
+use crate::reload::{Accepted, Files, Reloader, Running};
 use crate::ring::{ControlMessage, Mesh, Remote};
 use crate::shard::{self, Nudge, Ports, Shard, Shared};
 
@@ -31,6 +34,8 @@ use crate::shard::{self, Nudge, Ports, Shard, Shared};
 const START_MAX: Duration = Duration::from_secs(10);
 /// A shard that has not turned for so long is taken for dead.
 const STALL_MAX: Duration = Duration::from_secs(10);
+/// How long the last events may take once all shards have stopped.
+const EVENTS_MAX: Duration = Duration::from_secs(2);
 /// Memory each executor registers with the kernel; files of ours are few and buffered.
 const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
 const EXECUTOR_RING_DEPTH: usize = 256;
@@ -46,8 +51,9 @@ pub struct Server {
     shared: Shared,
     addresses: Vec<(&'static str, SocketAddr)>,
     beats: Vec<(u64, Instant)>,
-    /// Ends with the server.
-    _upkeep: Option<Upkeep>,
+    /// Until somebody else sees to it that files are reloaded, ends with the server.
+    upkeep: Option<Upkeep>,
+    watch: Option<Watch>,
 }
 
 /// How a server ended.
@@ -85,6 +91,7 @@ impl Server {
         let resolver = Resolver::start(&remote).map_err(thread)?;
         let comparer = Comparer::start(&remote).map_err(thread)?;
         let beats: Arc<[AtomicU64]> = (0..shards).map(|_| AtomicU64::new(0)).collect();
+        let events = Events::start(&config.events, &Arc::default()).map_err(StartError::Events)?;
         let shared = Shared {
             config: Arc::new(config),
             tls,
@@ -100,6 +107,9 @@ impl Server {
             rules: Arc::new(rules),
             comparer: Some(comparer),
             upkeep: Arc::default(),
+            events,
+            applied: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            reloader: Arc::default(),
         };
         let (ready, started) = crossbeam_channel::bounded(shards);
         let (over, ended) = crossbeam_channel::bounded(shards);
@@ -127,10 +137,11 @@ impl Server {
         let now = clock::now();
         let beats = vec![(0, now); shards];
         let addresses = bound.addresses;
-        let mut server = Self { handles, ended, remote, shared, addresses, beats, _upkeep: None };
+        let (upkeep, watch) = (None, None);
+        let mut server = Self { handles, ended, remote, shared, addresses, beats, upkeep, watch };
         server.await_shards(&started)?;
         let upkeep = Upkeep::start(&server.shared.config.record, &server.shared.upkeep);
-        server._upkeep = upkeep
+        server.upkeep = upkeep
             .inspect_err(|error| tracing::error!(%error, "nobody looks after recordings"))
             .ok();
         let base = sys::resident_bytes().saturating_sub(sys::heap_free_bytes());
@@ -191,19 +202,41 @@ impl Server {
         self.remote.clone()
     }
 
-    /// Puts other rules of forwards and pulls in force on every shard: only what differs from those
-    /// before is touched. False when a shard could not be told: try again.
-    #[must_use]
-    pub fn apply_policy(&self, policy: &Arc<ActivePolicy>) -> bool {
-        self.remote.broadcast(|| ControlMessage::ApplyPolicy(Arc::clone(policy)))
+    /// From now on the files are read again when they change, and when that is asked for.
+    /// `accepted` and `policy` are what the server was started with.
+    ///
+    /// # Errors
+    /// There are no more threads.
+    pub fn watch_files(
+        &mut self,
+        files: Files,
+        accepted: Accepted,
+        policy: Policy,
+    ) -> Result<(), StartError> {
+        let shared = &self.shared;
+        let running = Running {
+            config: Arc::clone(&shared.config),
+            policy,
+            events: shared.events.clone(),
+            remote: self.remote.clone(),
+            applied: Arc::clone(&shared.applied),
+            tls: shared.tls.clone(),
+            rules: Arc::clone(&shared.rules),
+            upkeep: self.upkeep.take(),
+            upkeep_counts: Arc::clone(&shared.upkeep),
+        };
+        let reloader = Arc::new(Reloader::new(files, accepted, running));
+        let watch = Watch::start(Arc::clone(&reloader)).map_err(|e| failed(0, &e.to_string()))?;
+        self.watch = Some(watch);
+        // Set once, here.
+        let _ = self.shared.reloader.set(reloader);
+        Ok(())
     }
 
-    /// Reads the certificate files again; a bad one changes nothing.
-    pub fn reload_certificates(&self) {
-        let Some(tls) = &self.shared.tls else { return };
-        match tls.reload() {
-            Ok(()) => tracing::info!("certificates reloaded"),
-            Err(error) => tracing::warn!(%error, "certificates not reloaded: the old ones stay"),
+    /// Has the files read again, soon; a bad one changes nothing.
+    pub fn reload(&self) {
+        if let Some(watch) = &self.watch {
+            watch.signal();
         }
     }
 
@@ -235,7 +268,7 @@ impl Server {
 
     /// Stops all shards and waits for them, up to the deadline.
     #[must_use]
-    pub fn stop(self, deadline: Instant) -> Ended {
+    pub fn stop(mut self, deadline: Instant) -> Ended {
         // A full control queue is tried again: shards drain theirs on every turn.
         while !self.remote.broadcast(|| ControlMessage::Stop) {
             if clock::now() >= deadline {
@@ -248,6 +281,14 @@ impl Server {
                 let cause = "it did not stop in time".to_owned();
                 return Ended::ShardDied { shard: 0, cause };
             }
+        }
+        let events = std::mem::take(&mut self.shared.events);
+        if let Some(reloader) = self.shared.reloader.get() {
+            // Its clone must not be the one that is waited for.
+            drop(events);
+            reloader.finish(deadline.min(clock::now() + EVENTS_MAX));
+        } else {
+            events.finish(deadline.min(clock::now() + EVENTS_MAX));
         }
         Ended::Stopped
     }
@@ -315,7 +356,7 @@ struct Bound {
 fn bind_all(config: &Config, shards: usize, bound: &mut Bound) -> Result<(), StartError> {
     bound.per_shard = (0..shards).map(|_| Vec::new()).collect();
     // Publishers and players find a pair on whichever shard accepts them, and so do pulls.
-    let (first, last) = (u32::from(config.rtsp.ports.0), u32::from(config.rtsp.ports.1));
+    let (first, last) = (u32::from(config.rtsp.port_min), u32::from(config.rtsp.port_max));
     if (first.next_multiple_of(2)..last).step_by(2).len() < shards {
         let cause = "rtp@min to rtp@max holds no pair of UDP ports for it; widen the range";
         return Err(failed(shards - 1, cause));

@@ -401,6 +401,8 @@ pub enum Refusal {
     ShuttingDown,
     /// A newer publisher took the stream over.
     Superseded,
+    /// The operator has ended the session.
+    Kicked,
     /// The publisher went away and did not return in time.
     PublisherGone,
     /// The viewer reads too slowly.
@@ -426,6 +428,7 @@ impl Refusal {
             Self::Unsupported => "unsupported",
             Self::ShuttingDown => "shutting_down",
             Self::Superseded => "superseded",
+            Self::Kicked => "kicked",
             Self::PublisherGone => "publisher_gone",
             Self::TooSlow => "too_slow",
             Self::TracksChanged => "tracks_changed",
@@ -452,6 +455,7 @@ impl Refusal {
             Self::Unsupported => "not supported by this server",
             Self::ShuttingDown => "server is shutting down",
             Self::Superseded => "another publisher took the stream over",
+            Self::Kicked => "ended by the operator",
             Self::PublisherGone => "publisher has gone",
             Self::TooSlow => "viewer reads too slowly",
             Self::TracksChanged => "the tracks are no longer as described, play again",

@@ -316,7 +316,7 @@ impl Recording {
 }
 
 /// The certificate a port shows, in PEM.
-fn certificate(port: u16) -> String {
+pub(crate) fn certificate(port: u16) -> String {
     let shown = std::process::Command::new("openssl")
         .args(["s_client", "-connect", &format!("127.0.0.1:{port}")])
         .stdin(std::process::Stdio::null())

@@ -1,11 +1,13 @@
 //! End-to-end tests: the built server as a black box against real clients and hostile bytes.
 
+mod api;
 mod auth;
 mod auth_hook;
 mod auth_hook_faults;
 mod browser;
 mod cores;
 mod edge;
+mod events;
 mod forward;
 mod hostile_http;
 mod hostile_rtmp;
@@ -16,6 +18,7 @@ mod publish_play;
 mod pull;
 mod pull_ways;
 mod record;
+mod reload;
 mod rtsp;
 mod rtsp_loss;
 mod rtsp_multicast;

@@ -523,6 +523,22 @@ pub fn has_npm(package: &str) -> bool {
     found
 }
 
+/// Fuzzes the API of a server by its own document with schemathesis, a client from PyPI that
+/// `scripts/test` puts there; what it says, and whether it found nothing.
+pub fn schemathesis(document: &str, arguments: &[&str], bound: Duration) -> Option<(bool, String)> {
+    let folder = root().join("target/clients/schemathesis");
+    if !folder.join("schemathesis").is_dir() {
+        skip("target/clients/schemathesis has no schemathesis (scripts/test installs it)");
+        return None;
+    }
+    let mut command = Command::new(tool("python3")?);
+    command.env("PYTHONPATH", &folder).env("NO_COLOR", "1").env("PYTHONDONTWRITEBYTECODE", "1");
+    command.args(["-c", "from schemathesis.cli import schemathesis; schemathesis()", "run"]);
+    command.arg(document).args(arguments).current_dir(root().join("target"));
+    let ran = Process::run("schemathesis", command, bound);
+    Some((ran.status.success(), ran.stdout_text() + &ran.stderr))
+}
+
 fn npm() -> PathBuf {
     root().join("target/clients/npm")
 }

@@ -49,6 +49,17 @@ pub fn request(port: u16, method: &str, path: &str, headers: &[&str]) -> Answer 
     answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
 }
 
+/// One request with a body of JSON.
+pub fn send_json(port: u16, method: &str, path: &str, body: &str) -> Answer {
+    let text = format!(
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = exchange(port, text.as_bytes(), false);
+    answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+}
+
 /// Sends raw bytes and reads one answer.
 pub fn exchange(port: u16, bytes: &[u8], is_head: bool) -> io::Result<Answer> {
     let mut stream = connect(port)?;

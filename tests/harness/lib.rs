@@ -9,8 +9,10 @@
 pub mod auth_stub;
 pub mod canary;
 pub mod clients;
+pub mod crowd;
 pub mod flv;
 pub mod hls_rules;
+pub mod hooks;
 pub mod http;
 pub mod media;
 pub mod process;

@@ -160,8 +160,13 @@ impl Peer {
 
     /// `connect`; the status code of the answer.
     pub fn connect(&mut self, port: u16, app: &str) -> io::Result<String> {
+        self.connect_as(port, app, "FMLE/3.0 (compatible; test)")
+    }
+
+    /// `connect` of a peer that calls itself so.
+    pub fn connect_as(&mut self, port: u16, app: &str, agent: &str) -> io::Result<String> {
         let url = format!("rtmp://127.0.0.1:{port}/{app}");
-        let fields = [("app", app), ("tcUrl", &url), ("flashVer", "FMLE/3.0 (compatible; test)")];
+        let fields = [("app", app), ("tcUrl", &url), ("flashVer", agent)];
         let object = object(fields.map(|(key, value)| (key, string(value))).as_ref());
         self.command("connect", 0, &object)?;
         self.status_of(&["_result", "_error"])

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::config::units;
 
 /// Some networks.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks {
     everywhere: bool,
     list: Vec<(IpAddr, u8)>,

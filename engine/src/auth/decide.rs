@@ -178,7 +178,7 @@ pub fn decide(question: &Question, rules: &Rules, judging: Judging) -> Decision 
     if rules.refuses(role, peer) {
         return Decision::Deny(Reason::Address);
     }
-    if role == Role::Api && rules.api.contain(peer) {
+    if role == Role::Api && !question.operates && rules.api.contain(peer) {
         return Decision::Allow(By::Address);
     }
     match known(question, rules, judging) {

@@ -44,6 +44,7 @@ fn question(text: &str) -> Question {
             None => Shown::of_header(header),
         },
         unasked: false,
+        operates: false,
     }
 }
 

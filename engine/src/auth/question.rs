@@ -45,6 +45,9 @@ pub struct Question {
     pub shown: Shown,
     /// The authorisation server has no say in this.
     pub unasked: bool,
+    /// It changes something by the API, or reads what only the operator should: a list of addresses
+    /// that may read is not enough.
+    pub operates: bool,
 }
 
 /// What a session was let in for: it is asked again in time, and not for the same twice.
@@ -146,6 +149,7 @@ impl Question {
             query: Query(query.to_owned()),
             shown: Shown::Nothing,
             unasked: false,
+            operates: false,
         }
     }
 }

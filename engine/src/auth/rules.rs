@@ -1,12 +1,15 @@
 //! The configuration as it is applied: keys read, lists parsed, and which roles need what.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
+
+use sha2::{Digest as _, Sha256};
 
 use super::jwt::Verifier;
 use super::{Networks, Role, Roles, Via, token_file};
 use crate::config::Config;
-use crate::config::auth::{Auth, Hook, Password, User};
+use crate::config::auth::{Auth, Hook, JwtKey, Password, User};
 use crate::config::model::Secret;
 use crate::net::tls_client::TlsClient;
 
@@ -27,6 +30,8 @@ pub struct Rules {
     /// Roles that need a credential, and those that need one by RTSP.
     required: Roles,
     required_by_rtsp: Roles,
+    /// Digest of the files that it was made from.
+    files: [u8; 32],
 }
 
 /// Why the configuration cannot be applied.
@@ -37,6 +42,12 @@ pub struct BadRules {
     pub option: &'static str,
     /// What is wrong with it, one sentence.
     pub sentence: String,
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules").finish_non_exhaustive()
+    }
 }
 
 impl Rules {
@@ -93,8 +104,15 @@ impl Rules {
             addresses: auth.addresses.iter().map(rule).collect(),
             required,
             required_by_rtsp: required.and(of_users(true)),
+            files: digest(config),
             options: auth.clone(),
         })
+    }
+
+    /// The same, so that whoever was let in by the one would be by the other.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.options == other.options && self.api == other.api && self.files == other.files
     }
 
     /// The user of that name, as far as the protocol knows it.
@@ -210,4 +228,20 @@ impl Rules {
             }
         }
     }
+}
+/// What stands in the files of keys; those that cannot be read have been refused.
+fn digest(config: &Config) -> [u8; 32] {
+    let auth = &config.auth;
+    let keys = auth.jwt.as_ref().and_then(|jwt| match &jwt.key {
+        JwtKey::Secret(_) => None,
+        JwtKey::Pem(path) | JwtKey::Jwks(path) => Some(path),
+    });
+    let authorities = auth.hook.as_ref().and_then(|hook| hook.ca.as_ref());
+    let mut digest = Sha256::new();
+    for path in [Some(&auth.token_file), keys, authorities].into_iter().flatten() {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        digest.update((bytes.len() as u64).to_be_bytes());
+        digest.update(bytes);
+    }
+    digest.finalize().into()
 }

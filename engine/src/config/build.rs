@@ -7,17 +7,20 @@ use std::time::Duration;
 use super::auth;
 use super::error::{ConfigError, Problem};
 use super::model::{
-    AlwaysFor, Config, Cores, EgressMode, Engine, HostPort, Http, Limits, Listed, MergeWindow,
-    Multicast, Nat, Record, Rtmp, Rtsp, SecondPublisher, Sock, Ssl,
+    AlwaysFor, Config, Cores, EgressMode, Engine, EventOptions, HostPort, Http, Limits, Listed,
+    MergeWindow, Multicast, Nat, Record, Rtmp, Rtsp, SecondPublisher, Secret, Sock, Ssl,
 };
 use super::options::Value;
 use super::read::Values;
+use crate::events::EventKind;
 
 /// Largest socket buffer that takes effect, in KiB.
 const SOCKET_BUFFER_KIB_MAX: usize = 4096;
 
 /// Most multicast groups.
 const GROUPS_MAX: u32 = 4096;
+/// Servers that are told of events: each has a thread.
+const EVENT_URLS_MAX: usize = 8;
 
 /// Shortest piece of a recording.
 const PIECE_MIN: Duration = Duration::from_secs(2);
@@ -50,6 +53,10 @@ pub(super) fn build(file: &str, values: &Values, base_dir: &Path) -> Result<Conf
         http: http(values, base_dir),
         auth: auth::build(file, values, base_dir)?,
         record: record(values, base_dir),
+        events: events(values, base_dir).map_err(|text| {
+            let path = "events/kinds";
+            ConfigError::new(file, values.line(path), path, Problem::Conflict(text))
+        })?,
         limits: limits(values),
         vhosts: vhosts(values),
         base_dir: base_dir.to_path_buf(),
@@ -126,7 +133,8 @@ fn rtsp(values: &Values) -> Rtsp {
         ssl: values.bool("rtsp/ssl"),
         play: values.bool("rtmp/hasrtsp"),
         idle: values.time("rtsp/maxidle"),
-        ports: (values.int("rtp@min") as u16, values.int("rtp@max") as u16),
+        port_min: values.int("rtp@min") as u16,
+        port_max: values.int("rtp@max") as u16,
         packet_bytes: values.size("rtmp/rtp@size"),
     }
 }
@@ -198,6 +206,28 @@ fn record(values: &Values, base_dir: &Path) -> Record {
     }
 }
 
+fn events(values: &Values, base_dir: &Path) -> Result<EventOptions, String> {
+    let kind = |name: String| {
+        EventKind::of_name(&name).ok_or_else(|| {
+            let known = EventKind::ALL.map(EventKind::name).join(", ");
+            format!("\"{name}\" is no event, known are {known}")
+        })
+    };
+    let secret = values.text("events/secret");
+    if values.texts("events/url").count() > EVENT_URLS_MAX {
+        return Err(format!("has more than {EVENT_URLS_MAX} servers (events/url) to tell"));
+    }
+    Ok(EventOptions {
+        urls: values.texts("events/url").map(|url| Secret(url.to_owned())).collect(),
+        kinds: values.list("events/kinds").into_iter().map(kind).collect::<Result<_, _>>()?,
+        secret: (!secret.is_empty()).then_some(Secret(secret)),
+        timeout: values.time("events/timeout"),
+        attempts: u32::try_from(values.int("events/attempts")).unwrap_or(u32::MAX),
+        queue: values.size("events/queue"),
+        ca: values.path("events/ca", base_dir),
+    })
+}
+
 fn limits(values: &Values) -> Limits {
     Limits {
         connections: values.size("limits/connections"),
@@ -263,8 +293,8 @@ fn check(config: &Config) -> Result<(), (&'static str, String)> {
             }
         }
     }
-    if rtsp.ports.0 >= rtsp.ports.1 {
-        return Err(("rtp@min", format!("is not below rtp@max, {}", rtsp.ports.1)));
+    if rtsp.port_min >= rtsp.port_max {
+        return Err(("rtp@min", format!("is not below rtp@max, {}", rtsp.port_max)));
     }
     if let Some(Multicast { groups, port, interface, .. }) = rtsp.multicast {
         if port % 2 != 0 {

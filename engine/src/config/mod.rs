@@ -8,7 +8,10 @@
 pub mod auth;
 mod build;
 mod diff;
+mod document;
+mod edit;
 mod error;
+mod mask;
 pub mod model;
 pub mod options;
 mod read;
@@ -16,46 +19,30 @@ mod reference;
 mod table;
 mod table_auth;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod units;
 pub mod xml;
 
 use std::path::Path;
 
-pub use diff::diff_reloadable;
+pub use diff::{diff_reloadable, keep_restart_options};
+pub use document::{Document, Edit};
+pub(crate) use edit::Markup;
 pub(crate) use error::shorten;
 pub use error::{ConfigError, Problem};
+pub(crate) use mask::{mask_url, masked_back};
 pub use model::{Config, EgressMode, Limits, MergeWindow, SecondPublisher};
 pub use reference::reference_text;
 
 /// Reads and checks the configuration file, and the files of keys it names; relative paths in it
 /// start at its directory.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    let name = path.display().to_string();
-    let text = xml::read_file(path, &name)?;
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    let base_dir = absolute.parent().unwrap_or(Path::new("."));
-    let (config, values) = load_values(&name, &text, base_dir)?;
-    crate::auth::Rules::load(&config).map_err(|crate::auth::BadRules { option, sentence }| {
-        ConfigError::new(&name, values.line(option), option, Problem::Conflict(sentence))
-    })?;
-    Ok(config)
+    Document::load(path).map(|document| document.config)
 }
 
 /// Checks a configuration text; `name` stands for the file in errors.
 pub fn load_str(name: &str, text: &str, base_dir: &Path) -> Result<Config, ConfigError> {
-    load_values(name, text, base_dir).map(|(config, _)| config)
-}
-
-fn load_values(
-    name: &str,
-    text: &str,
-    base_dir: &Path,
-) -> Result<(Config, read::Values), ConfigError> {
-    let root = xml::parse(name, text, "config")?;
-    let values = read::read(name, &root)?;
-    let config = build::build(name, &values, base_dir)?;
-    Ok((config, values))
+    Document::parse(name, text, base_dir).map(|document| document.config)
 }
 
 impl Default for Config {
@@ -79,5 +66,20 @@ pub fn fuzz_xml(data: &[u8]) {
             let sentence = error.to_string();
             assert!(!sentence.contains('\n') && sentence.len() < 1024, "{sentence}");
         }
+    }
+    if let Ok(document) = Document::parse("fuzz.xml", text, Path::new(".")) {
+        edit_and_read_back(&document);
+    }
+}
+
+/// Whatever a file that is accepted looks like, what is written into it can be read from it.
+fn edit_and_read_back(document: &Document) {
+    for (path, value) in [("rtmp/maxidle", "3"), ("rtsp/user", "a:<&>"), ("http/record", "live/x")]
+    {
+        let opt = options::find(path).expect("an option of the table");
+        let text = document.edited(&[Edit { opt, values: vec![value.to_owned()] }]);
+        let again = Document::parse("fuzz.xml", &text, Path::new("."));
+        let again = again.unwrap_or_else(|error| panic!("{error}: {text:?}"));
+        assert!(again.given(opt).eq([value]), "{path}: {text:?}");
     }
 }

@@ -13,6 +13,7 @@ use protocols::session::Refusal;
 
 use super::auth::Auth;
 use super::units;
+use crate::events::EventKind;
 
 /// Everything `config.xml` says.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +38,8 @@ pub struct Config {
     pub auth: Auth,
     /// Recordings.
     pub record: Record,
+    /// Event callbacks.
+    pub events: EventOptions,
     /// Limits per connection, address and shard.
     pub limits: Limits,
     /// Domains that are vhosts of their own; every other host is the default vhost.
@@ -135,6 +138,14 @@ pub struct Ssl {
     pub client_key: Option<PathBuf>,
 }
 
+impl Ssl {
+    /// What those who are dialled are shown and held to.
+    #[must_use]
+    pub fn client_files(&self) -> [&Option<PathBuf>; 3] {
+        [&self.client_ca, &self.client_cert, &self.client_key]
+    }
+}
+
 /// `nat/*`: public `host[:port]` per service, used only where an address is advertised.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Nat {
@@ -174,8 +185,10 @@ pub struct Rtsp {
     pub play: bool,
     /// A session that says nothing for so long ends; zero = never.
     pub idle: Duration,
-    /// Lowest and highest UDP port of RTP and RTCP.
-    pub ports: (u16, u16),
+    /// Lowest UDP port of RTP and RTCP.
+    pub port_min: u16,
+    /// Highest UDP port of RTP and RTCP.
+    pub port_max: u16,
     /// Largest RTP packet in bytes.
     pub packet_bytes: usize,
     /// Where players may be sent that ask for multicast; `None` = nowhere.
@@ -385,6 +398,25 @@ pub enum Listed {
     Mp4,
     /// `.m3u8` and `.mpd`.
     Both,
+}
+
+/// `events/*`: who is told what happens.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventOptions {
+    /// Where to; may hold credentials.
+    pub urls: Vec<Secret>,
+    /// Which events.
+    pub kinds: Vec<EventKind>,
+    /// Key of the signature.
+    pub secret: Option<Secret>,
+    /// An attempt must be answered by then.
+    pub timeout: Duration,
+    /// Times an event is sent.
+    pub attempts: u32,
+    /// Events that may wait for each server.
+    pub queue: usize,
+    /// Authorities of servers with TLS, instead of those of the platform.
+    pub ca: Option<PathBuf>,
 }
 
 /// `limits/*`.

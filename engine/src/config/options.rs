@@ -98,6 +98,8 @@ pub enum Kind {
     HostPort,
     /// Host name or address, or empty.
     Host,
+    /// `http://` or `https://` URL, or empty.
+    HttpUrl,
     /// Merge window.
     Window,
     /// Cores.
@@ -134,6 +136,13 @@ pub enum Value {
 }
 
 impl Opt {
+    /// It is an attribute of an element that may stand several times: what it means depends on the
+    /// others of its element, so that it cannot be written by itself.
+    #[must_use]
+    pub fn is_of_group(&self) -> bool {
+        self.repeatable && self.path.contains('@')
+    }
+
     /// Checks a text against type and bounds; empty means the default.
     pub fn parse(&self, text: &str) -> Result<Value, Problem> {
         let text = if text.is_empty() { self.default } else { text };
@@ -200,6 +209,9 @@ impl Kind {
             Self::HostPort if text.is_empty() => Some(Value::HostPort(None)),
             Self::HostPort => units::host_port(text).map(|host| Value::HostPort(Some(host))),
             Self::Host => optional_text(units::host(text)),
+            Self::HttpUrl => {
+                (text.is_empty() || http_url(text)).then(|| Value::Text(text.to_owned()))
+            }
             Self::Window => units::window(text).map(Value::Window),
             Self::Cores => units::cores(text).map(Value::Cores),
             Self::Log => log_filter(text).then(|| Value::Text(text.to_owned())),
@@ -241,6 +253,7 @@ impl Kind {
             Self::OneOf(words) => format!("one of {}", words.join(", ")),
             Self::HostPort => "a host with an optional :port, or empty".to_owned(),
             Self::Host => "a host name or address".to_owned(),
+            Self::HttpUrl => "an http:// or https:// URL, or empty".to_owned(),
             Self::Window => {
                 format!("milliseconds as 0–{0} or fixed:0–{0}", units::WINDOW_MS_MAX)
             }
@@ -274,6 +287,17 @@ pub(super) fn url_path(text: &str) -> bool {
 fn pattern(text: &str) -> bool {
     let parts = text.split_once('/').is_some_and(|(app, name)| !app.is_empty() && !name.is_empty());
     parts && text.matches('*').count() <= 8
+}
+
+/// `http[s]://[user:password@]host[:port][/path][?query]`.
+fn http_url(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let visible = text.len() <= 1024 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    rest.filter(|_| visible && !text.contains('#')).is_some_and(|rest| {
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        units::host_port(host).is_some()
+    })
 }
 
 /// Levels and `module=level` pairs; a misspelt level must not become a module name.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::error::{ConfigError, Problem, shorten};
+use super::mask::mask;
 use super::options::{self, Kind, Opt, Support, Value};
 use super::xml::Element;
 
 /// The checked values of one file; what it does not set is at its default.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Values {
     set: BTreeMap<&'static str, Vec<Given>>,
     /// One sentence per missing feature that the file asks for.
@@ -15,9 +16,11 @@ pub(super) struct Values {
 }
 
 /// A value and where it stands.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Given {
     value: Value,
+    /// As it is written.
+    text: String,
     line: usize,
     /// Number of the element in the file.
     element: usize,
@@ -50,6 +53,19 @@ impl Values {
         self.set.get(path).into_iter().flatten().map(|given| &given.value)
     }
 
+    /// All values of an option as they are written; none if the file does not set it.
+    pub(super) fn texts_of(&self, path: &'static str) -> impl Iterator<Item = &str> {
+        self.set.get(path).into_iter().flatten().map(|given| given.text.as_str())
+    }
+
+    /// The option means the same in both files.
+    pub(super) fn same(&self, other: &Self, opt: &Opt) -> bool {
+        match opt.repeatable {
+            true => self.all(opt.path).eq(other.all(opt.path)),
+            false => self.get(opt.path) == other.get(opt.path),
+        }
+    }
+
     /// Line of an option, 0 if the file does not set it.
     pub(super) fn line(&self, path: &'static str) -> usize {
         self.set.get(path).and_then(|given| given.first()).map_or(0, |given| given.line)
@@ -62,7 +78,7 @@ impl Values {
             if path.split('@').next() != Some(element) {
                 continue;
             }
-            for Given { value, line, element } in given {
+            for Given { value, line, element, .. } in given {
                 let group = Group { line: *line, values: Vec::new() };
                 groups.entry(*element).or_insert(group).values.push((path, value));
             }
@@ -159,7 +175,14 @@ impl Reader<'_> {
         if text.is_empty() {
             return Ok(());
         }
-        let value = opt.parse(text).map_err(|problem| self.error(line, opt.path, problem))?;
+        let value = opt.parse(text).map_err(|problem| {
+            let problem = match problem {
+                // A wrong secret is one all the same.
+                Problem::Value { wanted, .. } if opt.secret => Problem::value(&mask(text), wanted),
+                other => other,
+            };
+            self.error(line, opt.path, problem)
+        })?;
         let away = opt.parse("").is_ok_and(|default| default != value);
         match opt.support {
             Support::Refuse(why) if away => {
@@ -173,7 +196,8 @@ impl Reader<'_> {
             let problem = Problem::Duplicate { first_line: first.line };
             return Err(self.error(line, opt.path, problem));
         }
-        given.push(Given { value, line, element: self.elements });
+        let text = text.to_owned();
+        given.push(Given { value, text, line, element: self.elements });
         Ok(())
     }
 

@@ -10,7 +10,8 @@ const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
 
   An empty or missing element means the default, which stands in each element here.
   Relative paths start at the folder of this file. Durations may be fractions: 0.5.
-  A wrong value or an unknown element stops the start, with line and remedy.
+  A wrong value or an unknown element stops the start, with line and remedy. A file that changes
+  while the server runs is read again and applied as a difference; one with a fault changes nothing.
   [restart] marks what a reload cannot change.
 -->
 <config>

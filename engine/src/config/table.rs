@@ -3,8 +3,8 @@
 use super::options::{Kind, Opt, Support};
 use super::table_auth::AUTH;
 use Kind::{
-    App, Bool, Cores, Endings, Groups, Host, HostPort, Int, Ip, Log, Millis, Minutes, Names,
-    Networks, OneOf, Opaque, Path, Patterns, Port, Seconds, Text, Window,
+    App, Bool, Cores, Endings, Groups, Host, HostPort, HttpUrl, Int, Ip, Log, Millis, Minutes,
+    Names, Networks, OneOf, Opaque, Path, Patterns, Port, Seconds, Text, Window,
 };
 
 const SRT: &str = "SRT";
@@ -31,6 +31,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
     ("rtsp", "RTSP and RTSPS."),
     ("rtp", "UDP ports of RTP."),
     ("http", "HTTP and HTTPS: pages, API, HTTP-FLV and WS-FLV; recordings."),
+    ("events", "Event callbacks: what happens to streams and sessions, told by HTTP POST."),
     ("limits", "Limits; a peer beyond one is refused or closed, the others are not disturbed."),
     ("rtc", "WebRTC codecs."),
     ("webrtc", "Attached WebRTC nodes."),
@@ -45,7 +46,7 @@ pub const SECTIONS: &[(&str, &str)] = &[
 
 /// Every option there is.
 pub fn table() -> impl Iterator<Item = &'static Opt> {
-    let tables = [ENGINE, HOST, AUTH, RTMP, RTSP, HTTP, RECORD, LIMITS, LEGACY, ABSENT];
+    let tables = [ENGINE, HOST, AUTH, RTMP, RTSP, HTTP, RECORD, EVENTS, LIMITS, LEGACY, ABSENT];
     tables.into_iter().flatten()
 }
 
@@ -320,7 +321,13 @@ const RTMP: &[Opt] = &[
         "12",
         "A publisher that sends nothing for so long is closed; 0 = never.",
     ),
-    opt("rtmp/chunksize", Int(128, 16_777_215), "8192", "Outgoing chunk size.").unit("bytes"),
+    opt(
+        "rtmp/chunksize",
+        Int(128, 16_777_215),
+        "8192",
+        "Outgoing chunk size of connections from now on.",
+    )
+    .unit("bytes"),
     opt("rtmp/hdr3exttime", Bool, "true", "Type-3 chunk headers repeat the extended timestamp."),
     opt("rtmp/hashls", Bool, "true", "Offer streams as HLS."),
     opt("rtmp/hasdash", Bool, "true", "Offer streams as DASH."),
@@ -499,6 +506,47 @@ const RECORD: &[Opt] = &[
         "When all recordings together are larger than this, the oldest are deleted; 0 = never.",
     )
     .unit("GiB"),
+];
+
+const EVENTS: &[Opt] = &[
+    opt(
+        "events/url",
+        HttpUrl,
+        "",
+        "Where events are sent, as JSON; several elements, several servers; none = nowhere. \
+         Redirects are not followed, certificates are checked.",
+    )
+    .many()
+    .secret(),
+    opt(
+        "events/kinds",
+        Names,
+        "publish,unpublish,play,stop,record,forward_up,forward_down",
+        "Which events are told.",
+    ),
+    opt(
+        "events/secret",
+        Text,
+        "",
+        "Key of the signature: X-Signature is sha256= and the HMAC-SHA256 of X-Timestamp, a dot \
+         and the body; empty = no signature.",
+    )
+    .secret(),
+    opt("events/timeout", Millis(100, 60_000), "3000", "An attempt must be answered by then."),
+    opt(
+        "events/attempts",
+        Int(1, 20),
+        "5",
+        "Times an event is sent until it is taken, with pauses from 0.2 s to 10 s between them; \
+         later ones wait meanwhile.",
+    ),
+    opt(
+        "events/queue",
+        Int(1, 100_000),
+        "1000",
+        "Events that may wait for each server; more are dropped and counted.",
+    ),
+    opt("events/ca", Path, "", "Authorities of https servers, PEM; empty = those of the system."),
 ];
 
 const LIMITS: &[Opt] = &[

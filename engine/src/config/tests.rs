@@ -422,3 +422,94 @@ fn segments_are_made_always_for_all_or_some_apps() {
     assert_eq!(always("rec, true"), [false, true, true]);
     assert!(inside("<http><hlsalways>live/x</hlsalways></http>").is_err());
 }
+
+/// A value of an option that is not its default.
+pub(crate) fn other_value(opt: &options::Opt) -> String {
+    use options::Kind;
+    let next = |min: u64, max: u64| {
+        let default: u64 = opt.default.parse().expect("a whole number");
+        let other = if default < max { default + 1 } else { default - 1 };
+        assert!((min..=max).contains(&other), "{}", opt.path);
+        other.to_string()
+    };
+    match opt.kind {
+        Kind::Bool => (opt.default != "true").to_string(),
+        // RTP wants it even.
+        Kind::Int(..) if opt.path == "rtsp/multicast@port" => "20002".to_owned(),
+        Kind::Int(min, max) => next(min, max),
+        Kind::Port => next(0, 65_535),
+        Kind::Millis(min, max) | Kind::Seconds(min, max) | Kind::Minutes(min, max) => {
+            next(min.into(), max.into())
+        }
+        Kind::Ip => "192.0.2.1".to_owned(),
+        Kind::Text => "name:a word of 32 characters, or more".to_owned(),
+        Kind::Path | Kind::App | Kind::Opaque => "other".to_owned(),
+        Kind::Names if opt.path == "events/kinds" => "publish".to_owned(),
+        Kind::Names => "other".to_owned(),
+        Kind::Endings => "_a".to_owned(),
+        Kind::Networks => "192.0.2.0/24".to_owned(),
+        Kind::Patterns => "live/a*".to_owned(),
+        Kind::OneOf(words) => {
+            (*words.iter().find(|word| **word != opt.default).expect("two words")).to_owned()
+        }
+        Kind::HostPort | Kind::Host => "h.example".to_owned(),
+        Kind::Groups => "239.255.0.1-239.255.0.9".to_owned(),
+        Kind::Roles => "publisher".to_owned(),
+        Kind::UrlPath => "/other".to_owned(),
+        Kind::AuthUrl | Kind::HttpUrl => "http://127.0.0.1:9/".to_owned(),
+        Kind::Window => "fixed:7".to_owned(),
+        Kind::Cores => "1".to_owned(),
+        Kind::Log => "debug".to_owned(),
+    }
+}
+
+/// A configuration in which this option, and what must go with it, is not at its default.
+pub(crate) fn changed(opt: &'static options::Opt) -> Config {
+    let edit = |path: &str| {
+        let opt = options::find(path).expect("an option");
+        Edit { opt, values: vec![other_value(opt)] }
+    };
+    let mut edits = vec![edit(opt.path)];
+    match opt.path {
+        "ssl/servercert" => edits.push(edit("ssl/serverkey")),
+        "ssl/serverkey" => edits.push(edit("ssl/servercert")),
+        "ssl/clientcert" => edits.push(edit("ssl/clientkey")),
+        "ssl/clientkey" => edits.push(edit("ssl/clientcert")),
+        path if path.starts_with("rtsp/multicast@") => edits.push(edit("rtsp/multicast")),
+        path if asks(path) => edits.push(edit("authurl")),
+        "auth/require" => edits.push(edit("auth/sign_key")),
+        "auth/jwt_issuer" | "auth/jwt_audience" => edits.push(edit("auth/jwt_secret")),
+        _ => {}
+    }
+    let empty = Document::parse("c.xml", "<config/>", Path::new(".")).expect("valid");
+    let text = empty.edited(&edits);
+    parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// It says how an authorisation server is asked.
+fn asks(path: &str) -> bool {
+    let words = ["ask", "method", "http_type", "ca", "secret", "cache", "recheck"];
+    path.starts_with("authurl@")
+        || path.strip_prefix("auth/").is_some_and(|word| words.contains(&word))
+}
+
+#[test]
+fn every_option_that_is_honoured_changes_the_configuration() {
+    let default = parse("<config/>").expect("valid");
+    let alone = |opt: &&options::Opt| !opt.is_of_group();
+    let honoured = options::table().filter(|opt| opt.support == options::Support::Yes);
+    for opt in honoured.filter(alone) {
+        let other = changed(opt);
+        // A larger bound of uploads counts instead of this one.
+        assert!(other != default || opt.path == "http/httpmaxbody", "{}", opt.path);
+        let restart = diff_reloadable(&default, &other);
+        assert_eq!(restart.is_empty(), opt.reloadable, "{}: {restart:?}", opt.path);
+    }
+}
+
+#[test]
+fn wrong_secrets_are_not_told() {
+    let error = inside("<events><url>ftp://u:planted@h/?k=planted</url></events>");
+    let error = error.expect_err("no http").to_string();
+    assert!(error.contains("ftp://***@h/?***") && !error.contains("planted"), "{error}");
+}

@@ -164,6 +164,8 @@ pub struct Conn {
     pub peer: SocketAddr,
     /// What it speaks.
     pub protocol: Protocol,
+    /// Chunk size that its session announces (RTMP only).
+    pub chunk_size: u32,
     /// Its TLS state, if any.
     pub tls: Option<Box<TlsCodec>>,
     /// Its protocol; taken out while it is driven.
@@ -200,6 +202,10 @@ pub struct Conn {
     pub blocked_since: Option<Instant>,
     /// When the viewer was last moved to a keyframe, and how often within a minute.
     pub jumps: Jumps,
+    /// What the peer calls itself, once it has asked for something; fit for a log.
+    pub agent: Box<str>,
+    /// Since when it has its present role.
+    pub role_since: Instant,
     /// Tracks that travel by datagrams.
     pub flows: Option<Box<Flows>>,
     /// The connection has been greeted in the log.
@@ -259,6 +265,7 @@ impl Conn {
             generation: 0,
             peer,
             protocol,
+            chunk_size: 0,
             tls: None,
             session: None,
             role: Role::Idle,
@@ -277,6 +284,8 @@ impl Conn {
             closing: None,
             blocked_since: None,
             jumps: Jumps::default(),
+            agent: Box::default(),
+            role_since: now,
             flows: None,
             announced: false,
             tunnel: None,

@@ -48,6 +48,12 @@ pub fn check(url: &str) -> Result<(), EntryError> {
 }
 
 impl Origins {
+    /// The same but for where it stands in the file.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Self { line: other.line, ..self.clone() } == *other
+    }
+
     /// Streams of this key are fetched by these rules.
     #[must_use]
     pub fn cover(&self, key: &StreamKey) -> bool {

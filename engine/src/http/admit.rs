@@ -11,6 +11,15 @@ use super::router::Caller;
 use crate::auth::{Query, Question, Reason, Role, Shown, Via};
 use crate::http::api::Admission;
 
+/// What a path of the API gives away or changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// Reads what is going on.
+    Read,
+    /// Changes something, or reads what only the operator should: the configuration, the log.
+    Operate,
+}
+
 /// What a request is about, as far as permission is concerned.
 pub(super) struct Door {
     role: Role,
@@ -21,6 +30,7 @@ pub(super) struct Door {
     /// Why the caller may not what only this machine may.
     stranger: Option<Stranger>,
     unasked: bool,
+    operates: bool,
 }
 
 impl Door {
@@ -55,9 +65,16 @@ impl Door {
         }
     }
 
+    /// To do that with the API.
+    pub(super) fn guarding(mut self, guard: Guard) -> Self {
+        self.operates = guard == Guard::Operate;
+        self
+    }
+
     fn new(role: Role, resource: String, path: &str) -> Self {
         let path = path.to_owned();
-        Self { role, resource, path, session: None, stranger: None, unasked: false }
+        let (session, stranger, unasked, operates) = (None, None, false, false);
+        Self { role, resource, path, session, stranger, unasked, operates }
     }
 
     /// One of many requests of the same viewer of that stream.
@@ -87,7 +104,8 @@ impl Door {
             return Ok(None);
         }
         let cross_site = self.stranger == Some(Stranger::CrossSite);
-        if self.role == Role::Upload && cross_site && origin::is_of_other_site(headers) {
+        let changes = self.role == Role::Upload || self.operates;
+        if changes && cross_site && origin::is_of_other_site(headers) {
             // A browser may add credentials that the page knows nothing of.
             return Err(self.refuse(ctx, Reason::NoCredential));
         }
@@ -106,6 +124,7 @@ impl Door {
             query: Query(query),
             shown: header.map(Shown::of_header).unwrap_or_default(),
             unasked: self.unasked,
+            operates: self.operates,
         };
         let verdict = match ctx.backend.admission(&question, self.session.as_deref()) {
             Admission::Settled(verdict) => verdict,

@@ -1,6 +1,7 @@
 //! `/api/*`: live streams, viewer counts and the state of the services, as JSON or plain lines,
 //! and the trait through which the engine supplies them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,12 @@ use crate::config::model::Config;
 use crate::forward::ForwardStatus;
 use crate::http::respond::{self, Reply};
 use crate::http::urls::{self, Addressed};
-use crate::observe::Viewers;
+use crate::http::v1::Statistics;
+use crate::observe::{ForwardReport, PullReport, ShardReport, Viewers};
+use crate::reload::Reloader;
 use crate::segment::{Packaging, Snapshot};
+use crate::shard::Kick;
+use crate::shard::sessions::{SessionPage, SessionQuery};
 use crate::shard::{Absent, Wanted};
 use crate::timeshift::Refused;
 
@@ -49,6 +54,80 @@ pub trait Backend {
     fn metrics(&self) -> BoxedLocal<String>;
     /// The state of the services.
     fn status(&self) -> StatusInfo;
+    /// Sessions, a page at a time.
+    fn sessions(&self, query: SessionQuery) -> BoxedLocal<SessionPage>;
+    /// Ends sessions; how many have ended.
+    fn kick(&self, kick: Kick) -> BoxedLocal<usize>;
+    /// Pulls and forwards.
+    fn transfers(&self) -> BoxedLocal<(Vec<PullReport>, Vec<ForwardReport>)>;
+    /// Sums over all shards.
+    fn totals(&self) -> BoxedLocal<Totals>;
+    /// Who reloads the files, once the server has come up.
+    fn reloader(&self) -> Option<Arc<Reloader>>;
+}
+
+/// Sums over all shards.
+#[derive(Debug, Clone, Default)]
+pub struct Totals {
+    /// Since the start.
+    pub uptime: Duration,
+    /// Shards of the process.
+    pub shards: usize,
+    /// Shards in the sums.
+    pub answered: usize,
+    /// Streams with a publisher.
+    pub streams: usize,
+    /// Open connections.
+    pub connections: usize,
+    /// Viewers.
+    pub viewers: Viewers,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Bytes from peers.
+    pub bytes_in: u64,
+    /// Bytes to peers.
+    pub bytes_out: u64,
+    /// Frames from publishers.
+    pub frames_in: u64,
+}
+
+impl Totals {
+    /// Adds one shard.
+    pub fn add(&mut self, report: &ShardReport) {
+        self.answered += 1;
+        self.streams += report.streams.len();
+        self.connections += report.connections;
+        report.audiences.iter().for_each(|audience| self.viewers.add(&audience.viewers));
+        if let Some(counters) = &report.counters {
+            self.accepted += counters.accepted;
+            self.bytes_in += counters.bytes_in;
+            self.bytes_out += counters.bytes_out;
+            self.frames_in += counters.frames_in;
+        }
+    }
+
+    /// As the API says it.
+    pub(crate) fn statistics(&self) -> Statistics {
+        let viewers = self.viewers.iter().map(|(label, count)| (label.to_owned(), count));
+        Statistics {
+            uptime_s: self.uptime.as_secs(),
+            shards: self.shards,
+            shards_answered: self.answered,
+            streams: self.streams,
+            connections: self.connections,
+            viewers: viewers.collect(),
+            accepted: self.accepted,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            frames_in: self.frames_in,
+        }
+    }
+}
+
+/// Answers a permitted GET or HEAD of `/api/statistics`.
+pub(crate) async fn statistics(backend: &dyn Backend) -> Reply {
+    let value = serde_json::to_value(backend.totals().await.statistics()).unwrap_or_default();
+    respond::json(StatusCode::OK, &value)
 }
 
 /// Whether somebody may, now or when it is known.
@@ -76,6 +155,12 @@ pub struct StreamInfo {
     pub from: &'static str,
     /// Where this server fetches it from, without credentials.
     pub source: Option<Arc<str>>,
+    /// What the publisher calls itself.
+    pub agent: String,
+    /// The publisher's session, if it has one.
+    pub session: Option<String>,
+    /// The publisher, if it is a peer.
+    pub peer: Option<SocketAddr>,
     /// Time since the stream began.
     pub uptime: Duration,
     /// Bytes received from the publisher.

@@ -89,6 +89,7 @@ impl LiveSession {
                 | Refusal::Unverified
                 | Refusal::ShuttingDown
                 | Refusal::Superseded
+                | Refusal::Kicked
                 | Refusal::PublisherGone
                 | Refusal::TooSlow
                 | Refusal::TracksChanged => (503, "Service Unavailable"),

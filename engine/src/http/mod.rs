@@ -16,6 +16,7 @@ mod files;
 #[cfg(test)]
 mod fuzzing;
 pub mod io;
+mod legacy;
 pub mod live;
 mod live_head;
 mod metrics_route;
@@ -32,6 +33,7 @@ mod segments;
 pub mod server;
 mod text_cache;
 mod urls;
+mod v1;
 mod variants;
 mod vod;
 mod watch;

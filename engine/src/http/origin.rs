@@ -13,7 +13,7 @@ const FORWARDED: [&str; 5] =
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Stranger {
+pub(crate) enum Stranger {
     /// Another machine.
     #[error("only this machine may do that without a credential")]
     Remote,
@@ -26,7 +26,7 @@ pub(super) enum Stranger {
 }
 
 /// Checks the peer, and what the request says of where it comes from.
-pub(super) fn check(
+pub(crate) fn check(
     peer: IpAddr,
     authority: Option<&str>,
     headers: &HeaderMap,

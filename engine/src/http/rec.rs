@@ -73,6 +73,10 @@ pub(crate) async fn answer<B>(
             None => respond::text(StatusCode::NOT_FOUND, BAD_NAME),
         },
     };
+    if listing {
+        respond::set(&mut reply, header::CACHE_CONTROL, "no-store");
+        return Some(reply);
+    }
     respond::allow_any_origin(&mut reply);
     let exposed = "Content-Range, Content-Length, Accept-Ranges";
     respond::set(&mut reply, header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);

@@ -17,7 +17,9 @@ use crate::http::respond::{self, READ_ONLY, READ_ONLY_CORS, Reply};
 use crate::http::server::{MediaKind, MediaRequest};
 use crate::http::urls::{self, Addressed};
 use crate::http::websocket::{self, UpgradeError};
-use crate::http::{HttpContext, api, delay, files, live_head, metrics_route, rec, segments, vod};
+use crate::http::{
+    HttpContext, api, delay, files, legacy, live_head, metrics_route, rec, segments, v1, vod,
+};
 
 /// Bytes of the caller's own name that are kept.
 const AGENT_BYTES_MAX: usize = 128;
@@ -100,10 +102,23 @@ where
         }
         return media(caller, request, at, live, admittance);
     }
+    if v1::owns(request.uri().path()) {
+        return Routed::Reply(v1::answer(ctx, caller, request, &config, &at).await);
+    }
+    if legacy::owns(request.uri().path()) {
+        return Routed::Reply(legacy::answer(ctx, caller, request).await);
+    }
     if vod::owns(&path) {
         return Routed::Reply(vod::answer(ctx, caller, request, &config, &path).await);
     }
     Routed::Reply(page(ctx, caller, request, &config, &at, &path).await)
+}
+
+/// Whether a request may carry a body that somebody reads; `path` as sent.
+pub(super) fn takes_body(method: &Method, path: &str) -> bool {
+    vod::takes_body(method, path)
+        || v1::takes_body(method, path)
+        || legacy::takes_body(method, path)
 }
 
 /// What must hold for every request: one sound Host, and no body worth speaking of.
@@ -114,15 +129,18 @@ fn check_head<B>(
 ) -> Result<Addressed, (StatusCode, &'static str)> {
     let bad = |sentence| Err((StatusCode::BAD_REQUEST, sentence));
     let headers = request.headers();
-    let upload = vod::takes_body(request.method(), request.uri().path());
+    let path = request.uri().path();
+    let upload = vod::takes_body(request.method(), path);
+    let document = !upload && takes_body(request.method(), path);
     let length_max = match config.http.upload_bytes_max {
         // Refused further on, with the reason.
         0 if upload => u64::MAX,
         bytes if upload => bytes,
+        _ if document => v1::BODY_BYTES_MAX as u64,
         _ => config.http.body_bytes_max as u64,
     };
-    // No path takes a body, so a chunked one has no use but to confuse proxies in front of us.
-    if headers.contains_key(header::TRANSFER_ENCODING) {
+    // No other path takes a body, so a chunked one has no use but to confuse proxies in front of us.
+    if headers.contains_key(header::TRANSFER_ENCODING) && !document {
         if upload {
             return Err((StatusCode::LENGTH_REQUIRED, "an upload names its Content-Length"));
         }
@@ -237,32 +255,24 @@ async fn page<B>(
     let backend = &*ctx.backend;
     let method = request.method();
     let readable = *method == Method::GET || *method == Method::HEAD;
-    let cors = path == "/api/live";
-    if cors && *method == Method::OPTIONS {
-        return live_head::options();
-    }
     if !readable {
-        return respond::method_not_allowed(if cors { READ_ONLY_CORS } else { READ_ONLY });
+        return respond::method_not_allowed(READ_ONLY);
     }
     let guarded = path == "/metrics" || path == "/api" || path.starts_with("/api/");
     if guarded {
         let door = Door::of_api(path, caller, request);
         let query = request.uri().query().unwrap_or_default();
-        if let Err(mut reply) = door.open(ctx, caller, query, request.headers()).await {
-            if cors {
-                respond::allow_any_origin(&mut reply);
-            }
+        if let Err(reply) = door.open(ctx, caller, query, request.headers()).await {
             return reply;
         }
     }
-    match path {
+    let mut reply = match path {
         "/healthz" => respond::text(StatusCode::OK, "ok"),
         "/metrics" => metrics_route::answer(backend).await,
-        "/api/live" => {
+        "/api/statistics" => api::statistics(backend).await,
+        "/api/live" | "/api/stream" => {
             let query = request.uri().query().unwrap_or_default();
-            let mut reply = api::live(backend, query, at).await;
-            respond::allow_any_origin(&mut reply);
-            reply
+            api::live(backend, query, at).await
         }
         "/api/status" => api::status(backend),
         _ if vod::is_listing(path) => {
@@ -270,5 +280,9 @@ async fn page<B>(
         }
         _ if guarded => files::not_found(),
         _ => files::answer(path, request.headers(), config).await,
+    };
+    if guarded {
+        respond::set(&mut reply, header::CACHE_CONTROL, "no-store");
     }
+    reply
 }

@@ -25,6 +25,7 @@ use protocols::hops::Hops;
 
 use crate::alarm::Alarm;
 use crate::auth::Admittance;
+use crate::http::HttpContext;
 use crate::http::body::Body;
 use crate::http::direct::{self, Next};
 use crate::http::direct_reply::{DirectReply, Persistence};
@@ -32,7 +33,6 @@ use crate::http::io::Io;
 use crate::http::respond::Reply;
 use crate::http::router::{self, Caller, Routed};
 use crate::http::watch::{Active, Deadline, Watch};
-use crate::http::{HttpContext, vod};
 use crate::net::tls::TlsCodec;
 use crate::stream::Container;
 
@@ -304,7 +304,7 @@ async fn serve_http2(io: Io, caller: Caller, ctx: Rc<HttpContext>, watch: Rc<Wat
                 Alarm::after(watch.head_timeout).await;
             };
             let _active = Active::new(watch.clone());
-            if !vod::takes_body(request.method(), request.uri().path()) {
+            if !router::takes_body(request.method(), request.uri().path()) {
                 drain(request.body_mut(), limit).or(late).await;
             }
             match router::route(&ctx, caller, &mut request).await {

@@ -4,10 +4,13 @@ use super::*;
 use crate::auth::{By, Question, Reason, Role};
 use crate::config::Config;
 use crate::config::model::Ssl;
-use crate::http::api::{Admission, Backend, ServiceState, StatusInfo, StreamInfo};
+use crate::http::api::{Admission, Backend, ServiceState, StatusInfo, StreamInfo, Totals};
 use crate::net::tls::{Purpose, TlsContext};
-use crate::observe::Viewers;
+use crate::observe::{ForwardReport, PullReport, Viewers};
+use crate::reload::Reloader;
 use crate::segment::{Packaging, Snapshot};
+use crate::shard::Kick;
+use crate::shard::sessions::{SessionPage, SessionQuery};
 use crate::shard::{Absent, Wanted};
 use crate::timeshift::Refused;
 use futures_lite::future::BoxedLocal;
@@ -79,6 +82,9 @@ impl Backend for Fake {
             publisher_port: None,
             from: "rtmp",
             source: None,
+            agent: String::new(),
+            session: None,
+            peer: None,
             uptime: Duration::from_secs(2),
             bytes_in: 100,
             bits_per_second: 2e6,
@@ -98,6 +104,21 @@ impl Backend for Fake {
         let rtmp = ServiceState { port: 1935, ..service };
         let rtsp = ServiceState { port: 8554, ..service };
         StatusInfo { start_unix_s: 0, rtmp, rtsp, http: service, https: service }
+    }
+    fn sessions(&self, _: SessionQuery) -> BoxedLocal<SessionPage> {
+        Box::pin(async { SessionPage::default() })
+    }
+    fn kick(&self, _: Kick) -> BoxedLocal<usize> {
+        Box::pin(async { 0 })
+    }
+    fn transfers(&self) -> BoxedLocal<(Vec<PullReport>, Vec<ForwardReport>)> {
+        Box::pin(async { Default::default() })
+    }
+    fn totals(&self) -> BoxedLocal<Totals> {
+        Box::pin(async { Totals::default() })
+    }
+    fn reloader(&self) -> Option<Arc<Reloader>> {
+        None
     }
 }
 
@@ -257,7 +278,8 @@ fn pages_and_api_over_plain_tls_and_http2() {
         let vhost = get("/api/live?vhost=V.example&name=x", &[]).unwrap();
         assert!(vhost.contains("rtmp://v.example:1935/live/x"), "{vhost}");
         assert!(get("/api/live?name=none", &[]).unwrap().ends_with("|404"));
-        assert!(get("/api/live", &["-D", "-"]).unwrap().contains("allow-origin: *"));
+        let list = get("/api/live", &["-D", "-"]).unwrap();
+        assert!(list.contains("no-store") && !list.contains("allow-origin"), "{list}");
         assert!(get("/api/status", &[]).unwrap().contains("\"rtmp\":{\"port\":1935"));
         for path in ["/nothing", "/%2e%2e/x", "/../x", "/live/../x.flv", "/live/a%00.flv", "/api"] {
             assert!(get(path, &[]).unwrap().ends_with("|404"), "{path}");

@@ -8,6 +8,7 @@ pub mod sys;
 pub mod sys_datagram;
 pub mod sys_epoll;
 pub mod sys_file;
+pub mod sys_host;
 pub mod sys_serve;
 pub mod sys_signal;
 pub mod sys_socket;

@@ -27,6 +27,9 @@ pub enum StartError {
     /// The policy asks for something this build cannot do.
     #[error("{0}")]
     Policy(String),
+    /// Event callbacks cannot be sent as configured.
+    #[error("events: {0}")]
+    Events(String),
     /// A configured CPU is not allowed to this process.
     #[error(
         "engine/cores names CPU {cpu}, but this process may only use {}; \
@@ -139,6 +142,7 @@ impl StartError {
         match self {
             Self::Config(_)
             | Self::Policy(_)
+            | Self::Events(_)
             | Self::Certificate(_)
             | Self::Rules(_)
             | Self::CpuNotAllowed { .. }

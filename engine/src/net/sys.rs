@@ -6,7 +6,7 @@
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -121,40 +121,12 @@ pub(super) fn openat2(
 
 /// The addresses of all network interfaces, loopback included; empty when they cannot be read.
 pub fn interface_addresses() -> Vec<IpAddr> {
-    let mut head: *mut libc::ifaddrs = std::ptr::null_mut();
-    // SAFETY: the call writes one list head, which is freed below with its own function.
-    if unsafe { libc::getifaddrs(&raw mut head) } != 0 {
-        return Vec::new();
-    }
     let mut found = Vec::new();
-    let mut entry = head;
-    while !entry.is_null() {
-        // SAFETY: the list is owned by this function until freeifaddrs; nodes are well formed.
-        let node = unsafe { &*entry };
-        entry = node.ifa_next;
-        if node.ifa_addr.is_null() {
-            continue;
-        }
-        // SAFETY: a non-null address starts with its family, which says which struct it is.
-        let address = unsafe {
-            match i32::from((*node.ifa_addr).sa_family) {
-                libc::AF_INET => {
-                    let v4 = &*node.ifa_addr.cast::<libc::sockaddr_in>();
-                    IpAddr::V4(Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr)))
-                }
-                libc::AF_INET6 => {
-                    let v6 = &*node.ifa_addr.cast::<libc::sockaddr_in6>();
-                    IpAddr::V6(Ipv6Addr::from(v6.sin6_addr.s6_addr))
-                }
-                _ => continue,
-            }
-        };
+    for (_, address) in super::sys_host::interfaces() {
         if !found.contains(&address) {
             found.push(address);
         }
     }
-    // SAFETY: the head came from getifaddrs and no reference into the list is left.
-    unsafe { libc::freeifaddrs(head) };
     found
 }
 

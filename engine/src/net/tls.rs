@@ -66,25 +66,26 @@ pub enum Purpose {
 
 #[derive(Clone)]
 struct Configs {
+    chain: Vec<CertificateDer<'static>>,
     http: Arc<ServerConfig>,
     rtmp: Arc<ServerConfig>,
 }
 
-/// The certificate in force, for every TLS service.
-pub struct TlsContext {
+/// A certificate and its key, read and found to fit.
+pub struct Certificate {
     cert: PathBuf,
     key: PathBuf,
     self_signed: bool,
-    current: RwLock<Configs>,
+    configs: Configs,
 }
 
-impl TlsContext {
-    /// Loads the configured pair; without one, the self-signed pair in `ssl/` beneath
+impl Certificate {
+    /// Reads the configured pair; without one, the self-signed pair in `ssl/` beneath
     /// `base_dir`, made now if it is not there yet.
     ///
     /// # Errors
     /// The files are unusable; see [`TlsError`].
-    pub fn load(ssl: &Ssl, base_dir: &Path) -> Result<Self, TlsError> {
+    pub fn read(ssl: &Ssl, base_dir: &Path) -> Result<Self, TlsError> {
         let (cert, key, self_signed) = match (&ssl.server_cert, &ssl.server_key) {
             (Some(cert), Some(key)) => (base_dir.join(cert), base_dir.join(key), false),
             (None, None) => {
@@ -101,24 +102,43 @@ impl TlsContext {
             }
             _ => return Err(TlsError::HalfConfigured),
         };
-        let current = RwLock::new(read_configs(&cert, &key)?);
-        Ok(Self { cert, key, self_signed, current })
+        let configs = read_configs(&cert, &key)?;
+        Ok(Self { cert, key, self_signed, configs })
     }
+}
 
-    /// Reads the files again; connections from now on use what they hold. A bad file changes
-    /// nothing.
+/// The certificate in force, for every TLS service.
+pub struct TlsContext(RwLock<Certificate>);
+
+impl TlsContext {
+    /// Reads what is configured, see [`Certificate::read`].
     ///
     /// # Errors
     /// The files are unusable; see [`TlsError`].
-    pub fn reload(&self) -> Result<(), TlsError> {
-        let fresh = read_configs(&self.cert, &self.key)?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
+    pub fn load(ssl: &Ssl, base_dir: &Path) -> Result<Self, TlsError> {
+        Certificate::read(ssl, base_dir).map(|certificate| Self(RwLock::new(certificate)))
+    }
+
+    /// Connections from now on use this one; false if it is the one in force already, whose
+    /// tickets then stay good.
+    pub fn install(&self, certificate: Certificate) -> bool {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let differs = current.configs.chain != certificate.configs.chain;
+        if differs || current.cert != certificate.cert || current.key != certificate.key {
+            *current = certificate;
+        }
+        differs
+    }
+
+    /// The files it was read from: certificate and key.
+    pub fn files(&self) -> [PathBuf; 2] {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        [current.cert.clone(), current.key.clone()]
     }
 
     /// The certificate was made by this server and is vouched for by nobody.
     pub fn is_self_signed(&self) -> bool {
-        self.self_signed
+        self.0.read().unwrap_or_else(PoisonError::into_inner).self_signed
     }
 
     /// The server side of one new connection.
@@ -127,10 +147,10 @@ impl TlsContext {
     /// The TLS library refuses to start one.
     pub fn accept(&self, purpose: Purpose) -> Result<TlsCodec, TlsError> {
         let config = {
-            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
             match purpose {
-                Purpose::Http => current.http.clone(),
-                Purpose::Rtmp => current.rtmp.clone(),
+                Purpose::Http => current.configs.http.clone(),
+                Purpose::Rtmp => current.configs.rtmp.clone(),
             }
         };
         let mut conn = ServerConnection::new(config)?;
@@ -158,13 +178,13 @@ fn read_configs(cert: &Path, key: &Path) -> Result<Configs, TlsError> {
     let mut rtmp = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_single_cert(chain.clone(), key)?;
     rtmp.ignore_client_order = true;
     // Tickets hold the session state on the client, so resumption costs no table here.
     rtmp.ticketer = aws_lc_rs::Ticketer::new()?;
     let mut http = rtmp.clone();
     http.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Configs { http: Arc::new(http), rtmp: Arc::new(rtmp) })
+    Ok(Configs { chain, http: Arc::new(http), rtmp: Arc::new(rtmp) })
 }
 
 fn generate(cert_path: &Path, key_path: &Path) -> Result<(), TlsError> {

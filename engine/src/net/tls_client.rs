@@ -65,13 +65,16 @@ impl TlsClient {
     }
 }
 
+/// The authorities of the platform.
+pub(crate) fn platform_bundle() -> PathBuf {
+    let there = BUNDLES.iter().map(Path::new).find(|path| path.exists());
+    there.unwrap_or(Path::new(BUNDLES[0])).to_path_buf()
+}
+
 fn config(file: Option<&Path>, ssl: &Ssl) -> Result<ClientConfig, TlsError> {
     let path = match file {
         Some(path) => path.to_path_buf(),
-        None => {
-            let there = BUNDLES.iter().map(Path::new).find(|path| path.exists());
-            there.unwrap_or(Path::new(BUNDLES[0])).to_path_buf()
-        }
+        None => platform_bundle(),
     };
     let bytes = read(&path)?;
     let mut roots = RootCertStore::empty();

@@ -101,13 +101,15 @@ fn a_bad_file_changes_nothing_at_reload() {
     let base = folder("reload");
     let context = TlsContext::load(&Ssl::default(), &base).unwrap();
     fs::write(base.join(SELF_SIGNED_CERT), b"no certificate").unwrap();
-    assert!(context.reload().is_err());
+    assert!(Certificate::read(&Ssl::default(), &base).is_err());
     assert!(TlsContext::load(&Ssl::default(), &base).is_err());
     let mut server = context.accept(Purpose::Rtmp).unwrap();
     pump(&mut client(&[]), &mut server, 4096);
     assert!(!server.is_handshaking());
     generate(&base.join(SELF_SIGNED_CERT), &base.join(SELF_SIGNED_KEY)).unwrap();
-    context.reload().unwrap();
+    let read = || Certificate::read(&Ssl::default(), &base).unwrap();
+    assert!(context.install(read()));
+    assert!(!context.install(read()), "it is the same");
     let half = Ssl { server_cert: Some("a.pem".into()), ..Ssl::default() };
     assert!(matches!(TlsContext::load(&half, &base), Err(TlsError::HalfConfigured)));
     fs::remove_dir_all(base).unwrap();

@@ -1,6 +1,7 @@
 //! Plain integers and histograms of one shard behind verb methods; no atomics, no locks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -305,6 +306,53 @@ impl Memory {
     }
 }
 
+/// What a shard is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// Streams and viewers.
+    Streams,
+    /// Counters and histograms beside them.
+    Counters,
+    /// Pulls and forwards beside them.
+    Transfers,
+}
+
+/// One pull as the API shows it.
+#[derive(Debug, Clone)]
+pub struct PullReport {
+    /// The stream it becomes.
+    pub key: StreamKey,
+    /// Where from, without credentials.
+    pub source: Arc<str>,
+    /// From the start and for ever.
+    pub always: bool,
+    /// `idle`, `connecting`, `live`, `waiting` or `done`.
+    pub state: &'static str,
+    /// Times the source was to be fetched.
+    pub attempts: u64,
+    /// Why it failed or ended last.
+    pub last_error: Option<&'static str>,
+}
+
+/// One forward as the API shows it.
+#[derive(Debug, Clone)]
+pub struct ForwardReport {
+    /// The stream.
+    pub key: StreamKey,
+    /// Where to, without keys and credentials.
+    pub target: Arc<str>,
+    /// `connecting`, `live` or `waiting`.
+    pub state: &'static str,
+    /// Times the target was dialled.
+    pub attempts: u64,
+    /// Bytes sent to it.
+    pub bytes_out: u64,
+    /// Bits per second sent to it.
+    pub bits_per_second: f64,
+    /// Why it failed or ended last.
+    pub last_error: Option<String>,
+}
+
 /// What one shard reports of itself.
 #[derive(Debug)]
 pub struct ShardReport {
@@ -318,6 +366,10 @@ pub struct ShardReport {
     pub audiences: Vec<Audience>,
     /// Open connections, HTTP included.
     pub connections: usize,
+    /// Pulls of streams it owns, if they were asked about.
+    pub pulls: Vec<PullReport>,
+    /// Forwards of streams it owns, if they were asked about.
+    pub forwards: Vec<ForwardReport>,
     /// Media messages it pushed, per receiving shard.
     pub ring_messages: Vec<u64>,
     /// Control messages it could not send.

@@ -1,20 +1,71 @@
 //! The log: lines go through a bounded queue to a writer thread, so that a slow or full stderr
-//! never blocks a shard. Lines that find the queue full are dropped and counted.
+//! never blocks a shard. Lines that find the queue full are dropped and counted. The writer keeps
+//! the last lines for those who ask.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// Lines that may wait for the writer.
 const QUEUE_LINES: usize = 8192;
 /// Longest time the end of the process waits for the last lines.
 const DRAIN_MAX: Duration = Duration::from_millis(500);
 
+/// Lines that are kept, and bytes of each.
+pub const KEPT_LINES: usize = 2000;
+const KEPT_LINE_BYTES: usize = 2048;
+
 static DROPPED: AtomicU64 = AtomicU64::new(0);
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+static KEPT: Mutex<Kept> = Mutex::new(Kept { next: 0, lines: VecDeque::new() });
+
+/// The last lines, numbered from the start of the process.
+struct Kept {
+    next: u64,
+    lines: VecDeque<Box<str>>,
+}
+
+fn keep(line: &[u8]) {
+    let line = line.get(..KEPT_LINE_BYTES).unwrap_or(line);
+    let line = String::from_utf8_lossy(line).trim_end().into();
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.lines.len() >= KEPT_LINES {
+        kept.lines.pop_front();
+    }
+    kept.lines.push_back(line);
+    kept.next += 1;
+}
+
+/// At most `limit` of the kept lines with their numbers, in order: the first ones from a number
+/// on, or the last ones.
+#[must_use]
+pub fn tail(from: Option<u64>, limit: usize) -> Vec<(u64, Box<str>)> {
+    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let first = kept.next - kept.lines.len() as u64;
+    let start = match from {
+        Some(from) => from.clamp(first, kept.next),
+        None => kept.next.saturating_sub(limit as u64).max(first),
+    };
+    let skipped = usize::try_from(start - first).unwrap_or(usize::MAX);
+    (start..).zip(kept.lines.iter().skip(skipped).take(limit).cloned()).collect()
+}
+
+/// Logs by other `tracing` directives from now on.
+///
+/// # Errors
+/// They are none, or nothing is logged in this process.
+pub fn set_filter(filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    let Some(handle) = FILTER.get() else { return Err("there is no log".to_owned()) };
+    handle.reload(filter).map_err(|error| error.to_string())
+}
 
 /// Lines dropped since start.
 #[must_use]
@@ -86,6 +137,7 @@ pub fn init(filter: &str) -> LogGuard {
             if line.is_empty() {
                 break;
             }
+            keep(&line);
         }
         let _ = finished.send(());
     });
@@ -93,13 +145,36 @@ pub fn init(filter: &str) -> LogGuard {
         let _ = writeln!(io::stderr(), "no log: cannot start the writer thread: {error}");
     }
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_target(false)
-        .with_writer(Queue(sender.clone()))
-        .finish();
+        .with_writer(Queue(sender.clone()));
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     // Fails only when a subscriber is set already (tests); that one then stays.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let _ = FILTER.set(handle);
+    }
     LogGuard { done, stop: sender }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_lines_are_kept_and_numbered() {
+        for n in 0..KEPT_LINES + 10 {
+            keep(format!("line {n}\n").as_bytes());
+        }
+        let last = tail(None, 3);
+        let (number, text) = last.last().unwrap();
+        assert!(text.ends_with(&format!("line {}", KEPT_LINES + 9)), "{text}");
+        assert_eq!(last.len(), 3);
+        assert_eq!(tail(Some(number - 1), 10).len(), 2);
+        assert_eq!(tail(Some(0), 1).len(), 1, "what is gone is passed over");
+        assert!(tail(Some(number + 1), 10).is_empty());
+        keep(&[b'x'; 10_000]);
+        assert_eq!(tail(None, 1)[0].1.len(), KEPT_LINE_BYTES);
+    }
 }

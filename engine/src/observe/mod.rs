@@ -6,5 +6,7 @@ pub mod log;
 mod prometheus;
 
 pub use access::AccessCounts;
-pub use counters::{Audience, Counters, DropReason, Memory, ShardReport, Viewers};
+pub use counters::{
+    Audience, Counters, DropReason, ForwardReport, Memory, PullReport, ShardReport, Topic, Viewers,
+};
 pub use prometheus::{Process, render};

@@ -72,6 +72,10 @@ pub struct Process {
     pub recovered: u64,
     /// Pieces of recordings deleted because of age or size.
     pub deleted: u64,
+    /// Event callbacks by what became of them.
+    pub events: [(&'static str, u64); 4],
+    /// Reloads by how they ended.
+    pub reloads: [(&'static str, u64); 2],
 }
 
 /// Renders the reports of all shards that answered.
@@ -115,6 +119,14 @@ pub fn render(reports: &[ShardReport], process: &Process) -> String {
     packets(&mut out, &sum.packets);
     recordings(&mut out, &sum.recordings, process);
     access(&mut out, &sum.auth);
+    out.family("events_total", "counter", "Event callbacks, by what became of them.");
+    for (outcome, count) in process.events {
+        out.sample("events_total", &[("outcome", outcome)], count);
+    }
+    out.family("reloads_total", "counter", "Reloads of the files, by how they ended.");
+    for (outcome, count) in process.reloads {
+        out.sample("reloads_total", &[("outcome", outcome)], count);
+    }
     out.summary(
         "ingest_to_socket_seconds",
         "From the last byte of a frame to the end of its fan-out on a shard.",

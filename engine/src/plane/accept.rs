@@ -199,6 +199,7 @@ impl Shard {
             Service::Rtmp => {
                 let seed = self.next_seed();
                 conn.session = Some(service::rtmp::session(&self.rtmp_options, seed, now));
+                conn.chunk_size = self.config.rtmp.chunk_size;
                 conn.timeout = Some(now + self.config.rtmp.handshake_timeout);
             }
             Service::Rtsp => {

@@ -183,7 +183,8 @@ impl Shard {
 
     /// The ports of this shard, bound and watched from the first time on; `None` if they cannot be.
     pub(super) fn open_datagrams(&mut self) -> Option<(u16, u16)> {
-        let (ip, range) = (self.config.rtsp.ip, self.config.rtsp.ports);
+        let rtsp = &self.config.rtsp;
+        let (ip, range) = (rtsp.ip, (rtsp.port_min, rtsp.port_max));
         let (shard, shards) = (self.id.index(), self.mesh.shards());
         let known = self.plane.datagrams.sockets.is_some();
         let ports = match self.plane.datagrams.bind(ip, range, shard, shards) {

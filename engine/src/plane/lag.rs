@@ -161,7 +161,7 @@ impl Shard {
                 if viewer.configuration != version {
                     viewer.configuration = version;
                     let mut bytes = Vec::new();
-                    wire.packager.catch_up(tracks, millis, self.options, &mut bytes);
+                    wire.packager.catch_up(tracks, millis, &mut bytes);
                     conn.stage_out(&bytes);
                     viewer.special = true;
                 }

@@ -57,6 +57,7 @@ impl Shard {
         self.tend_streams(now);
         self.tend_mirrors(now);
         self.tend_shelves(now);
+        self.announce_pieces();
         self.resume_accepting(now);
         self.plane.admission.sweep(now);
     }

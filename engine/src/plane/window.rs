@@ -35,6 +35,13 @@ impl Window {
         Self { mode, current, busy: Duration::ZERO, since: now }
     }
 
+    /// Another mode from now on; an adaptive window finds its width again.
+    pub fn set_mode(&mut self, mode: MergeWindow, now: Instant) {
+        if mode != self.mode {
+            *self = Self::new(mode, now);
+        }
+    }
+
     /// The window in force.
     #[must_use]
     pub fn current(&self) -> Duration {

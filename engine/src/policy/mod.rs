@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::model::HostPort;
 use crate::config::xml::{self, Element};
-use crate::config::{ConfigError, Problem, units};
+use crate::config::{ConfigError, Problem, mask_url, units};
 use crate::edge::Origins;
 use crate::pull::Entry;
 
@@ -56,14 +56,37 @@ pub struct Forward {
     pub local: bool,
 }
 
+impl Policy {
+    /// The same rules in the same order, wherever they stand in their files.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same_rules = |a: &[Rule], b: &[Rule]| {
+            let of = |rule: &Rule| (rule.name.clone(), rule.forward.clone());
+            a.iter().map(of).eq(b.iter().map(of))
+        };
+        let same_pulls = self.pulls.len() == other.pulls.len()
+            && self.pulls.iter().zip(&other.pulls).all(|(a, b)| a.is_same(b));
+        let same_origins = self.origins.len() == other.origins.len()
+            && self.origins.iter().zip(&other.origins).all(|(a, b)| a.is_same(b));
+        let same_forwards = same_rules(&self.vhosts, &other.vhosts);
+        same_forwards && same_rules(&self.urls, &other.urls) && same_pulls && same_origins
+    }
+}
+
+/// The text of a policy file; a file that does not exist is empty.
+pub fn read_text(path: &Path) -> Result<String, ConfigError> {
+    if path.try_exists().is_ok_and(|exists| !exists) {
+        return Ok(String::new());
+    }
+    xml::read_file(path, &path.display().to_string())
+}
+
 /// Reads and checks a policy file; a file that does not exist is a policy without rules.
 pub fn load(path: &Path) -> Result<Policy, ConfigError> {
-    if path.try_exists().is_ok_and(|exists| !exists) {
-        return Ok(Policy::default());
+    match read_text(path)?.as_str() {
+        "" => Ok(Policy::default()),
+        text => load_str(&path.display().to_string(), text),
     }
-    let name = path.display().to_string();
-    let text = xml::read_file(path, &name)?;
-    load_str(&name, &text)
 }
 
 /// Checks a policy text; `name` stands for the file in errors.
@@ -127,7 +150,7 @@ impl Reader<'_> {
             if !rewrite.is_empty() && !is_url(rewrite) {
                 let wanted = "an rtmp:// or rtmps:// URL or empty";
                 let at = format!("{path}@rewrite");
-                let shown = crate::config::shorten(&crate::pull::masked(rewrite));
+                let shown = mask_url(rewrite, true);
                 return Err(self.error(target.line, &at, Problem::value(&shown, wanted)));
             }
             if target.text.is_empty() {

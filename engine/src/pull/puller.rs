@@ -56,6 +56,18 @@ impl Puller {
         Self { always, linger, phase: Phase::Resting, backoff, wanted_at: None }
     }
 
+    /// One word for what it does.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        match self.phase {
+            Phase::Resting => "idle",
+            Phase::Running { live_since: None } => "connecting",
+            Phase::Running { live_since: Some(_) } => "live",
+            Phase::Waiting { .. } => "waiting",
+            Phase::Done => "done",
+        }
+    }
+
     /// It has been played to its end and will not be again.
     #[must_use]
     pub fn is_done(&self) -> bool {

@@ -14,7 +14,7 @@ use super::disk::Folder;
 use super::name::Place;
 use super::queue::Queue;
 use super::recorder::Recorder;
-use super::tally::{Counts, Tally};
+use super::tally::{Counts, Finished, Tally};
 use super::writer::{Complaints, Writer};
 use crate::clock;
 use crate::config::Config;
@@ -90,6 +90,12 @@ impl Hub {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.tally.counts()
+    }
+
+    /// Pieces that were completed since this was asked for last.
+    #[must_use]
+    pub fn take_finished(&self) -> Vec<Finished> {
+        self.tally.take_finished()
     }
 
     /// Waits until all that recorders gave is on the disk, but not beyond the deadline.

@@ -55,5 +55,5 @@ pub use piece::{Piece, Span, movie_of_init};
 pub use playlist::{Tail, playlist};
 pub use recorder::Recorder;
 pub use segment::Segment;
-pub use tally::{Counts, GapReason};
+pub use tally::{Counts, Finished, GapReason};
 pub use upkeep::{Upkeep, UpkeepCounts};

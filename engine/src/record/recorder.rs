@@ -316,6 +316,10 @@ impl Subscriber for Recorder {
         }
         !matches!(self.state, State::Done)
     }
+
+    fn is_recorder(&self) -> bool {
+        true
+    }
 }
 
 impl Drop for Recorder {

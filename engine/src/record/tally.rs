@@ -1,7 +1,9 @@
 //! What recorders and writers of a shard did, and why something was not recorded.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
+
+use super::name::{PieceName, Place};
 
 /// Why something was not recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,20 +116,54 @@ fn slot(reason: GapReason) -> usize {
     usize::from(reason as u8 - 1)
 }
 
+/// Complete pieces that may wait to be told of.
+const FINISHED_MAX: usize = 1024;
+
+/// A piece that is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Whose.
+    pub place: Place,
+    /// Its name.
+    pub name: PieceName,
+    /// Bytes of media.
+    pub bytes: u64,
+    /// When it begins, Unix milliseconds.
+    pub start_unix_ms: u64,
+    /// When it was closed, Unix milliseconds.
+    pub end_unix_ms: u64,
+}
+
 /// The counts of one shard, shared by its recorders and writers.
 #[derive(Debug, Default)]
-pub(super) struct Tally(Cell<Counts>);
+pub(super) struct Tally {
+    counts: Cell<Counts>,
+    finished: RefCell<Vec<Finished>>,
+}
 
 impl Tally {
+    /// A piece is complete; the first ones are told of if too many wait.
+    pub(super) fn finished(&self, piece: Finished) {
+        let mut finished = self.finished.borrow_mut();
+        if finished.len() < FINISHED_MAX {
+            finished.push(piece);
+        }
+    }
+
+    /// Those that are complete since this was called last.
+    pub(super) fn take_finished(&self) -> Vec<Finished> {
+        std::mem::take(&mut self.finished.borrow_mut())
+    }
+
     /// As they stand.
     pub(super) fn counts(&self) -> Counts {
-        self.0.get()
+        self.counts.get()
     }
 
     fn change(&self, change: impl FnOnce(&mut Counts)) {
-        let mut counts = self.0.get();
+        let mut counts = self.counts.get();
         change(&mut counts);
-        self.0.set(counts);
+        self.counts.set(counts);
     }
 
     /// A piece has begun; `bytes` of it are written.

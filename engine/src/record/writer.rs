@@ -13,7 +13,7 @@ use super::disk::{Disk, PieceFiles, Which};
 use super::index::{Entry, Header, Pair, RECORD_BYTES};
 use super::name::Place;
 use super::queue::{Failure, Job, Queue};
-use super::tally::Tally;
+use super::tally::{Finished, Tally};
 use crate::clock;
 
 /// What may be lost when the machine stops: the page cache survives a process, not the power.
@@ -63,6 +63,7 @@ struct Open<P> {
     index_bytes: u64,
     synced_at: Instant,
     after_media: bool,
+    start_unix_ms: u64,
 }
 
 impl<D: Disk> Writer<D> {
@@ -118,6 +119,7 @@ impl<D: Disk> Writer<D> {
             index_bytes: RECORD_BYTES as u64,
             synced_at,
             after_media: false,
+            start_unix_ms: header.unix_ms,
         });
         open.files.write(Which::Media, 0, init.to_vec()).await?;
         open.files.write(Which::Index, 0, header.encode().to_vec()).await?;
@@ -172,6 +174,7 @@ impl<D: Disk> Writer<D> {
         if let Err(error) = open.files.sync().await {
             self.complain(&error);
         }
+        self.tell_of(&open);
         open.files.close().await;
     }
 
@@ -193,7 +196,18 @@ impl<D: Disk> Writer<D> {
         let mut end = Entry::Gap { reason, unix_ms: clock::unix_millis() }.encode().to_vec();
         end.extend(Entry::End { media_bytes }.encode());
         let _ = open.files.write(Which::Index, open.index_bytes, end).await;
+        self.tell_of(&open);
         open.files.close().await;
+    }
+
+    fn tell_of(&self, open: &Open<D::Piece>) {
+        self.tally.finished(Finished {
+            place: self.place.clone(),
+            name: open.files.name(),
+            bytes: open.media_bytes,
+            start_unix_ms: open.start_unix_ms,
+            end_unix_ms: clock::unix_millis(),
+        });
     }
 
     fn complain(&self, error: &io::Error) -> GapReason {

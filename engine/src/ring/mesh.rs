@@ -219,6 +219,7 @@ impl MeshEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Topic;
     use crate::ring::{MediaItem, MediaTarget, Token};
 
     fn message() -> MediaMessage {
@@ -243,10 +244,10 @@ mod tests {
     fn control_is_deferred_when_a_queue_is_full_and_arrives_in_order() {
         let (mut ends, _) = Mesh::new(2, 2, 1).into_ends();
         for question in 0..2 {
-            let ask = ControlMessage::Ask { from: ShardId(0), question, streams_only: true };
+            let ask = ControlMessage::Ask { from: ShardId(0), question, topic: Topic::Streams };
             assert!(ends[0].send(ShardId(1), ask));
         }
-        let ask = ControlMessage::Ask { from: ShardId(0), question: 9, streams_only: true };
+        let ask = ControlMessage::Ask { from: ShardId(0), question: 9, topic: Topic::Streams };
         assert!(!ends[0].send(ShardId(1), ask), "deferred messages are bounded too");
         assert_eq!(ends[0].control_dropped, 1);
         for expected in 0..2 {

@@ -10,9 +10,10 @@ use protocols::session::Refusal;
 
 use crate::auth::{Answer, Target};
 use crate::net::resolve::Asker;
-use crate::observe::ShardReport;
-use crate::policy::ActivePolicy;
+use crate::observe::{ShardReport, Topic};
+use crate::reload::{PolicyInForce, Reconfigured};
 use crate::segment::{Packaging, Snapshot};
+use crate::shard::sessions::{SessionQuery, SessionSlice};
 use crate::shard::{Kick, TunnelHalf};
 use crate::stream::PublisherInfo;
 use crate::timeshift::Refused;
@@ -160,8 +161,8 @@ pub enum ControlMessage {
         from: ShardId,
         /// Its question number.
         question: u64,
-        /// Include the log histograms and counters, or only the streams.
-        streams_only: bool,
+        /// What about.
+        topic: Topic,
     },
     /// The answer to [`ControlMessage::Ask`].
     Answer {
@@ -169,6 +170,22 @@ pub enum ControlMessage {
         question: u64,
         /// The report.
         report: Box<ShardReport>,
+    },
+    /// Report some of your sessions.
+    AskSessions {
+        /// Who asks.
+        from: ShardId,
+        /// Its question number.
+        question: u64,
+        /// Which.
+        query: Box<SessionQuery>,
+    },
+    /// The answer to [`ControlMessage::AskSessions`].
+    SessionsAnswer {
+        /// The question number.
+        question: u64,
+        /// Some of them.
+        slice: Box<SessionSlice>,
     },
     /// A shard has been asked for segments of a stream: make them and keep it posted.
     WantSegments {
@@ -274,8 +291,6 @@ pub enum ControlMessage {
         /// The stream.
         key: StreamKey,
     },
-    /// The rules of forwards and pulls have changed.
-    ApplyPolicy(Arc<ActivePolicy>),
     /// A name has been looked up; from a thread of the resolver.
     Resolved {
         /// What for.
@@ -285,6 +300,10 @@ pub enum ControlMessage {
         /// What was found; nothing if the name is not known.
         addresses: Vec<SocketAddr>,
     },
+    /// Go by another configuration.
+    Reconfigure(Box<Reconfigured>),
+    /// Go by another policy.
+    ApplyPolicy(Arc<PolicyInForce>),
     /// Stop: close listeners, tell peers, drain, return.
     Stop,
     /// Fault injection for the supervisor's tests: panic or hang on purpose.

@@ -171,12 +171,6 @@ impl Auth {
 }
 
 impl Shard {
-    /// Applies other rules to whoever comes from now on.
-    pub fn replace_rules(&mut self, rules: Arc<Rules>) {
-        self.rtsp_options = self.rtsp_options.with_rules(&rules);
-        self.auth.replace(rules);
-    }
-
     /// A session wants something that needs permission.
     pub(crate) fn authorise(
         &mut self,
@@ -214,6 +208,7 @@ impl Shard {
             query: Query(request.query.clone()),
             shown: Shown::of_identity(&request.identity),
             unasked: false,
+            operates: false,
         };
         let token = self.plane.token(slot);
         match self.judge(&question, false, now) {

@@ -74,11 +74,18 @@ impl Shard {
                 self.on_withdraw(&key, from, conn, now);
             }
             ControlMessage::Kick { conn, refusal } => self.on_kick(conn, refusal, now),
-            ControlMessage::Ask { from, question, streams_only } => {
-                let report = Box::new(self.report(streams_only));
+            ControlMessage::Ask { from, question, topic } => {
+                let report = Box::new(self.report(topic));
                 self.mesh.send(from, ControlMessage::Answer { question, report });
             }
             ControlMessage::Answer { question, report } => self.asks.answer(question, *report),
+            ControlMessage::AskSessions { from, question, query } => {
+                let slice = Box::new(self.session_slice(&query, now));
+                self.mesh.send(from, ControlMessage::SessionsAnswer { question, slice });
+            }
+            ControlMessage::SessionsAnswer { question, slice } => {
+                self.session_asks.answer(question, *slice);
+            }
             ControlMessage::WantSegments { key, packaging, from } => {
                 self.on_want_segments(key, packaging, from, now);
             }
@@ -113,7 +120,6 @@ impl Shard {
                 self.on_want_stream(&key, from, &hops, now);
             }
             ControlMessage::NotFound { key } => self.on_not_found(&key, now),
-            ControlMessage::ApplyPolicy(policy) => self.apply_policy(&policy, now),
             ControlMessage::Resolved { asker: Asker::Pull(pull), attempt, addresses } => {
                 self.on_resolved(pull, attempt, addresses, now);
             }
@@ -123,6 +129,8 @@ impl Shard {
             ControlMessage::Resolved { asker: Asker::Hook, addresses, .. } => {
                 self.auth.place.found(addresses, now);
             }
+            ControlMessage::Reconfigure(new) => self.on_reconfigured(*new, now),
+            ControlMessage::ApplyPolicy(policy) => self.on_policy(&policy, now),
             ControlMessage::Stop => self.stop(now),
             ControlMessage::Fault(fault) => act_out(fault),
         }

@@ -79,6 +79,7 @@ impl Shard {
         let (recv, send) = (sock.recv_buffer_kib, sock.send_buffer_kib);
         sys_socket::tune(fd.as_fd(), recv, send, UNACKNOWLEDGED_MAX);
         let mut conn = Conn::new(self.plane.next_id(), fd, address, to.protocol, now);
+        conn.chunk_size = self.config.rtmp.chunk_size;
         let id = conn.id;
         conn.timeout = session.poll_timeout();
         conn.session = Some(session);

@@ -59,11 +59,6 @@ impl EdgePull {
         self.tried.clear();
     }
 
-    /// The rule still says what it said.
-    pub(super) fn is_under(&self, rule: &Origins) -> bool {
-        Origins { line: rule.line, ..(*self.rule).clone() } == *rule
-    }
-
     /// Somebody has asked for it lately.
     pub(super) fn is_wanted(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.asked_at) < WANTED_FOR

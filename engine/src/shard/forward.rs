@@ -353,7 +353,10 @@ impl Shard {
         let tracks = self.mirrors[mirror].log.tracks();
         let codec = tracks.video.as_ref().map(|track| track.codec);
         let format = Format {
-            container: Container::Rtmp { message_stream_id: request.message_stream_id },
+            container: Container::Rtmp {
+                message_stream_id: request.message_stream_id,
+                chunk_size: self.plane.conns[slot].chunk_size,
+            },
             enhanced: request.enhanced,
             // The one codec with both forms.
             legacy: !request.enhanced && !tracks.legacy_flv && codec == Some(Codec::H265),

@@ -15,20 +15,23 @@ use futures_lite::future::BoxedLocal;
 use protocols::media::StreamKey;
 
 use super::auth_task::admission;
+use super::kick::Kick;
+use super::sessions::{self, SessionPage, SessionQuery};
 use super::{Absent, Ports, Wanted, ask_all, shift, snapshot};
 use crate::auth::{By, Question, Role};
 use crate::clock;
 use crate::config::Config;
 use crate::conn::{CloseReason, Conn, ConnId, Protocol};
 use crate::http::HttpContext;
-use crate::http::api::{Admission, Backend, ServiceState, StatusInfo, StreamInfo};
+use crate::http::api::{Admission, Backend, ServiceState, StatusInfo, StreamInfo, Totals};
 use crate::http::io::Io;
 use crate::http::live::LiveSession;
 use crate::http::server::{MediaHandoff, Outcome, serve};
 use crate::net::sys;
 use crate::net::tls::Purpose;
 use crate::observe::Viewers;
-use crate::observe::{self, Process, ShardReport};
+use crate::observe::{self, ForwardReport, Process, PullReport, ShardReport, Topic};
+use crate::reload::Reloader;
 use crate::segment::{Packaging, Snapshot};
 use crate::shard::{Shard, Shared};
 use crate::timeshift::Refused;
@@ -86,14 +89,14 @@ impl Backend for ShardBackend {
 
     fn streams(&self) -> BoxedLocal<Vec<StreamInfo>> {
         let shard = Rc::clone(&self.shard);
-        Box::pin(async move { stream_infos(&ask_all(&shard, true).await) })
+        Box::pin(async move { stream_infos(&ask_all(&shard, Topic::Streams).await) })
     }
 
     fn metrics(&self) -> BoxedLocal<String> {
         let shard = Rc::clone(&self.shard);
         let shared = self.shared.clone();
         Box::pin(async move {
-            let reports = ask_all(&shard, false).await;
+            let reports = ask_all(&shard, Topic::Counters).await;
             let process = Process {
                 shards: shard.borrow().mesh.shards(),
                 uptime: clock::now().saturating_duration_since(shared.started),
@@ -103,9 +106,52 @@ impl Backend for ShardBackend {
                 nudges: shared.nudges.iter().map(|nudge| nudge.count()).sum(),
                 recovered: shared.upkeep.recovered.load(Ordering::Relaxed),
                 deleted: shared.upkeep.deleted.load(Ordering::Relaxed),
+                events: shared.events.counts.by_outcome(),
+                reloads: reloads(&shared),
             };
             observe::render(&reports, &process)
         })
+    }
+
+    fn sessions(&self, query: SessionQuery) -> BoxedLocal<SessionPage> {
+        let shard = Rc::clone(&self.shard);
+        Box::pin(async move { sessions::page(&shard, query).await })
+    }
+
+    fn kick(&self, kick: Kick) -> BoxedLocal<usize> {
+        let shard = Rc::clone(&self.shard);
+        Box::pin(async move { super::kick(&shard, kick).await })
+    }
+
+    fn transfers(&self) -> BoxedLocal<(Vec<PullReport>, Vec<ForwardReport>)> {
+        let shard = Rc::clone(&self.shard);
+        Box::pin(async move {
+            let reports = ask_all(&shard, Topic::Transfers).await;
+            let (pulls, forwards): (Vec<_>, Vec<_>) =
+                reports.into_iter().map(|report| (report.pulls, report.forwards)).unzip();
+            (pulls.concat(), forwards.concat())
+        })
+    }
+
+    fn totals(&self) -> BoxedLocal<Totals> {
+        let shard = Rc::clone(&self.shard);
+        let started = self.shared.started;
+        Box::pin(async move {
+            let reports = ask_all(&shard, Topic::Counters).await;
+            let mut totals = Totals {
+                uptime: clock::now().saturating_duration_since(started),
+                shards: shard.borrow().mesh.shards(),
+                ..Totals::default()
+            };
+            for report in &reports {
+                totals.add(report);
+            }
+            totals
+        })
+    }
+
+    fn reloader(&self) -> Option<Arc<Reloader>> {
+        self.shared.reloader.get().cloned()
     }
 
     fn status(&self) -> StatusInfo {
@@ -125,6 +171,11 @@ impl Backend for ShardBackend {
             https: state(https, ssl),
         }
     }
+}
+
+fn reloads(shared: &Shared) -> [(&'static str, u64); 2] {
+    let (succeeded, failed) = shared.reloader.get().map_or((0, 0), |reloader| reloader.counts());
+    [("succeeded", succeeded), ("failed", failed)]
 }
 
 /// Joins what owners know of streams with what every shard knows of viewers.
@@ -148,6 +199,9 @@ fn stream_infos(reports: &[ShardReport]) -> Vec<StreamInfo> {
                 publisher_port: publisher.port,
                 from: publisher.protocol,
                 source: publisher.source.clone(),
+                agent: publisher.agent.clone(),
+                session: publisher.session.map(|id| id.to_string()),
+                peer: publisher.peer,
                 uptime: Duration::from_millis(now.saturating_sub(publisher.since_unix_ms)),
                 bytes_in: stream.bytes_in,
                 bits_per_second: stream.bytes_per_second as f64 * 8.0,

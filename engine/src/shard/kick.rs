@@ -7,7 +7,7 @@ use std::time::Instant;
 use protocols::media::StreamKey;
 use protocols::session::Refusal;
 
-use super::replies;
+use super::ask::gather;
 use crate::auth::Role as Wanted;
 use crate::conn::{Conn, ConnId, Role};
 use crate::ring::{ControlMessage, ShardId, Token};
@@ -35,7 +35,7 @@ pub async fn kick(shard: &Rc<RefCell<Shard>>, kick: Kick) -> usize {
     let question = {
         let mut this = shard.borrow_mut();
         let (from, shards) = (this.id, this.mesh.shards());
-        let question = this.kicks.open(shards);
+        let Some(question) = this.kicks.open(Vec::new(), shards) else { return 0 };
         for to in 0..shards {
             let to = ShardId(u16::try_from(to).expect("shards are counted in u16"));
             this.mesh.send(to, ControlMessage::KickSessions { kick: kick.clone(), from, question });
@@ -44,7 +44,7 @@ pub async fn kick(shard: &Rc<RefCell<Shard>>, kick: Kick) -> usize {
         this.mesh.kick_self();
         question
     };
-    replies::gather(shard, question, |shard| &mut shard.kicks).await.into_iter().sum()
+    gather(shard, question, |shard| &mut shard.kicks).await.into_iter().sum()
 }
 
 impl Shard {
@@ -66,7 +66,7 @@ impl Shard {
         };
         let tokens: Vec<Token> = self.plane.conns.iter().filter_map(meant).collect();
         for token in &tokens {
-            self.dismiss(*token, Refusal::Forbidden, now);
+            self.dismiss(*token, Refusal::Kicked, now);
         }
         tokens.len()
     }

@@ -3,6 +3,7 @@
 //! Nothing here is shared with another shard but the rings of [`crate::ring`], the immutable
 //! configuration, and the allocations of frames, which are never written again.
 
+mod announce;
 mod ask;
 mod auth;
 mod auth_hook;
@@ -23,10 +24,11 @@ mod publish;
 mod pull;
 mod pull_file;
 mod pulse;
+mod reconfigure;
 mod recording;
-mod replies;
 mod run;
 mod segments;
+pub mod sessions;
 mod shift;
 #[cfg(test)]
 mod tests;
@@ -37,25 +39,26 @@ use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::rc::Weak;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use protocols::hops::NodeId;
 use protocols::media::StreamKey;
-use protocols::rtp::NtpTime;
 use slab::Slab;
 
 use crate::auth::Rules;
 use crate::auth::hash::Comparer;
 use crate::config::Config;
 use crate::conn::{Conn, Protocol};
+use crate::events::Events;
 use crate::http::HttpContext;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsContext;
-use crate::observe::{Audience, Counters, Memory, ShardReport, Viewers};
+use crate::observe::{Audience, Counters, Memory, ShardReport, Topic, Viewers};
 use crate::plane::{Listener, Plane};
 use crate::policy::ActivePolicy;
+use crate::reload::Reloader;
 use crate::ring::{MeshEnd, ShardId};
 use crate::service::rtmp::RtmpOptions;
 use crate::service::rtsp::RtspOptions;
@@ -112,6 +115,12 @@ pub struct Shared {
     pub comparer: Option<Comparer>,
     /// What the thread that looks after recordings did.
     pub upkeep: Arc<crate::record::UpkeepCounts>,
+    /// Who is told of events at the start.
+    pub events: Events,
+    /// The configuration or policy each shard goes by, as the reloader counts them.
+    pub applied: Arc<[AtomicU64]>,
+    /// Who reloads; set once the server has come up.
+    pub reloader: Arc<OnceLock<Arc<Reloader>>>,
 }
 
 /// The ports the process listens on.
@@ -151,12 +160,14 @@ pub struct Shard {
     pub mirrors: Slab<Mirror>,
     /// What happened.
     pub counters: Counters,
-    /// Questions to other shards that wait for answers.
-    pub asks: Asks,
+    /// Questions to all shards that wait for answers.
+    pub asks: Asks<ShardReport>,
+    /// Questions to one shard about its sessions.
+    session_asks: Asks<sessions::SessionSlice>,
     /// Who may do what.
     pub auth: Auth,
     /// Questions about sessions that are to end.
-    kicks: replies::Replies<usize>,
+    kicks: Asks<usize>,
     /// Segments of streams that are asked for here.
     shelves: segments::Shelves,
     /// What is forwarded and pulled.
@@ -171,6 +182,8 @@ pub struct Shard {
     shifts: shift::Shifts,
     /// Tunnels of RTSP through HTTP.
     tunnels: tunnel::Tunnels,
+    /// Who is told of events.
+    pub events: Events,
     /// Everything process-wide.
     pub shared: Shared,
     /// Bytes of streams held at the last tick, for the budget.
@@ -209,14 +222,7 @@ impl Shard {
         plane.listeners = listeners;
         Ok(Self {
             id: mesh.id(),
-            options: PackagerOptions {
-                chunk_size: config.rtmp.chunk_size,
-                type3_extended_timestamp: config.rtmp.type3_extended_timestamp,
-                legacy_h265_id: config.rtmp.legacy_h265_id,
-                rtp_packet_bytes: config.rtsp.packet_bytes,
-                rtp_seed: seed ^ RTP_SEED,
-                ntp_at_zero: NtpTime::from_unix(Duration::from_millis(shared.started_unix_ms)),
-            },
+            options: reconfigure::packager_options(&config, &shared, seed),
             rtmp_options: RtmpOptions::new(&config, shared.ports.http, shared.node),
             rtsp_options: RtspOptions::new(&config, &shared.rules, shared.ports.http),
             tls: shared.tls.clone(),
@@ -225,8 +231,9 @@ impl Shard {
             mirrors: Slab::new(),
             counters: Counters::default(),
             asks: Asks::default(),
+            session_asks: Asks::default(),
             auth: Auth::new(Arc::clone(&shared.rules)),
-            kicks: replies::Replies::default(),
+            kicks: Asks::default(),
             shelves: segments::Shelves::default(),
             policy: Arc::clone(&shared.policy),
             pulls: pull::Pulls::new(
@@ -252,6 +259,7 @@ impl Shard {
             this: Weak::new(),
             seed,
             generation: 0,
+            events: shared.events.clone(),
             config,
             shared,
         })
@@ -280,19 +288,21 @@ impl Shard {
 
     /// What this shard reports of itself.
     #[must_use]
-    pub fn report(&self, streams_only: bool) -> ShardReport {
+    pub fn report(&self, topic: Topic) -> ShardReport {
         // What is played later is the same stream.
         let live = self.streams.iter().filter(|(_, stream)| stream.key.delay_s() == 0);
         let streams = live.filter_map(|(_, stream)| self.snapshot(stream)).collect();
         ShardReport {
             shard: self.id,
-            counters: (!streams_only).then(|| Box::new(self.counters_now())),
+            counters: (topic == Topic::Counters).then(|| Box::new(self.counters_now())),
             streams,
             audiences: self.mirrors.iter().map(|(_, mirror)| self.audience(mirror)).collect(),
             connections: self.plane.connections(),
             ring_messages: self.mesh.media_sent.clone(),
             control_dropped: self.mesh.control_dropped,
             memory: self.memory(),
+            pulls: if topic == Topic::Transfers { self.pull_reports() } else { Vec::new() },
+            forwards: Vec::new(),
             window_us: u64::try_from(self.plane.window.current().as_micros()).unwrap_or(u64::MAX),
         }
     }

@@ -100,6 +100,8 @@ impl Shard {
     ) {
         if let Some(deposed) = deposed {
             tracing::warn!(key = %self.streams[index].key, "publisher replaced by a newcomer");
+            let stream = &self.streams[index];
+            self.announce_unpublish(&stream.key, &deposed.info, stream.bytes_before);
             let kick = ControlMessage::Kick { conn: deposed.conn, refusal: Refusal::Superseded };
             self.mesh.send(deposed.from, kick);
             self.distribute(index, MediaItem::Offline, now);
@@ -109,6 +111,7 @@ impl Shard {
         self.distribute(index, MediaItem::Online { merge_ms: claim.info.merge_ms }, now);
         let grant = Grant { stream: self.stream_token(index), resume_at };
         self.answer_claim(claim, Ok(grant));
+        self.announce_publish(&self.streams[index].key, &claim.info);
         self.record(index, now);
     }
 
@@ -120,7 +123,12 @@ impl Shard {
     /// A publisher has gone or given up.
     pub(super) fn on_unpublish(&mut self, stream: Token, from: ShardId, conn: Token, now: Instant) {
         let Some(index) = self.stream_at(stream) else { return };
+        let publisher = self.streams[index].publisher.as_ref().map(|p| Arc::clone(&p.info));
         if self.streams[index].release(from, conn, now) {
+            if let Some(info) = publisher {
+                let stream = &self.streams[index];
+                self.announce_unpublish(&stream.key, &info, stream.bytes_in);
+            }
             self.distribute(index, MediaItem::Offline, now);
             self.settle_challenger(index, now, Duration::ZERO);
         }

@@ -10,7 +10,7 @@ use protocols::rtp::{Channels, interleaved};
 use protocols::session::{AccessRequest, Command, Refusal, RtpStart, RtpTransport};
 
 use super::owner_of;
-use crate::conn::{CloseReason, Protocol, Role, Wants};
+use crate::conn::{CloseReason, Protocol, Role, Wants, escape};
 use crate::plane::{Pace, finish_message};
 use crate::ring::{ControlMessage, MediaItem, ShardId, Token};
 use crate::shard::Shard;
@@ -64,7 +64,8 @@ impl Shard {
                 return self.request_stream(slot, request, Wants::Play(format), now);
             }
             (Protocol::Rtmp | Protocol::Forward, None) => {
-                Container::Rtmp { message_stream_id: request.message_stream_id }
+                let chunk_size = self.plane.conns[slot].chunk_size;
+                Container::Rtmp { message_stream_id: request.message_stream_id, chunk_size }
             }
             (Protocol::Http | Protocol::Rtsp | Protocol::Pull, None) => Container::Flv,
         };
@@ -81,6 +82,7 @@ impl Shard {
 
     fn request_stream(&mut self, slot: usize, request: &AccessRequest, wants: Wants, now: Instant) {
         let token = self.plane.token(slot);
+        self.plane.conns[slot].agent = escape(&request.agent).into();
         // Whoever does something for a stream must end that first: what it leaves behind on a wire
         // would be served for ever.
         if !matches!(self.plane.conns[slot].role, Role::Idle) {
@@ -98,6 +100,7 @@ impl Shard {
         self.mirrors[mirror].used_at = now;
         let relay = !request.hops.is_empty();
         self.plane.conns[slot].role = Role::Waiting { mirror, since: now, wants, relay };
+        self.plane.conns[slot].role_since = now;
         self.attach_waiting(mirror, now);
         self.ask_owner(mirror, &request.hops, now);
     }
@@ -171,7 +174,7 @@ impl Shard {
     /// The next item of a stream, in order.
     pub(super) fn on_mirror_item(&mut self, index: usize, item: &MediaItem, now: Instant) {
         let mirror = &mut self.mirrors[index];
-        let appended = mirror.append(item, self.options, now);
+        let appended = mirror.append(item, now);
         for (wire_index, wire) in &mut mirror.wires {
             if wire.sweep.fresh && !std::mem::replace(&mut wire.sweep.queued, true) {
                 self.plane.dirty.push((index, wire_index));
@@ -306,7 +309,7 @@ impl Shard {
             format.write_announcement(tracks, millis, SET_DATA_FRAME, options, &mut bytes);
             bytes
         } else {
-            wire.packager.joining(tracks, millis, self.options)
+            wire.packager.joining(tracks, millis)
         };
         // A target has viewers of its own, who are not to wait for the next keyframe; whoever comes
         // to a group gets what is sent to it now.
@@ -316,6 +319,7 @@ impl Shard {
         if !forward {
             tracing::info!(conn = %conn.id, peer = %conn.peer, "playing {}", mirror.key);
         }
+        conn.role_since = now;
         if let Some((_, from)) = join {
             conn.pace = Some(Pace::new(now, from, self.config.rtmp.start_rate));
             let token = self.plane.token(slot);
@@ -330,12 +334,19 @@ impl Shard {
         self.enter_group(slot);
         if forward {
             self.on_target_fed(self.plane.token(slot), now);
+        } else {
+            self.announce_play(slot, mirror_index);
         }
         self.pump(slot, now);
     }
 
     /// Ends a play or the wait for one.
     pub(crate) fn detach(&mut self, slot: usize, now: Instant) {
+        self.announce_stop(slot, now);
+        self.leave_wire(slot, now);
+    }
+
+    fn leave_wire(&mut self, slot: usize, now: Instant) {
         let Some(conn) = self.plane.conns.get_mut(slot) else { return };
         let role = std::mem::replace(&mut conn.role, Role::Idle);
         match role {
@@ -419,13 +430,13 @@ impl Shard {
             self.close(slot, CloseReason::SlowViewer, now);
             return;
         }
-        self.detach(slot, now);
+        self.leave_wire(slot, now);
         let limits = self.wire_limits();
         let wire_index = self.mirrors[mirror].wire(format, limits, self.options, now);
         self.put_on_wire(slot, mirror, wire_index, AWAIT_KEYFRAME);
     }
 
-    fn wire_limits(&self) -> WireLimits {
+    pub(super) fn wire_limits(&self) -> WireLimits {
         WireLimits {
             bytes: self.config.engine.stream_log_bytes,
             lag: self.config.limits.viewer_lag * 2,

@@ -46,6 +46,7 @@ impl Shard {
         let source = self.source_of(slot);
         let conn = &mut self.plane.conns[slot];
         conn.role = Role::Claiming { key: key.clone() };
+        conn.agent = escape(&request.agent).into();
         let info = Arc::new(PublisherInfo {
             protocol: conn.protocol.name(),
             host: request.host.clone(),
@@ -55,6 +56,8 @@ impl Shard {
             since_unix_ms: crate::clock::unix_millis(),
             source,
             hops: request.hops.clone(),
+            session: Some(conn.id),
+            peer: Some(conn.peer),
         });
         let owner = owner_of(&key, self.mesh.shards());
         let claim = ControlMessage::Publish { key, from: self.id, conn: token, info };
@@ -92,6 +95,7 @@ impl Shard {
             Ok(grant) => {
                 let owner = owner_of(&key, self.mesh.shards());
                 tracing::info!(conn = %conn.id, peer = %conn.peer, "publishing {key}");
+                conn.role_since = now;
                 conn.role = Role::Publisher(Box::new(Publishing {
                     key,
                     owner,

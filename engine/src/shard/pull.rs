@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::conn::{CloseReason, Protocol, Role};
 use crate::net::reach;
 use crate::net::resolve::Asker;
+use crate::observe::PullReport;
 use crate::pull::{Action, Demand, Entry, Puller, Remote, Source, client, masked};
 use crate::ring::{ShardId, Token};
 use crate::segment::Packaging;
@@ -60,6 +61,8 @@ pub(super) struct Pull {
     stop_file: Option<Rc<Cell<bool>>>,
     /// Shards that wait for segments.
     pub(super) waiting: Vec<(Packaging, ShardId)>,
+    /// Why it failed or ended last.
+    last_error: Option<&'static str>,
 }
 
 impl Pulls {
@@ -107,6 +110,7 @@ impl Pulls {
             conn: None,
             stop_file: None,
             waiting: Vec::new(),
+            last_error: None,
         });
         self.by_key.insert(key, index);
         index
@@ -126,6 +130,19 @@ impl Shard {
     /// Viewers of this stream wait for a pull: not only for a publisher that may or may not come.
     pub(crate) fn is_pulled(&self, key: &StreamKey) -> bool {
         self.pulls.cover(key) || self.origins_of(key).is_some()
+    }
+
+    /// What the API shows of pulls.
+    pub(super) fn pull_reports(&self) -> Vec<PullReport> {
+        let shown = |pull: &Pull| PullReport {
+            key: pull.key.clone(),
+            source: pull.entry.shown(),
+            always: pull.entry.always,
+            state: pull.puller.state(),
+            attempts: pull.attempt,
+            last_error: pull.last_error,
+        };
+        self.pulls.list.iter().map(|(_, pull)| shown(pull)).collect()
     }
 
     /// Notes that a shard wants segments of a stream that is not there but can be pulled.
@@ -224,7 +241,9 @@ impl Shard {
         for index in known {
             let pull = &self.pulls.list[index];
             let same = match &pull.edge {
-                Some(edge) => self.origins_of(&pull.key).is_some_and(|rule| edge.is_under(rule)),
+                Some(edge) => {
+                    self.origins_of(&pull.key).is_some_and(|rule| edge.rule.is_same(rule))
+                }
                 None => wanted
                     .by_key
                     .get(&pull.key)
@@ -406,6 +425,7 @@ impl Shard {
         let pull = &mut self.pulls.list[index];
         pull.redirected = None;
         pull.stop_file = None;
+        pull.last_error = Some(reason);
         if pull.edge.is_some() {
             return self.fail_edge(index, reason, now);
         }

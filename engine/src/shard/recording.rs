@@ -52,6 +52,7 @@ impl Shard {
 pub(super) async fn finish(shard: &Rc<RefCell<Shard>>) {
     let hub = {
         let mut this = shard.borrow_mut();
+        this.announce_ends();
         for (_, stream) in &mut this.streams {
             stream.takers.clear();
         }
@@ -59,5 +60,6 @@ pub(super) async fn finish(shard: &Rc<RefCell<Shard>>) {
     };
     if let Some(hub) = hub {
         hub.finish(clock::now() + FINISH_MAX).await;
+        shard.borrow().announce_pieces();
     }
 }

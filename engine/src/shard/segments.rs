@@ -41,7 +41,7 @@ pub struct Feed {
     latest: Arc<Snapshot>,
     shards: Vec<ShardId>,
     /// It goes on while nobody asks.
-    always: bool,
+    pub(super) always: bool,
 }
 
 /// What this shard knows of one packaging of a stream.

@@ -95,6 +95,9 @@ impl World {
             node: NodeId(1),
             resolver: None,
             upkeep: Arc::default(),
+            events: Events::default(),
+            applied: (0..shards).map(|_| AtomicU64::new(0)).collect(),
+            reloader: Arc::default(),
         };
         let shards = ends
             .into_iter()
@@ -480,7 +483,7 @@ fn sessions_end_by_name_or_by_stream_on_every_shard() {
     let id = world.shards[0].plane.conns[publisher.index as usize].id;
     assert_eq!(end(&mut world, &Kick::Session(id)), 1);
     world.settle();
-    assert_eq!(world.shards[0].counters.closed.get(&("rtmp", "forbidden")), Some(&1));
+    assert_eq!(world.shards[0].counters.closed.get(&("rtmp", "kicked")), Some(&1));
     assert_eq!(end(&mut world, &Kick::Stream { key, role: None }), 0);
     let key = StreamKey::new("", "live", "y").unwrap();
     assert_eq!(end(&mut world, &Kick::Stream { key, role: None }), 2, "publisher and viewer");
@@ -528,4 +531,59 @@ fn who_applies_waits_and_may_leave() {
     world.settle();
     assert_eq!(role(&world, fourth), "idle", "an answer that stays away is a refusal");
     assert_eq!(world.shards[0].counters.accepted, 0);
+}
+
+/// What a shard has derived from its configuration.
+fn derived(shard: &Shard) -> String {
+    let Shard { config, options, rtmp_options, rtsp_options, plane, .. } = shard;
+    let window = plane.window.current();
+    format!("{config:?} {options:?} {rtmp_options:?} {rtsp_options:?} {window:?}")
+}
+
+#[test]
+fn after_a_reload_a_shard_is_as_one_that_was_started_so() {
+    for opt in crate::config::options::table() {
+        let honoured = opt.support == crate::config::options::Support::Yes;
+        // Files of keys are not there: what they mean is tested where they are read.
+        let keys = ["auth/ca", "auth/jwt_key", "auth/jwt_jwks"].contains(&opt.path);
+        if !opt.reloadable || !honoured || opt.is_of_group() || keys {
+            continue;
+        }
+        let new = crate::config::tests::changed(opt);
+        let mut reloaded = World::new(1, 64, |_| ());
+        let now = reloaded.now;
+        let before = derived(&reloaded.shards[0]);
+        let rules = Arc::new(Rules::load(&new).expect(opt.path));
+        reloaded.shards[0].reconfigure(Arc::new(new.clone()), &rules, now);
+        let started = World::new(1, 64, |config| *config = new.clone());
+        assert_eq!(derived(&reloaded.shards[0]), derived(&started.shards[0]), "{}", opt.path);
+        let differs = derived(&reloaded.shards[0]) != before;
+        assert!(differs || opt.path == "http/httpmaxbody", "{}", opt.path);
+    }
+}
+
+#[test]
+fn a_reload_leaves_viewers_on_their_wires() {
+    let mut world = World::new(2, 64, |_| {});
+    let (token, script, _publisher) = world.publish(0, "steady");
+    let (_, mut viewer) = world.watch(1, "steady", HTTP_FLV);
+    for n in 0..5 {
+        world.say(0, token, &script, frame(n, 5, 100));
+    }
+    let now = world.now;
+    let mut new = (*world.shards[1].config).clone();
+    new.rtmp.chunk_size = 256;
+    new.rtmp.legacy_h265_id = 13;
+    new.http.flv = false;
+    new.limits.viewers_per_stream = 1;
+    for shard in &mut world.shards {
+        let rules = Arc::clone(&shard.auth.rules);
+        shard.reconfigure(Arc::new(new.clone()), &rules, now);
+    }
+    for n in 5..10 {
+        world.say(0, token, &script, frame(n, 5, 100));
+    }
+    let mut seen = BytesMut::new();
+    received(&mut viewer, &mut seen);
+    assert_eq!(video_tags(&seen).len(), 10);
 }

@@ -42,6 +42,8 @@ pub enum Container {
     Rtmp {
         /// Message stream the viewer plays on.
         message_stream_id: u32,
+        /// Outgoing chunk size, as its connection has announced it.
+        chunk_size: u32,
     },
     /// FLV tags (FLV 10.1, E.4).
     Flv,
@@ -86,8 +88,6 @@ impl Container {
 /// What every packager of a process has in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackagerOptions {
-    /// Outgoing RTMP chunk size.
-    pub chunk_size: u32,
     /// Repeat extended timestamps in type-3 chunk headers.
     pub type3_extended_timestamp: bool,
     /// Legacy FLV codec id of H.265.
@@ -118,6 +118,14 @@ impl Format {
     #[must_use]
     pub fn is_datagrams(self) -> bool {
         matches!(self.container, Container::Rtp { datagrams: true, .. })
+    }
+
+    /// Chunk size of what is in chunks; else the usual one, for estimates.
+    pub(super) fn chunk_size(self) -> u32 {
+        match self.container {
+            Container::Rtmp { chunk_size, .. } => chunk_size,
+            Container::Flv | Container::Ts | Container::Fmp4 | Container::Rtp { .. } => 4096,
+        }
     }
 
     fn dialect(self, tracks: &Tracks, options: PackagerOptions) -> Dialect {
@@ -207,7 +215,7 @@ impl Format {
             Container::Flv | Container::Ts | Container::Fmp4 | Container::Rtp { .. } => {
                 flv::write_tag(out, tag, timestamp_ms, parts);
             }
-            Container::Rtmp { message_stream_id } => {
+            Container::Rtmp { message_stream_id, chunk_size } => {
                 let (chunk_stream_id, type_id) = match tag {
                     TagType::Audio => {
                         (rtmp::egress::AUDIO_CHUNK_STREAM, rtmp::message::type_id::AUDIO)
@@ -221,7 +229,7 @@ impl Format {
                 };
                 rtmp::wire::write_message(
                     out,
-                    options.chunk_size,
+                    chunk_size,
                     options.type3_extended_timestamp,
                     chunk_stream_id,
                     type_id,
@@ -254,7 +262,6 @@ mod tests {
         let video = Some(Track { codec: Codec::H265, config, info });
         let tracks = Tracks { video, legacy_flv, ..Tracks::default() };
         let options = PackagerOptions {
-            chunk_size: 4096,
             type3_extended_timestamp: true,
             legacy_h265_id: 12,
             rtp_packet_bytes: 1200,
@@ -271,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_target_gets_four_characters_only_if_it_understands_them() {
-        let container = Container::Rtmp { message_stream_id: 1 };
+        let container = Container::Rtmp { message_stream_id: 1, chunk_size: 4096 };
         let format = |enhanced, legacy| {
             let (video, audio) = (true, true);
             Format { container, enhanced, legacy, video, audio, merge_ms: None }

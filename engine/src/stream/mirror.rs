@@ -89,7 +89,7 @@ impl Mirror {
     }
 
     /// Takes the next item of the stream.
-    pub fn append(&mut self, item: &MediaItem, options: PackagerOptions, now: Instant) -> Appended {
+    pub fn append(&mut self, item: &MediaItem, now: Instant) -> Appended {
         match item {
             MediaItem::Online { merge_ms } => {
                 self.merge_ms = *merge_ms;
@@ -105,21 +105,21 @@ impl Mirror {
                 Appended::Offline
             }
             MediaItem::Tracks(tracks) => {
-                self.set_tracks(tracks, options);
+                self.set_tracks(tracks);
                 Appended::Media
             }
             MediaItem::Frame(ingested) => {
                 let join = self.log.append(Arc::clone(ingested));
                 let tracks = self.log.tracks();
                 for (_, wire) in &mut self.wires {
-                    wire.append_frame(tracks, ingested, join, options);
+                    wire.append_frame(tracks, ingested, join);
                 }
                 if join { Appended::JoinPoint } else { Appended::Media }
             }
         }
     }
 
-    fn set_tracks(&mut self, tracks: &Arc<Tracks>, options: PackagerOptions) {
+    fn set_tracks(&mut self, tracks: &Arc<Tracks>) {
         let old = Arc::clone(self.log.tracks());
         if *old == **tracks {
             return;
@@ -127,7 +127,7 @@ impl Mirror {
         let restart = old.video.is_some() && old.video != tracks.video;
         self.log.set_tracks(Arc::clone(tracks));
         for (_, wire) in &mut self.wires {
-            wire.append_configuration(tracks, options, restart);
+            wire.append_configuration(tracks, restart);
         }
     }
 
@@ -149,7 +149,7 @@ impl Mirror {
         let tracks = self.log.tracks();
         let mut wire = Wire::new(format, tracks, options, limits, now);
         for (position, ingested) in self.log.joinable().enumerate() {
-            wire.append_frame(tracks, ingested, position == 0, options);
+            wire.append_frame(tracks, ingested, position == 0);
         }
         // These bytes are for the viewer that is about to join, not for a flush that is due.
         wire.sweep = Sweep::new(now);

@@ -15,6 +15,8 @@ use super::format::{Container, Format, PackagerOptions};
 #[derive(Debug)]
 pub struct Packager {
     format: Format,
+    /// Those in force when it was made: what has begun one way goes on so.
+    options: PackagerOptions,
     state: State,
 }
 
@@ -43,7 +45,7 @@ impl Packager {
                 options.rtp_packet_bytes,
             ))),
         };
-        Self { format, state }
+        Self { format, options, state }
     }
 
     /// A frame is written when the next one of its track comes, whose time its duration needs: a
@@ -61,22 +63,16 @@ impl Packager {
 
     /// What a viewer gets before its first frame.
     #[must_use]
-    pub fn joining(&self, tracks: &Tracks, millis: u32, options: PackagerOptions) -> Vec<u8> {
+    pub fn joining(&self, tracks: &Tracks, millis: u32) -> Vec<u8> {
         let mut bytes = self.format.preamble(tracks);
-        self.catch_up(tracks, millis, options, &mut bytes);
+        self.catch_up(tracks, millis, &mut bytes);
         bytes
     }
 
     /// What a viewer gets that has missed a change of the tracks.
-    pub fn catch_up(
-        &self,
-        tracks: &Tracks,
-        millis: u32,
-        options: PackagerOptions,
-        out: &mut Vec<u8>,
-    ) {
+    pub fn catch_up(&self, tracks: &Tracks, millis: u32, out: &mut Vec<u8>) {
         match &self.state {
-            State::Stateless => self.format.write_configuration(tracks, millis, options, out),
+            State::Stateless => self.format.write_configuration(tracks, millis, self.options, out),
             // Tables stand before every keyframe.
             // So do parameter sets; the rest has been described.
             State::Ts(_) | State::Rtp(_) => {}
@@ -86,15 +82,9 @@ impl Packager {
 
     /// The tracks have changed: what everybody who watches gets. False when those who watch can not
     /// be told and have to come again.
-    pub fn configure(
-        &mut self,
-        tracks: &Tracks,
-        millis: u32,
-        options: PackagerOptions,
-        out: &mut Vec<u8>,
-    ) -> bool {
+    pub fn configure(&mut self, tracks: &Tracks, millis: u32, out: &mut Vec<u8>) -> bool {
         match &mut self.state {
-            State::Stateless => self.format.write_configuration(tracks, millis, options, out),
+            State::Stateless => self.format.write_configuration(tracks, millis, self.options, out),
             State::Ts(muxer) => muxer.set_tracks(tracks),
             State::Rtp(sender) => return sender.set_tracks(tracks),
             State::Fmp4(fragments) => {
@@ -110,15 +100,9 @@ impl Packager {
     }
 
     /// Takes one frame; false when this format does not carry it.
-    pub fn frame(
-        &mut self,
-        tracks: &Tracks,
-        frame: &Frame,
-        options: PackagerOptions,
-        out: &mut Vec<u8>,
-    ) -> bool {
+    pub fn frame(&mut self, tracks: &Tracks, frame: &Frame, out: &mut Vec<u8>) -> bool {
         match &mut self.state {
-            State::Stateless => self.format.write_frame(tracks, frame, options, out),
+            State::Stateless => self.format.write_frame(tracks, frame, self.options, out),
             State::Ts(muxer) => {
                 let start = out.len();
                 if muxer.tables_due(frame) {

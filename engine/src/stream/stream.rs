@@ -2,6 +2,7 @@
 //!
 //! Lives on the owner shard only; no other shard sees any of this.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use protocols::media::{Codec, FrameKind, StreamKey, Timestamp, Tracks};
 
 use super::Subscriber;
 use crate::config::SecondPublisher;
+use crate::conn::ConnId;
 use crate::forward::ForwardStatus;
 use crate::ring::{MediaItem, ShardId, Token};
 use crate::shard::Feed;
@@ -36,6 +38,10 @@ pub struct PublisherInfo {
     pub source: Option<Arc<str>>,
     /// Servers of our kind that the stream has passed.
     pub hops: Hops,
+    /// Its connection, if it has one.
+    pub session: Option<ConnId>,
+    /// The peer of that.
+    pub peer: Option<SocketAddr>,
 }
 
 impl PublisherInfo {
@@ -51,6 +57,8 @@ impl PublisherInfo {
             since_unix_ms: crate::clock::unix_millis(),
             source,
             hops: Hops::default(),
+            session: None,
+            peer: None,
         }
     }
 }
@@ -134,6 +142,8 @@ pub struct Stream {
     pub newest: Option<Timestamp>,
     /// Media bytes from the current publisher.
     pub bytes_in: u64,
+    /// Media bytes from the one before.
+    pub bytes_before: u64,
     /// Frames from the current publisher.
     pub frames_in: u64,
     /// Bytes per second over the last full second.
@@ -168,6 +178,7 @@ impl Stream {
             offline_since: Some(now),
             newest: None,
             bytes_in: 0,
+            bytes_before: 0,
             frames_in: 0,
             bytes_per_second: 0,
             gop_frames: 0,
@@ -217,7 +228,7 @@ impl Stream {
     fn install(&mut self, claim: Claim) {
         self.last_item_at = claim.at;
         self.offline_since = None;
-        self.bytes_in = 0;
+        self.bytes_before = std::mem::take(&mut self.bytes_in);
         self.frames_in = 0;
         self.gop_start = None;
         self.rate = (Some(claim.at), 0);
@@ -339,6 +350,8 @@ mod tests {
             since_unix_ms: 0,
             source: None,
             hops: Hops::default(),
+            session: None,
+            peer: None,
         };
         let conn = Token { index: conn, generation: 0 };
         Claim { from: ShardId(0), conn, info: Arc::new(info), at }

@@ -15,4 +15,9 @@ pub trait Subscriber: Debug {
 
     /// By the clock, some ten times a second; false when it is done and can be dropped.
     fn tend(&mut self, now: Instant) -> bool;
+
+    /// It records: a rule that names the stream no longer ends it.
+    fn is_recorder(&self) -> bool {
+        false
+    }
 }

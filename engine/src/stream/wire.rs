@@ -183,12 +183,7 @@ impl Wire {
     }
 
     /// Appends a new configuration for those who watch. `restart` forbids joining before it.
-    pub fn append_configuration(
-        &mut self,
-        tracks: &Tracks,
-        options: PackagerOptions,
-        restart: bool,
-    ) {
+    pub fn append_configuration(&mut self, tracks: &Tracks, restart: bool) {
         self.configuration += 1;
         if restart {
             self.join = None;
@@ -196,7 +191,7 @@ impl Wire {
         let at = self.newest;
         let millis = wire_millis(at);
         self.outdated |= !self.append_with(at, None, BLOCK_BYTES / 16, |packager, out| {
-            packager.configure(tracks, millis, options, out)
+            packager.configure(tracks, millis, out)
         });
         let (head, version) = (self.head, self.configuration);
         for viewer in &mut self.viewers {
@@ -206,31 +201,30 @@ impl Wire {
         }
     }
 
+    /// Other bounds from now on.
+    pub fn set_limits(&mut self, limits: WireLimits) {
+        self.limits = limits;
+    }
+
     /// Nobody joins before the next join point: what is held belongs to an earlier publisher.
     pub fn forbid_join(&mut self) {
         self.join = None;
     }
 
     /// Appends one frame. Viewers that wait for a join point start at it.
-    pub fn append_frame(
-        &mut self,
-        tracks: &Tracks,
-        ingested: &Ingested,
-        is_join: bool,
-        options: PackagerOptions,
-    ) {
+    pub fn append_frame(&mut self, tracks: &Tracks, ingested: &Ingested, is_join: bool) {
         let frame = &ingested.frame;
         if !self.format.wants(frame.kind) {
             return;
         }
         let offset = self.head;
         let payload = frame.payload.len();
-        let chunk_heads = payload / options.chunk_size.max(1) as usize * 8;
+        let chunk_heads = payload / self.format.chunk_size().max(1) as usize * 8;
         // Packets of RTP and of transport streams cost more than chunks: a block that is too small
         // grows to twice its size.
         let room = payload + payload / 16 + chunk_heads + 512;
         let wrote = self.append_with(frame.dts, Some(ingested), room, |packager, out| {
-            packager.frame(tracks, frame, options, out)
+            packager.frame(tracks, frame, out)
         });
         if !wrote {
             return;

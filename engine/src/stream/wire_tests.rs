@@ -10,7 +10,6 @@ use super::*;
 use crate::stream::Container;
 
 const OPTIONS: PackagerOptions = PackagerOptions {
-    chunk_size: 4096,
     type3_extended_timestamp: true,
     legacy_h265_id: 12,
     rtp_packet_bytes: 1400,
@@ -83,7 +82,7 @@ fn every_reader_sees_the_same_bytes_however_it_cuts_them() {
             let next = frame(kind, n * 40, size);
             let before = whole.len();
             format(Container::Flv).write_frame(&tracks(), &next.frame, OPTIONS, &mut whole);
-            wire.append_frame(&tracks(), &next, key, OPTIONS);
+            wire.append_frame(&tracks(), &next, key);
             assert_eq!(wire.head(), whole.len() as u64);
             // One reader takes random cuts and stays within the lag.
             let to = wire.tail().max(at) + random.below(wire.head() - at.max(wire.tail()) + 1);
@@ -111,7 +110,7 @@ fn holds_the_newest_gop_and_the_lag_and_no_more() {
             starts.push(wire.head());
         }
         let kind = if n % 50 == 0 { FrameKind::Keyframe } else { FrameKind::Inter };
-        wire.append_frame(&tracks(), &frame(kind, n * 20, 5_000), n % 50 == 0, OPTIONS);
+        wire.append_frame(&tracks(), &frame(kind, n * 20, 5_000), n % 50 == 0);
     }
     wire.check_invariants();
     assert_eq!(wire.join_point(), starts.last().copied());
@@ -126,9 +125,9 @@ fn holds_the_newest_gop_and_the_lag_and_no_more() {
 fn a_gop_over_the_budget_is_cut_and_cannot_be_joined() {
     let mut wire =
         Wire::new(format(Container::Flv), &tracks(), OPTIONS, limits(300_000), crate::clock::now());
-    wire.append_frame(&tracks(), &frame(FrameKind::Keyframe, 0, 50_000), true, OPTIONS);
+    wire.append_frame(&tracks(), &frame(FrameKind::Keyframe, 0, 50_000), true);
     for n in 1..100 {
-        wire.append_frame(&tracks(), &frame(FrameKind::Inter, n * 20, 10_000), false, OPTIONS);
+        wire.append_frame(&tracks(), &frame(FrameKind::Inter, n * 20, 10_000), false);
         wire.check_invariants();
     }
     assert!(wire.head() - wire.tail() <= 300_000 + BLOCK_BYTES as u64);
@@ -137,10 +136,10 @@ fn a_gop_over_the_budget_is_cut_and_cannot_be_joined() {
 
 #[test]
 fn rtmp_viewers_get_chunks_with_their_stream_id() {
-    let container = Container::Rtmp { message_stream_id: 1 };
+    let container = Container::Rtmp { message_stream_id: 1, chunk_size: 4096 };
     let mut wire =
         Wire::new(format(container), &tracks(), OPTIONS, limits(usize::MAX), crate::clock::now());
-    wire.append_frame(&tracks(), &frame(FrameKind::Keyframe, 0, 5_000), true, OPTIONS);
+    wire.append_frame(&tracks(), &frame(FrameKind::Keyframe, 0, 5_000), true);
     let bytes = read(&wire, 0, wire.head());
     // Chunk stream 6, fmt 0, timestamp 0, length, type 9, message stream 1 little endian.
     assert_eq!(bytes[..12], [6, 0, 0, 0, 0, 0x13, 0x8d, 9, 1, 0, 0, 0]);

@@ -92,6 +92,7 @@ pub fn publish_code(refusal: Refusal) -> &'static str {
         | Refusal::Unauthorised
         | Refusal::Superseded
         | Refusal::Forbidden
+        | Refusal::Kicked
         | Refusal::Loop => code::PUBLISH_BAD_NAME,
         Refusal::StreamNotFound
         | Refusal::Unverified
@@ -117,6 +118,7 @@ pub fn play_code(refusal: Refusal) -> &'static str {
         | Refusal::Forbidden
         | Refusal::Unverified
         | Refusal::Superseded
+        | Refusal::Kicked
         | Refusal::Overloaded
         | Refusal::Unsupported
         | Refusal::ShuttingDown

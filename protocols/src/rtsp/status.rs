@@ -101,7 +101,9 @@ impl From<Refusal> for Status {
             | Refusal::TracksChanged
             | Refusal::Loop => Self::NOT_FOUND,
             Refusal::BadName => Self::BAD_REQUEST,
-            Refusal::StreamBusy | Refusal::Superseded | Refusal::Forbidden => Self::FORBIDDEN,
+            Refusal::StreamBusy | Refusal::Superseded | Refusal::Forbidden | Refusal::Kicked => {
+                Self::FORBIDDEN
+            }
             Refusal::Unauthorised => Self::UNAUTHORIZED,
             Refusal::Overloaded | Refusal::ShuttingDown | Refusal::Unverified => Self::UNAVAILABLE,
             Refusal::Unsupported => Self::NOT_ACCEPTABLE,
