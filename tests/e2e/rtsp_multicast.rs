@@ -93,6 +93,18 @@ fn nobody_is_sent_to_a_group_unless_it_is_configured() {
     let both = "Transport: RTP/AVP;multicast,RTP/AVP/TCP;unicast;interleaved=0-1\r\n";
     let answer = peer.set_up(&format!("{NAME}/trackID=0"), both).expect("the other way");
     assert!(answer.field("Transport").is_some_and(|transport| transport.contains("interleaved")));
+
+    // Nor by an interface that there is not; all else goes on.
+    let config = Config::default()
+        .cores(1)
+        .set("rtsp/multicast", format!("{}-{}", GROUPS.0, GROUPS.1))
+        .set("rtsp/multicast@interface", "192.0.2.77");
+    let server = Server::start(&config);
+    let mut peer = Peer::open(server.rtsp).expect("connects");
+    assert_eq!(peer.status("SETUP", &format!("{NAME}/trackID=0"), MULTICAST, ""), 461);
+    assert!(server.log_count("cannot send to multicast groups") > 0, "it does not say why");
+    let datagrams = "Transport: RTP/AVP;unicast;client_port=10-11\r\n";
+    peer.set_up(&format!("{NAME}/trackID=0"), datagrams).expect("the other way");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use super::datagram_egress::Train;
 use super::multicast::{Groups, Membership};
+use crate::config::model::Multicast;
 use crate::net::sys_datagram::{self, Destination, Inbox, Run};
 use crate::observe::DropReason;
 use crate::ring::Token;
@@ -109,6 +110,15 @@ impl Datagrams {
         self.sockets.as_ref().map(|sockets| (&sockets.rtp, &sockets.rtcp, sockets.segments))
     }
 
+    /// Has packets to groups leave as configured.
+    pub(super) fn send_to_groups(&self, config: &Multicast) -> io::Result<()> {
+        let sockets = self.sockets.iter().flat_map(|sockets| [&sockets.rtp, &sockets.rtcp]);
+        for fd in sockets {
+            sys_datagram::send_to_groups(fd.as_fd(), config.ttl, config.interface)?;
+        }
+        Ok(())
+    }
+
     /// Binds the pair of a shard: the first free one of those that are its own.
     fn bind(
         &mut self,
@@ -194,21 +204,16 @@ impl Shard {
                 return None;
             }
         };
-        if !known && let Err(error) = self.set_up_datagrams() {
-            tracing::warn!(%error, "cannot watch the UDP ports, or send to groups from them");
+        if !known && let Err(error) = self.watch_datagrams() {
+            tracing::warn!(%error, "cannot watch the UDP ports");
             self.plane.datagrams.sockets = None;
             return None;
         }
         Some(ports)
     }
 
-    fn set_up_datagrams(&self) -> io::Result<()> {
+    fn watch_datagrams(&self) -> io::Result<()> {
         let Some(sockets) = &self.plane.datagrams.sockets else { return Ok(()) };
-        if let Some(config) = &self.config.rtsp.multicast {
-            for fd in [&sockets.rtp, &sockets.rtcp] {
-                sys_datagram::send_to_groups(fd.as_fd(), config.ttl, config.interface)?;
-            }
-        }
         self.plane.epoll.add_listener(sockets.rtp.as_fd(), DATAGRAM_BIT)?;
         self.plane.epoll.add_listener(sockets.rtcp.as_fd(), DATAGRAM_BIT | 1)
     }

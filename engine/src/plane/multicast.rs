@@ -4,7 +4,7 @@
 //! others are, but only one of them, the leader, has the packets sent; the rest move along with the
 //! wire. A group that is left by its leader goes to the next, one that is left by all ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use protocols::media::StreamKey;
@@ -23,6 +23,8 @@ const PORTS: u32 = 4;
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     streams: HashMap<StreamKey, Group>,
+    /// Places of the range that are in use.
+    taken: HashSet<u32>,
 }
 
 #[derive(Debug)]
@@ -47,9 +49,9 @@ impl Groups {
         shards: u32,
     ) -> Option<u32> {
         if !self.streams.contains_key(key) {
-            let taken = |number: &u32| self.streams.values().any(|group| group.number == *number);
-            let own = (shard..range).step_by(shards.max(1) as usize);
-            let number = own.into_iter().find(|number| !taken(number))?;
+            let mut own = (shard..range).step_by(shards.max(1) as usize);
+            let number = own.find(|number| !self.taken.contains(number))?;
+            self.taken.insert(number);
             let group = Group { number, holders: Vec::new(), players: Vec::new() };
             self.streams.insert(key.clone(), group);
         }
@@ -80,6 +82,7 @@ impl Groups {
         let Some(group) = self.streams.get_mut(key) else { return };
         group.holders.retain(|holder| *holder != conn);
         if group.holders.is_empty() {
+            self.taken.remove(&group.number);
             self.streams.remove(key);
         }
     }
@@ -164,6 +167,10 @@ impl Shard {
         let config = self.config.rtsp.multicast.ok_or(Refusal::Unsupported)?;
         let key = self.resolve(request)?;
         self.open_datagrams().ok_or(Refusal::Overloaded)?;
+        if let Err(error) = self.plane.datagrams.send_to_groups(&config) {
+            tracing::warn!(%error, ?config, "cannot send to multicast groups");
+            return Err(Refusal::Unsupported);
+        }
         let conn = self.plane.token(slot);
         let (shard, shards) = (self.id.index() as u32, self.mesh.shards() as u32);
         let number = self.plane.datagrams.groups.hold(&key, conn, size(&config), shard, shards);
