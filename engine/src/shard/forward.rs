@@ -11,7 +11,7 @@ use protocols::media::{Codec, StreamKey};
 use protocols::session::{AccessRequest, Command, ErrorClass, Refusal, SessionError};
 use slab::Slab;
 
-use super::dial::Dial;
+use super::dial::{Dial, UNANSWERED};
 use crate::conn::{CloseReason, Protocol, Role, Wants};
 use crate::forward::{Action, ForwardStatus, Forwarder, State, StreamUrl, Target, client, targets};
 use crate::net::reach::{self, Reach};
@@ -219,6 +219,12 @@ impl Shard {
         if self.stopping.is_some() {
             return;
         }
+        if let Some(token) = forward.conn
+            && self.is_unanswered(token, now)
+        {
+            return self.close_token(token, CloseReason::Limit(UNANSWERED), now);
+        }
+        let forward = &mut self.forwards.list[index];
         let running = matches!(forward.forwarder.state(), State::Connecting | State::Live { .. });
         let stream = self.stream_index.get(&forward.key).map(|&at| &self.streams[at]);
         let published = stream.filter(|stream| stream.publisher.is_some());
@@ -411,7 +417,8 @@ impl Shard {
         }
         // A name may have an address of either family, of which one leads nowhere.
         let connecting = forward.forwarder.state() == State::Connecting;
-        if connecting && matches!(reason, CloseReason::Socket(_)) && !forward.addresses.is_empty() {
+        let unreached = matches!(reason, CloseReason::Socket(_) | CloseReason::Limit(UNANSWERED));
+        if connecting && unreached && !forward.addresses.is_empty() {
             return self.dial_target(index, now);
         }
         self.fail_forward(index, reason.label(), Some(reason.to_string()), now);
