@@ -112,13 +112,19 @@ impl Forwards {
 impl Shard {
     /// How many of those who wait at the mirror of a stream, or watch it, are its forwards.
     pub(super) fn forwards_in_audience(&self, key: &StreamKey) -> usize {
+        let there = |role: &&Role| matches!(role, Role::Waiting { .. } | Role::Viewer { .. });
+        self.forward_roles(key).filter(there).count()
+    }
+
+    /// How many of those who watch it are.
+    pub(super) fn forwards_on_wires(&self, key: &StreamKey) -> usize {
+        self.forward_roles(key).filter(|role| matches!(role, Role::Viewer { .. })).count()
+    }
+
+    fn forward_roles(&self, key: &StreamKey) -> impl Iterator<Item = &Role> {
         let of_key = self.forwards.by_key.get(key).into_iter().flatten();
         let conns = of_key.filter_map(|&index| self.forwards.list.get(index)?.conn);
-        let slots = conns.filter_map(|conn| self.plane.slot(conn));
-        let there = |slot: &usize| {
-            matches!(self.plane.conns[*slot].role, Role::Waiting { .. } | Role::Viewer { .. })
-        };
-        slots.filter(there).count()
+        conns.filter_map(|conn| self.plane.slot(conn)).map(|slot| &self.plane.conns[slot].role)
     }
 
     /// By the clock: which streams are to be forwarded where, what is to be dialled, and rates.
