@@ -112,6 +112,20 @@ fn apps_and_urls_go_where_the_rules_say() {
 }
 
 #[test]
+fn codecs_of_enhanced_rtmp_arrive_as_they_left() {
+    let target = Server::start(&one_core());
+    let source = Server::start_further(&one_core().policy(&app_rule(&same(target.rtmp))));
+    for (name, clip, codec) in [("hevc", Clip::HevcAac, "hvc1"), ("av1", Clip::Av1Opus, "av01")] {
+        let url = source.rtmp_url(name);
+        let Some(_publisher) = Publisher::Ffmpeg9.start(clip, &url) else { return };
+        let viewer = watch(&target, name, 50);
+        let tags = viewer.tags();
+        let picture = tags.iter().find(|tag| tag.is_picture()).expect("there are some");
+        assert!(picture.is_enhanced() && picture.codec() == codec, "{name}: {}", picture.codec());
+    }
+}
+
+#[test]
 fn to_nginx_rtmp() {
     let Some((_nginx, port)) = nginx_rtmp() else { return };
     let source = Server::start(&one_core().policy(&app_rule(&same(port))));

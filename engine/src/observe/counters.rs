@@ -266,6 +266,14 @@ impl Viewers {
         }
     }
 
+    /// Takes some of one label out again.
+    pub fn discount(&mut self, label: &'static str, fewer: usize) {
+        if let Some(count) = self.0.get_mut(label) {
+            *count = count.saturating_sub(fewer);
+        }
+        self.0.retain(|_, count| *count > 0);
+    }
+
     /// Adds those of another shard or stream.
     pub fn add(&mut self, other: &Self) {
         other.iter().for_each(|(label, count)| self.count(label, count));

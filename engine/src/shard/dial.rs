@@ -18,6 +18,11 @@ use crate::shard::Shard;
 /// How long a name may take to be resolved.
 pub(super) const RESOLVE_MAX: Duration = Duration::from_secs(10);
 
+/// How long an address may take to answer: after that the next one is dialled.
+const ANSWER_MAX: Duration = Duration::from_secs(4);
+/// The end of a connection that never came to be.
+pub(super) const UNANSWERED: &str = "unanswered";
+
 /// One connection to be opened.
 pub(super) struct Dial<'a> {
     /// What it is for.
@@ -91,6 +96,16 @@ impl Shard {
         let proto = to.protocol.name();
         tracing::info!(conn = %id, peer = %address, proto, to = to.shown, "dialled");
         Ok(self.plane.token(slot))
+    }
+
+    /// A connection that was dialled has not come to be, for too long.
+    pub(super) fn is_unanswered(&self, token: Token, now: Instant) -> bool {
+        let conn = self.plane.slot(token).map(|slot| &self.plane.conns[slot]);
+        conn.is_some_and(|conn| {
+            // The first words of every session here are ours.
+            let late = now.saturating_duration_since(conn.opened_at) >= ANSWER_MAX;
+            late && conn.bytes_out == 0
+        })
     }
 
     /// Has the session speak: its first words wait for the connection.

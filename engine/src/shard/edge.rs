@@ -224,7 +224,10 @@ impl Shard {
         let source = pull.entry.shown();
         tracing::debug!(key = %pull.key, %source, reason, "an origin does not send a stream");
         // What concerns this server alone says nothing of the origin.
-        let ours = matches!(reason, "connections" | "poller" | "resolver_busy" | "stream_busy");
+        let ours = matches!(
+            reason,
+            "connections" | "poller" | "resolver_busy" | "stream_busy" | "no_origin"
+        );
         if !ours && is_away(reason, scheme) {
             self.edge.health.failed(url, seed, now);
         } else if !ours {

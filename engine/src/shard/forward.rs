@@ -11,7 +11,7 @@ use protocols::media::{Codec, StreamKey};
 use protocols::session::{AccessRequest, Command, ErrorClass, Refusal, SessionError};
 use slab::Slab;
 
-use super::dial::Dial;
+use super::dial::{Dial, UNANSWERED};
 use crate::conn::{CloseReason, Protocol, Role, Wants};
 use crate::forward::{Action, ForwardStatus, Forwarder, State, StreamUrl, Target, client, targets};
 use crate::net::reach::{self, Reach};
@@ -112,13 +112,19 @@ impl Forwards {
 impl Shard {
     /// How many of those who wait at the mirror of a stream, or watch it, are its forwards.
     pub(super) fn forwards_in_audience(&self, key: &StreamKey) -> usize {
+        let there = |role: &&Role| matches!(role, Role::Waiting { .. } | Role::Viewer { .. });
+        self.forward_roles(key).filter(there).count()
+    }
+
+    /// How many of those who watch it are.
+    pub(super) fn forwards_on_wires(&self, key: &StreamKey) -> usize {
+        self.forward_roles(key).filter(|role| matches!(role, Role::Viewer { .. })).count()
+    }
+
+    fn forward_roles(&self, key: &StreamKey) -> impl Iterator<Item = &Role> {
         let of_key = self.forwards.by_key.get(key).into_iter().flatten();
         let conns = of_key.filter_map(|&index| self.forwards.list.get(index)?.conn);
-        let slots = conns.filter_map(|conn| self.plane.slot(conn));
-        let there = |slot: &usize| {
-            matches!(self.plane.conns[*slot].role, Role::Waiting { .. } | Role::Viewer { .. })
-        };
-        slots.filter(there).count()
+        conns.filter_map(|conn| self.plane.slot(conn)).map(|slot| &self.plane.conns[slot].role)
     }
 
     /// By the clock: which streams are to be forwarded where, what is to be dialled, and rates.
@@ -219,6 +225,12 @@ impl Shard {
         if self.stopping.is_some() {
             return;
         }
+        if let Some(token) = forward.conn
+            && self.is_unanswered(token, now)
+        {
+            return self.close_token(token, CloseReason::Limit(UNANSWERED), now);
+        }
+        let forward = &mut self.forwards.list[index];
         let running = matches!(forward.forwarder.state(), State::Connecting | State::Live { .. });
         let stream = self.stream_index.get(&forward.key).map(|&at| &self.streams[at]);
         let published = stream.filter(|stream| stream.publisher.is_some());
@@ -418,7 +430,8 @@ impl Shard {
         }
         // A name may have an address of either family, of which one leads nowhere.
         let connecting = forward.forwarder.state() == State::Connecting;
-        if connecting && matches!(reason, CloseReason::Socket(_)) && !forward.addresses.is_empty() {
+        let unreached = matches!(reason, CloseReason::Socket(_) | CloseReason::Limit(UNANSWERED));
+        if connecting && unreached && !forward.addresses.is_empty() {
             return self.dial_target(index, now);
         }
         self.fail_forward(index, reason.label(), Some(reason.to_string()), now);

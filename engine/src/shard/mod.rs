@@ -50,7 +50,7 @@ use slab::Slab;
 use crate::auth::Rules;
 use crate::auth::hash::Comparer;
 use crate::config::Config;
-use crate::conn::{Conn, Protocol};
+use crate::conn::Conn;
 use crate::events::Events;
 use crate::http::HttpContext;
 use crate::net::resolve::Resolver;
@@ -344,19 +344,12 @@ impl Shard {
         })
     }
 
-    fn is_forward(&self, conn: u32) -> bool {
-        let conn = self.plane.conns.get(conn as usize);
-        conn.is_some_and(|conn| conn.protocol == Protocol::Forward)
-    }
-
     fn audience(&self, mirror: &Mirror) -> Audience {
         let (key, viewers) = (mirror.key.delayed(0), Viewers::default());
         let mut audience = Audience { key, viewers };
         for (_, wire) in &mirror.wires {
             if let Container::Rtmp { .. } | Container::Rtp { .. } = wire.format.container {
-                let forwards = wire.viewers.iter().filter(|viewer| self.is_forward(viewer.conn));
-                let viewers = wire.viewers.len() - forwards.count();
-                audience.viewers.count(wire.format.container.name(), viewers);
+                audience.viewers.count(wire.format.container.name(), wire.viewers.len());
                 continue;
             }
             // The same wire serves endless bodies and WebSockets.
@@ -365,6 +358,8 @@ impl Shard {
                 audience.viewers.count(conn.map_or("http", |conn| conn.protocol.name()), 1);
             }
         }
+        // Forwards are on wires of RTMP, but nobody's eyes.
+        audience.viewers.discount("rtmp", self.forwards_on_wires(&mirror.key));
         audience
     }
 }

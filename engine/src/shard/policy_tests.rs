@@ -11,6 +11,7 @@ use protocols::hops::{HOPS_MAX, Hops, NodeId};
 
 use super::tests::{HTTP_FLV, World, frame, received};
 use crate::config::{Config, SecondPublisher};
+use crate::conn::Protocol;
 use crate::policy::{ActivePolicy, load_str};
 
 /// Somebody who is dialled and says nothing.
@@ -214,6 +215,30 @@ fn whoever_asks_on_whichever_shard_there_is_one_pull() {
         world.pass(Duration::from_secs(1));
     }
     assert!(is_over(&mut pulls[0]), "nobody waits");
+}
+
+#[test]
+fn an_address_that_does_not_answer_is_given_up_for_the_next() {
+    let (first, second) = (Peer::new(), Peer::new());
+    let mut world = World::new(1, 1024, |_| {});
+    apply(&mut world, &origins(&[first.port(), second.port()]));
+    let (_, mut viewer) = world.watch(0, "x", HTTP_FLV);
+    world.pass(Duration::from_millis(200));
+    let mut dialled = [first.dialled(), second.dialled()];
+    let asked = usize::from(dialled[0].is_empty());
+    let mut conns = world.shards[0].plane.conns.iter_mut();
+    let (_, conn) = conns.find(|(_, conn)| conn.protocol == Protocol::Pull).unwrap();
+    // As if the handshake of TCP had not come to its end.
+    conn.bytes_out = 0;
+    world.pass(Duration::from_secs(3));
+    assert!(!is_over(&mut dialled[asked][0]));
+    world.pass(Duration::from_secs(2));
+    assert!(is_over(&mut dialled[asked][0]));
+    let next = if asked == 0 { &second } else { &first };
+    assert_eq!(next.dialled().len(), 1);
+    let mut answer = BytesMut::new();
+    received(&mut viewer, &mut answer);
+    assert!(answer.is_empty(), "the viewer waits");
 }
 
 #[test]

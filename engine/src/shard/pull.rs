@@ -13,7 +13,7 @@ use protocols::session::{AccessRequest, Command, ErrorClass, Refusal, SessionErr
 
 use slab::Slab;
 
-use super::dial::Dial;
+use super::dial::{Dial, UNANSWERED};
 use super::edge::EdgePull;
 use super::owner_of;
 use crate::config::Config;
@@ -205,6 +205,12 @@ impl Shard {
         if self.stopping.is_some() {
             return;
         }
+        if let Some(token) = pull.conn
+            && self.is_unanswered(token, now)
+        {
+            return self.close_token(token, CloseReason::Limit(UNANSWERED), now);
+        }
+        let pull = &mut self.pulls.list[index];
         match pull.puller.step(now, demand, occupied) {
             Action::Nothing => {}
             Action::Start if self.choose_origin(index, now) => self.start_pull(index, now),
