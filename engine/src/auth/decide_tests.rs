@@ -1,13 +1,9 @@
 //! Tables: rules, question, decision.
 
 use super::*;
-use crate::auth::{Query, Via};
+use crate::auth::{Query, Via, tokens};
 use crate::config::{Config, load_str};
 use std::path::Path;
-
-#[expect(dead_code, reason = "the tests of tokens use the others")]
-#[path = "testdata/tokens.rs"]
-mod tokens;
 
 fn config(body: &str) -> Config {
     let text = format!("<config>{body}</config>");

@@ -3,10 +3,7 @@
 use super::*;
 use crate::config::model::Secret;
 
-#[path = "testdata/tokens.rs"]
-mod tokens;
-
-use tokens::*;
+use crate::auth::tokens::*;
 
 fn file(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/auth/testdata").join(name)

@@ -29,6 +29,9 @@ mod rules;
 mod sessions;
 mod signed;
 mod token_file;
+#[cfg(test)]
+#[path = "testdata/tokens.rs"]
+mod tokens;
 
 pub use address::{Networks, is_private};
 pub use answer::{Answer, Cause};

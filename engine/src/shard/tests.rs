@@ -361,7 +361,7 @@ fn a_returning_publisher_goes_on_where_its_viewers_are() {
     for n in 0..50 {
         world.say(0, token, &script, frame(n, 25, 100));
     }
-    world.shards[0].close_token(token, crate::conn::CloseReason::PeerClosed, world.now);
+    world.shards[0].close_token(token, CloseReason::PeerClosed, world.now);
     world.settle();
     world.now += Duration::from_secs(5);
     let (token, script, _again) = world.publish(1, "x");
