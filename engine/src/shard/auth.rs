@@ -1,5 +1,4 @@
-//! Who may do what on this shard: connections that wait to be let in, those that are judged again,
-//! and what is kept for it.
+//! Who may do what on this shard: what is kept for it, and questions that wait for their answers.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,17 +8,15 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use glommio::sync::Semaphore;
-use protocols::media::StreamKey;
-use protocols::session::{AccessRequest, Command, Refusal};
 
 use super::owner_of_text;
 use crate::auth::hash::Comparison;
 use crate::auth::{
-    Admittance, Answer, By, Cause, Decision, Desk, Failures, Judging, Query, Question, Reason,
-    Referral, Role as Wanted, Rules, Sessions, Shown, Target, Via, decide,
+    Answer, By, Cause, Decision, Desk, Failures, Judging, Question, Reason, Referral, Rules,
+    Sessions, Target, decide,
 };
 use crate::clock;
-use crate::conn::{CloseReason, Protocol, Role, escape};
+use crate::conn::escape;
 use crate::ring::{ControlMessage, Token};
 use crate::shard::Shard;
 
@@ -35,28 +32,6 @@ const COMPARE_MAX: Duration = Duration::from_secs(10);
 const RECHECKS_PER_TICK: usize = 64;
 /// Refusals that are logged within a second.
 const LINES_PER_SECOND: u32 = 20;
-
-/// What a session wants, to be gone on with when it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// To publish.
-    Publish,
-    /// To play.
-    Play,
-    /// To know what a stream consists of.
-    Describe,
-}
-
-/// A connection that waits to be let in.
-#[derive(Debug)]
-pub struct Applicant {
-    /// Its question number.
-    id: u64,
-    wish: Wish,
-    request: AccessRequest,
-    question: Question,
-    key: StreamKey,
-}
 
 /// What a shard keeps for it.
 pub struct Auth {
@@ -83,7 +58,7 @@ struct Open {
     until: Instant,
 }
 
-enum Waiter {
+pub(super) enum Waiter {
     /// A connection that wants to be let in.
     Conn(Token),
     /// One that is judged again.
@@ -171,96 +146,6 @@ impl Auth {
 }
 
 impl Shard {
-    /// A session wants something that needs permission.
-    pub(crate) fn authorise(
-        &mut self,
-        slot: usize,
-        wish: Wish,
-        request: AccessRequest,
-        now: Instant,
-    ) {
-        let conn = &self.plane.conns[slot];
-        let via = match conn.protocol {
-            Protocol::Rtmp => Via::Rtmp,
-            Protocol::Rtsp => Via::Rtsp,
-            // They were judged when their request came, or were not asked for by anybody.
-            Protocol::Live(_) | Protocol::Http | Protocol::Pull | Protocol::Forward => {
-                return self.go_on(slot, wish, &request, now);
-            }
-        };
-        let role = if wish == Wish::Publish { Wanted::Publisher } else { Wanted::Player };
-        let key = self.resolve(&request);
-        // What cannot be is refused where it is looked at.
-        let Ok(key) = key else { return self.go_on(slot, wish, &request, now) };
-        let conn = &self.plane.conns[slot];
-        let covered = conn.admittance.as_ref().is_some_and(|held| held.covers(role, &key));
-        if covered || !matches!(conn.role, Role::Idle) {
-            return self.go_on(slot, wish, &request, now);
-        }
-        let resource = format!("{}/{}", key.app(), key.name());
-        let question = Question {
-            role,
-            via,
-            peer: conn.peer.ip(),
-            at_home: false,
-            path: format!("/{resource}"),
-            resource,
-            query: Query(request.query.clone()),
-            shown: Shown::of_identity(&request.identity),
-            unasked: false,
-            operates: false,
-        };
-        let token = self.plane.token(slot);
-        match self.judge(&question, false, now) {
-            Decision::Allow(by) => self.admit_conn(slot, by, question, key, wish, &request, now),
-            Decision::Deny(reason) => self.refuse_conn(token, &question, reason, now),
-            Decision::Refer(referral) => {
-                match self.inquire(referral, Waiter::Conn(token), false, now) {
-                    Ok(id) => {
-                        let applicant = Applicant { id, wish, request, question, key };
-                        self.plane.conns[slot].role = Role::Applying(Box::new(applicant));
-                    }
-                    Err(reason) => self.refuse_conn(token, &question, reason, now),
-                }
-            }
-        }
-    }
-
-    /// What was held back until it was known that it may be.
-    fn go_on(&mut self, slot: usize, wish: Wish, request: &AccessRequest, now: Instant) {
-        match wish {
-            Wish::Publish => self.request_publish(slot, request),
-            Wish::Play => self.request_play(slot, request, now),
-            Wish::Describe => self.request_description(slot, request, now),
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "all of what was asked and what came of it")]
-    fn admit_conn(
-        &mut self,
-        slot: usize,
-        by: By,
-        question: Question,
-        key: StreamKey,
-        wish: Wish,
-        request: &AccessRequest,
-        now: Instant,
-    ) {
-        self.counters.auth.allowed(question.role, by);
-        let asks_again = question.via == Via::Rtsp && by != By::Open;
-        let recheck_at = self.recheck_at(now);
-        if asks_again || recheck_at.is_some() {
-            let admittance = Admittance { question, key, recheck_at };
-            self.plane.conns[slot].admittance = Some(Box::new(admittance));
-        }
-        self.go_on(slot, wish, request, now);
-    }
-
-    fn refuse_conn(&mut self, token: Token, question: &Question, reason: Reason, now: Instant) {
-        self.note_denied(question, reason, now);
-        self.command(token, Command::Reject(reason.refusal()));
-    }
-
     /// When a session that is let in now is judged again.
     pub(super) fn recheck_at(&self, now: Instant) -> Option<Instant> {
         let interval = self.auth.rules.options.recheck;
@@ -305,7 +190,7 @@ impl Shard {
     }
 
     /// Puts a question that others have to answer. Its number, or why it cannot be put.
-    fn inquire(
+    pub(super) fn inquire(
         &mut self,
         referral: Referral,
         waiter: Waiter,
@@ -381,15 +266,6 @@ impl Shard {
         self.mesh.send(to, ControlMessage::LeaveHook { target, from: self.id, id });
     }
 
-    /// A connection that waited to be let in is about to end.
-    pub(crate) fn withdraw_application(&mut self, slot: usize) {
-        let Some(conn) = self.plane.conns.get_mut(slot) else { return };
-        match std::mem::replace(&mut conn.role, Role::Idle) {
-            Role::Applying(applicant) => self.leave_question(applicant.id),
-            other => conn.role = other,
-        }
-    }
-
     /// An answer has come.
     pub(super) fn on_judged(
         &mut self,
@@ -431,25 +307,6 @@ impl Shard {
         }
     }
 
-    fn end_application(&mut self, slot: usize, id: u64, verdict: Result<By, Reason>, now: Instant) {
-        let conn = &mut self.plane.conns[slot];
-        let applicant = match std::mem::replace(&mut conn.role, Role::Idle) {
-            Role::Applying(applicant) if applicant.id == id => *applicant,
-            other => {
-                conn.role = other;
-                return;
-            }
-        };
-        let Applicant { wish, request, question, key, .. } = applicant;
-        match verdict {
-            Ok(by) => self.admit_conn(slot, by, question, key, wish, &request, now),
-            Err(reason) => {
-                let token = self.plane.token(slot);
-                self.refuse_conn(token, &question, reason, now);
-            }
-        }
-    }
-
     /// By the clock: answers that stay away, and sessions that are to be judged again.
     pub(crate) fn tend_auth(&mut self, now: Instant) {
         if !self.auth.open.is_empty() {
@@ -476,45 +333,5 @@ impl Shard {
         for slot in due {
             self.recheck(slot, now);
         }
-    }
-
-    /// Judges a running session again.
-    fn recheck(&mut self, slot: usize, now: Instant) {
-        let next = self.recheck_at(now);
-        let token = self.plane.token(slot);
-        let Some(held) = &mut self.plane.conns[slot].admittance else { return };
-        held.recheck_at = next;
-        let question = held.question.clone();
-        self.counters.auth.rechecks += 1;
-        match self.judge(&question, true, now) {
-            Decision::Allow(_) => {}
-            Decision::Deny(reason) => self.end_recheck(token, Err(reason), now),
-            Decision::Refer(referral) => {
-                // A question that cannot be put now is put at the next time.
-                let _ = self.inquire(referral, Waiter::Running(token), false, now);
-            }
-        }
-    }
-
-    /// A session that runs ends when it is refused, not when nobody can say.
-    fn end_recheck(&mut self, token: Token, verdict: Result<By, Reason>, now: Instant) {
-        let Err(reason) = verdict else { return };
-        if matches!(reason, Reason::Unavailable | Reason::Failures) {
-            return;
-        }
-        let Some(slot) = self.plane.slot(token) else { return };
-        let question = self.plane.conns[slot].admittance.as_ref().map(|held| held.question.clone());
-        if let Some(question) = question {
-            self.note_denied(&question, reason, now);
-        }
-        self.dismiss(token, Refusal::Forbidden, now);
-    }
-
-    /// Says goodbye to a peer and closes its connection.
-    pub(super) fn dismiss(&mut self, token: Token, refusal: Refusal, now: Instant) {
-        self.guarded(token, now, |shard, slot| {
-            shard.drive(slot, now, |session| session.handle_command(now, Command::Close(refusal)));
-            shard.close_token(token, CloseReason::Refused(refusal), now);
-        });
     }
 }

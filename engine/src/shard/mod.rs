@@ -6,6 +6,7 @@
 mod announce;
 mod ask;
 mod auth;
+mod auth_conn;
 mod auth_hook;
 mod auth_task;
 mod control;
@@ -65,7 +66,8 @@ use crate::service::rtsp::RtspOptions;
 use crate::stream::{Container, Mirror, PackagerOptions, Stream, StreamSnapshot};
 
 pub use ask::{Asks, ask_all};
-pub use auth::{Applicant, Auth, Wish};
+pub use auth::Auth;
+pub use auth_conn::{Applicant, Wish};
 pub use kick::{Kick, kick};
 pub use nudge::Nudge;
 pub use owner::{owner_of, owner_of_text};
