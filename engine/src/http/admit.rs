@@ -86,6 +86,10 @@ impl Door {
         if ctx.backend.lets_all(self.role) {
             return Ok(None);
         }
+        if self.path.split('/').any(|part| matches!(part, "." | "..")) {
+            // Nothing is there, and no other server is to be led elsewhere with it.
+            return Err(respond::text(StatusCode::NOT_FOUND, "no path of this server has dots"));
+        }
         let cross_site = self.stranger == Some(Stranger::CrossSite);
         if self.role == Role::Upload && cross_site && origin::is_of_other_site(headers) {
             // A browser may add credentials that the page knows nothing of.
