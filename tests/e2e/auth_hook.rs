@@ -247,7 +247,7 @@ fn nothing_starts_before_the_answer() {
     let (_publisher, _, status) = Peer::publishing(server.rtmp, "slow").expect("an answer");
     assert_eq!(status, "NetStream.Publish.Start");
     assert!(start.elapsed() >= Duration::from_millis(700));
-    assert_eq!(server.log_count("publishing live/slow"), 1);
+    server.wait_log("publishing live/slow", BOUND);
 }
 
 /// `type` and `role` of the client are gone, whatever it tries.

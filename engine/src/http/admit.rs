@@ -88,7 +88,9 @@ impl Door {
         }
         if self.path.split('/').any(|part| matches!(part, "." | "..")) {
             // Nothing is there, and no other server is to be led elsewhere with it.
-            return Err(respond::text(StatusCode::NOT_FOUND, "no path of this server has dots"));
+            let put = self.role == Role::Upload;
+            let status = if put { StatusCode::BAD_REQUEST } else { StatusCode::NOT_FOUND };
+            return Err(respond::text(status, "no path of this server has dots"));
         }
         let cross_site = self.stranger == Some(Stranger::CrossSite);
         if self.role == Role::Upload && cross_site && origin::is_of_other_site(headers) {
