@@ -3,7 +3,7 @@
 //! | step | where | what it does |
 //! | ---- | ----- | ------------ |
 //! | [`Question`] | made by whoever serves the peer | role, protocol, address, URL, what is shown |
-//! | [`decide`] | pure | allows, denies, or says who has to be asked |
+//! | [`decide()`] | pure | allows, denies, or says who has to be asked |
 //! | [`desk`](Desk) | shard that the question hashes to | asks once what many ask at the same time |
 //! | [`exchange`](hook::exchange) | there, as a task | one HTTP exchange under a deadline |
 //! | [`hash`] | a thread of its own | compares passwords with Argon2 hashes |

@@ -103,6 +103,12 @@ impl Door {
         if ctx.backend.lets_all(self.role) {
             return Ok(None);
         }
+        if self.path.split('/').any(|part| matches!(part, "." | "..")) {
+            // Nothing is there, and no other server is to be led elsewhere with it.
+            let put = self.role == Role::Upload;
+            let status = if put { StatusCode::BAD_REQUEST } else { StatusCode::NOT_FOUND };
+            return Err(respond::text(status, "no path of this server has dots"));
+        }
         let cross_site = self.stranger == Some(Stranger::CrossSite);
         let changes = self.role == Role::Upload || self.operates;
         if changes && cross_site && origin::is_of_other_site(headers) {
