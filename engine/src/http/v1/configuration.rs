@@ -47,6 +47,8 @@ fn describe(opt: &Opt) -> Described {
 pub(super) async fn put(call: &Call<'_>, text: &[u8]) -> Result<Answer, Problem> {
     let change: ConfigurationChange = body::parse(text)?;
     let wrong = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+    let reloader = reloader(&*call.ctx.backend)?;
+    let accepted = reloader.accepted();
     let mut edits = Vec::new();
     for (path, values) in &change.options.0 {
         let known = options::find(path).filter(|opt| opt.kind != Kind::Opaque);
@@ -60,9 +62,14 @@ pub(super) async fn put(call: &Call<'_>, text: &[u8]) -> Result<Answer, Problem>
         if edits.iter().any(|edit: &Edit| edit.opt.path == opt.path) {
             return Err(wrong(format!("{} is given twice", opt.path)));
         }
+        // An attribute belongs to those beside it: which element a new one is of cannot be told.
+        let of_several = opt.repeatable && opt.path.contains('@');
+        if of_several && values.len() != accepted.document.given(opt).count() {
+            let detail = format!("elements with {path} are added and removed in the file");
+            return Err(wrong(detail));
+        }
         edits.push(Edit { opt, values });
     }
-    let reloader = reloader(&*call.ctx.backend)?;
     let write = move || reloader.write_config(|old: &Document| Ok(old.edited(&edits)));
     report(&*glommio::executor().spawn_blocking(write).await)
 }
