@@ -20,7 +20,7 @@ const SIGHUP: i32 = 1;
 const NAME: &str = "steady";
 const BOUND: Duration = Duration::from_secs(10);
 /// Viewers while files are broken.
-const CROWD: usize = 200;
+const CROWD: usize = 500;
 
 fn publish(server: &Server, name: &str) -> Option<Process> {
     let publisher = Publisher::Ffmpeg.start(Clip::Canary, &server.rtmp_url(name))?;

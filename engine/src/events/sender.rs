@@ -190,7 +190,9 @@ impl Sender {
                 }
                 status => Attempt::Refused(status),
             },
-            // What the library says holds no more than the kind of the failure and the host.
+            // It would be told with all that is in it.
+            Err(ureq::Error::BadUri(_)) => Attempt::Failed("the URL cannot be used".to_owned()),
+            // Other failures name their kind and at most the host.
             Err(error) => Attempt::Failed(crate::conn::escape(&error.to_string())),
         }
     }

@@ -1,5 +1,8 @@
 //! The HTTP service of a shard: pages, API, metrics, and the door to HTTP-FLV and WebSocket-FLV.
 //!
+//! [`v1`] is the API; [`api`] and [`legacy`] have the shapes of the older one. Whoever calls either
+//! has passed [`guard`].
+//!
 //! [`server::serve`] drives one connection as a task of the shard that accepted it. A request for
 //! live media ends that task: the socket goes back to the media plane as a
 //! [`server::MediaHandoff`], so no endless body ever runs through here.

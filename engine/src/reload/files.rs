@@ -33,7 +33,7 @@ impl Stamps {
 /// behind, which is given back. Readers see the old or the new text, also after a power cut.
 pub(super) fn replace(path: &Path, text: &str) -> io::Result<PathBuf> {
     // Where the name is a link, the file it leads to is the one to replace.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let path = fs::canonicalize(path).or_else(|_| std::path::absolute(path))?;
     let backup = beside(&path, ".bak");
     let mode = fs::metadata(&path).map_or(0o640, |meta| meta.mode() & 0o777);
     match fs::read(&path) {

@@ -30,6 +30,9 @@ use crate::{config, observe};
 
 /// How long shards may take to go by a new configuration before the answer says that some do not.
 const APPLY_MAX: Duration = Duration::from_secs(2);
+/// How long it is tried to tell a shard whose queue is full; by then the process has ended, for
+/// that shard does not turn.
+const SEND_MAX: Duration = Duration::from_secs(15);
 /// How often they are looked at meanwhile.
 const APPLY_POLL: Duration = Duration::from_millis(2);
 
@@ -372,7 +375,7 @@ fn refused(error: impl std::fmt::Display) -> ReloadError {
 
 /// Sends to every shard and waits until they go by it; how many do.
 fn put_in_force(running: &Running, generation: u64, make: impl Fn() -> ControlMessage) -> usize {
-    let deadline = clock::now() + APPLY_MAX;
+    let start = clock::now();
     let shards = running.applied.len();
     let mut unsent: Vec<usize> = (0..shards).collect();
     loop {
@@ -383,7 +386,9 @@ fn put_in_force(running: &Running, generation: u64, make: impl Fn() -> ControlMe
         });
         let there = |index: &usize| running.applied[*index].load(Ordering::Acquire) >= generation;
         let done = (0..shards).filter(there).count();
-        if done == shards || clock::now() >= deadline {
+        let taken = clock::now().saturating_duration_since(start);
+        let patience = if unsent.is_empty() { APPLY_MAX } else { SEND_MAX };
+        if done == shards || taken >= patience {
             if done < shards {
                 tracing::error!(done, shards, "some shards do not go by the new files yet");
             }

@@ -70,6 +70,12 @@ pub(super) async fn put(call: &Call<'_>, text: &[u8]) -> Result<Answer, Problem>
         if edits.iter().any(|edit: &Edit| edit.opt.path == opt.path) {
             return Err(wrong(format!("{} is given twice", opt.path)));
         }
+        // An attribute belongs to those beside it: which element a new one is of cannot be told.
+        let of_several = opt.repeatable && opt.path.contains('@');
+        if of_several && values.len() != accepted.document.given(opt).count() {
+            let detail = format!("elements with {path} are added and removed in the file");
+            return Err(wrong(detail));
+        }
         edits.push(Edit { opt, values });
     }
     let write = move || reloader.write_config(|old: &Document| Ok(old.edited(&edits)));
