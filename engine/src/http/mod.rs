@@ -1,7 +1,7 @@
 //! The HTTP service of a shard: pages, API, metrics, and the door to HTTP-FLV and WebSocket-FLV.
 //!
-//! [`v1`] is the API; [`api`] and [`legacy`] have the shapes of the older one. Whoever calls either
-//! has passed [`guard`].
+//! `v1` is the API; [`api`] and `legacy` have the shapes of the older one. Whoever calls either
+//! has passed `admit`.
 //!
 //! [`server::serve`] drives one connection as a task of the shard that accepted it. A request for
 //! live media ends that task: the socket goes back to the media plane as a

@@ -49,14 +49,6 @@ impl RtspOptions {
         Self { session: Arc::new(session), public: config.nat.rtp }
     }
 
-    /// The same for other rules; sessions that run keep theirs.
-    #[must_use]
-    pub fn with_rules(&self, rules: &Rules) -> Self {
-        let session =
-            ServerOptions { access: access(rules), ..ServerOptions::clone(&self.session) };
-        Self { session: Arc::new(session), public: self.public }
-    }
-
     fn addresses(&self, local: IpAddr, peer: SocketAddr) -> Addresses {
         Addresses { local: self.public.unwrap_or(local), peer: peer.ip() }
     }
