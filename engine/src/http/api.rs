@@ -16,7 +16,7 @@ use crate::forward::ForwardStatus;
 use crate::http::respond::{self, Reply};
 use crate::http::urls::{self, Addressed};
 use crate::http::v1::Statistics;
-use crate::observe::{ForwardReport, PullReport, ShardReport, Viewers};
+use crate::observe::{PullReport, ShardReport, Viewers};
 use crate::reload::Reloader;
 use crate::segment::{Packaging, Snapshot};
 use crate::shard::Kick;
@@ -58,8 +58,8 @@ pub trait Backend {
     fn sessions(&self, query: SessionQuery) -> BoxedLocal<SessionPage>;
     /// Ends sessions; how many have ended.
     fn kick(&self, kick: Kick) -> BoxedLocal<usize>;
-    /// Pulls and forwards.
-    fn transfers(&self) -> BoxedLocal<(Vec<PullReport>, Vec<ForwardReport>)>;
+    /// What is pulled.
+    fn pulls(&self) -> BoxedLocal<Vec<PullReport>>;
     /// Sums over all shards.
     fn totals(&self) -> BoxedLocal<Totals>;
     /// Who reloads the files, once the server has come up.

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::config::model::Ssl;
 use crate::http::api::{Admission, Backend, ServiceState, StatusInfo, StreamInfo, Totals};
 use crate::net::tls::{Purpose, TlsContext};
-use crate::observe::{ForwardReport, PullReport, Viewers};
+use crate::observe::{PullReport, Viewers};
 use crate::reload::Reloader;
 use crate::segment::{Packaging, Snapshot};
 use crate::shard::Kick;
@@ -111,7 +111,7 @@ impl Backend for Fake {
     fn kick(&self, _: Kick) -> BoxedLocal<usize> {
         Box::pin(async { 0 })
     }
-    fn transfers(&self) -> BoxedLocal<(Vec<PullReport>, Vec<ForwardReport>)> {
+    fn pulls(&self) -> BoxedLocal<Vec<PullReport>> {
         Box::pin(async { Default::default() })
     }
     fn totals(&self) -> BoxedLocal<Totals> {

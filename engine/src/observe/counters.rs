@@ -321,8 +321,8 @@ pub enum Topic {
     Streams,
     /// Counters and histograms beside them.
     Counters,
-    /// Pulls and forwards beside them.
-    Transfers,
+    /// Pulls beside them.
+    Pulls,
 }
 
 /// One pull as the API shows it.
@@ -342,25 +342,6 @@ pub struct PullReport {
     pub last_error: Option<&'static str>,
 }
 
-/// One forward as the API shows it.
-#[derive(Debug, Clone)]
-pub struct ForwardReport {
-    /// The stream.
-    pub key: StreamKey,
-    /// Where to, without keys and credentials.
-    pub target: Arc<str>,
-    /// `connecting`, `live` or `waiting`.
-    pub state: &'static str,
-    /// Times the target was dialled.
-    pub attempts: u64,
-    /// Bytes sent to it.
-    pub bytes_out: u64,
-    /// Bits per second sent to it.
-    pub bits_per_second: f64,
-    /// Why it failed or ended last.
-    pub last_error: Option<String>,
-}
-
 /// What one shard reports of itself.
 #[derive(Debug)]
 pub struct ShardReport {
@@ -376,8 +357,6 @@ pub struct ShardReport {
     pub connections: usize,
     /// Pulls of streams it owns, if they were asked about.
     pub pulls: Vec<PullReport>,
-    /// Forwards of streams it owns, if they were asked about.
-    pub forwards: Vec<ForwardReport>,
     /// Media messages it pushed, per receiving shard.
     pub ring_messages: Vec<u64>,
     /// Control messages it could not send.

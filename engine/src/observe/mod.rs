@@ -7,6 +7,6 @@ mod prometheus;
 
 pub use access::AccessCounts;
 pub use counters::{
-    Audience, Counters, DropReason, ForwardReport, Memory, PullReport, ShardReport, Topic, Viewers,
+    Audience, Counters, DropReason, Memory, PullReport, ShardReport, Topic, Viewers,
 };
 pub use prometheus::{Process, render};

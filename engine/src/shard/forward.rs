@@ -13,6 +13,7 @@ use slab::Slab;
 
 use super::dial::{Dial, UNANSWERED};
 use crate::conn::{CloseReason, Protocol, Role, Wants};
+use crate::events::Event;
 use crate::forward::{Action, ForwardStatus, Forwarder, State, StreamUrl, Target, client, targets};
 use crate::net::reach::{self, Reach};
 use crate::net::resolve::Asker;
@@ -69,6 +70,8 @@ struct Forward {
     addresses: VecDeque<SocketAddr>,
     conn: Option<Token>,
     last_error: Option<Arc<str>>,
+    /// What those who asked for event callbacks were told last: it is up, or down.
+    told_up: Option<bool>,
     /// Bytes of connections that have ended.
     bytes_before: u64,
     rate: Rate,
@@ -200,6 +203,7 @@ impl Shard {
                 addresses: VecDeque::new(),
                 conn: None,
                 last_error: None,
+                told_up: None,
                 bytes_before: 0,
                 rate: Rate { since: now, bytes: 0, bits_per_second: 0 },
             }));
@@ -389,6 +393,20 @@ impl Shard {
         let forward = &mut self.forwards.list[index];
         forward.forwarder.went_live(now);
         tracing::info!(key = %forward.key, to = %forward.target.shown, "forwarding");
+        self.tell_of_forward(index, true, "");
+    }
+
+    /// Tells those who asked for event callbacks, unless they know.
+    fn tell_of_forward(&mut self, index: usize, up: bool, reason: &str) {
+        let forward = &mut self.forwards.list[index];
+        if forward.told_up.replace(up) == Some(up) {
+            return;
+        }
+        let (stream, target) = ((&forward.key).into(), forward.target.shown.to_string());
+        self.announce(match up {
+            true => Event::ForwardUp { stream, target },
+            false => Event::ForwardDown { stream, target, reason: reason.to_owned() },
+        });
     }
 
     /// There is nothing to forward any more, or not there.
@@ -399,6 +417,9 @@ impl Shard {
         let forward = &mut self.forwards.list[index];
         forward.bytes_before = sent;
         let Some(token) = forward.conn.take() else { return };
+        if self.forwards.list[index].told_up == Some(true) {
+            self.tell_of_forward(index, false, "nothing to forward");
+        }
         let pending_max = self.config.engine.viewer_pending_bytes;
         self.guarded(token, now, |shard, slot| {
             let conn = &mut shard.plane.conns[slot];
@@ -453,8 +474,9 @@ impl Shard {
         let detail: Arc<str> = detail.map_or(reason.into(), Into::into);
         let (key, to, at) = (&forward.key, &forward.target.shown, &forward.target.host);
         tracing::warn!(%key, %to, %at, error = %detail, ?pause, "not forwarded, trying again");
-        forward.last_error = Some(detail);
+        forward.last_error = Some(Arc::clone(&detail));
         *self.counters.forward_failures.entry(reason).or_default() += 1;
+        self.tell_of_forward(index, false, &detail);
     }
 
     /// The target sends us elsewhere.

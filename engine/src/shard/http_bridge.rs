@@ -30,7 +30,7 @@ use crate::http::server::{MediaHandoff, Outcome, serve};
 use crate::net::sys;
 use crate::net::tls::Purpose;
 use crate::observe::Viewers;
-use crate::observe::{self, ForwardReport, Process, PullReport, ShardReport, Topic};
+use crate::observe::{self, Process, PullReport, ShardReport, Topic};
 use crate::reload::Reloader;
 use crate::segment::{Packaging, Snapshot};
 use crate::shard::{Shard, Shared};
@@ -123,13 +123,11 @@ impl Backend for ShardBackend {
         Box::pin(async move { super::kick(&shard, kick).await })
     }
 
-    fn transfers(&self) -> BoxedLocal<(Vec<PullReport>, Vec<ForwardReport>)> {
+    fn pulls(&self) -> BoxedLocal<Vec<PullReport>> {
         let shard = Rc::clone(&self.shard);
         Box::pin(async move {
-            let reports = ask_all(&shard, Topic::Transfers).await;
-            let (pulls, forwards): (Vec<_>, Vec<_>) =
-                reports.into_iter().map(|report| (report.pulls, report.forwards)).unzip();
-            (pulls.concat(), forwards.concat())
+            let reports = ask_all(&shard, Topic::Pulls).await;
+            reports.into_iter().flat_map(|report| report.pulls).collect()
         })
     }
 

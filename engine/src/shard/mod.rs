@@ -303,8 +303,7 @@ impl Shard {
             ring_messages: self.mesh.media_sent.clone(),
             control_dropped: self.mesh.control_dropped,
             memory: self.memory(),
-            pulls: if topic == Topic::Transfers { self.pull_reports() } else { Vec::new() },
-            forwards: Vec::new(),
+            pulls: if topic == Topic::Pulls { self.pull_reports() } else { Vec::new() },
             window_us: u64::try_from(self.plane.window.current().as_micros()).unwrap_or(u64::MAX),
         }
     }

@@ -144,7 +144,7 @@ pub(super) struct Session {
 }
 
 /// The name of a stream.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(super) struct StreamName {
     pub(super) vhost: String,
     pub(super) app: String,
@@ -188,11 +188,11 @@ pub(super) struct Forward {
     pub(super) stream: StreamName,
     /// Where to, without keys and credentials.
     pub(super) target: String,
-    /// `connecting`, `live` or `waiting` (to try again).
+    /// `resting`, `connecting`, `live` or `waiting` (to try again).
     pub(super) state: String,
     pub(super) attempts: u64,
     pub(super) bytes_out: u64,
-    pub(super) bits_per_second: f64,
+    pub(super) bits_per_second: u64,
     /// Why it failed or ended last.
     pub(super) last_error: Option<String>,
 }

@@ -6,7 +6,9 @@ use super::model::{Forward, ForwardPage, Pull, PullPage, StreamName};
 use super::problem::Problem;
 use super::streams::{shown_vhost, sort_key};
 use super::{Answer, Call, json, page};
-use crate::observe::{ForwardReport, PullReport};
+use crate::forward::ForwardStatus;
+use crate::http::api::StreamInfo;
+use crate::observe::PullReport;
 
 fn name(key: &StreamKey) -> StreamName {
     StreamName {
@@ -21,7 +23,7 @@ fn key_bytes(key: &StreamKey) -> Vec<u8> {
 }
 
 pub(super) async fn pulls(call: &Call<'_>) -> Result<Answer, Problem> {
-    let (mut pulls, _) = call.ctx.backend.transfers().await;
+    let mut pulls = call.ctx.backend.pulls().await;
     let key = |pull: &PullReport| key_bytes(&pull.key);
     pulls.sort_by_key(key);
     let (pulls, next) = page::page(call, pulls, key)?;
@@ -37,21 +39,29 @@ pub(super) async fn pulls(call: &Call<'_>) -> Result<Answer, Problem> {
 }
 
 pub(super) async fn forwards(call: &Call<'_>) -> Result<Answer, Problem> {
-    let (_, mut forwards) = call.ctx.backend.transfers().await;
-    // A stream may have several.
-    let key = |forward: &ForwardReport| {
-        [&key_bytes(&forward.key), b"\0".as_slice(), forward.target.as_bytes()].concat()
+    let streams = call.ctx.backend.streams().await;
+    let of_stream = |stream: StreamInfo| {
+        let key = sort_key(&stream.vhost, &stream.app, &stream.name);
+        let name =
+            StreamName { vhost: shown_vhost(&stream.vhost), app: stream.app, name: stream.name };
+        // A stream may have several.
+        let named = move |forward: ForwardStatus| {
+            let key = [&key, b"\0".as_slice(), forward.target.as_bytes()].concat();
+            (key, name.clone(), forward)
+        };
+        stream.forwards.into_iter().map(named)
     };
-    forwards.sort_by_key(key);
-    let (forwards, next) = page::page(call, forwards, key)?;
-    let shown = |forward: ForwardReport| Forward {
-        stream: name(&forward.key),
+    let mut forwards: Vec<_> = streams.into_iter().flat_map(of_stream).collect();
+    forwards.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+    let (forwards, next) = page::page(call, forwards, |(key, ..)| key.clone())?;
+    let shown = |(_, stream, forward): (Vec<u8>, StreamName, ForwardStatus)| Forward {
+        stream,
         target: forward.target.to_string(),
         state: forward.state.to_owned(),
         attempts: forward.attempts,
         bytes_out: forward.bytes_out,
         bits_per_second: forward.bits_per_second,
-        last_error: forward.last_error,
+        last_error: forward.last_error.as_deref().map(str::to_owned),
     };
     json(&ForwardPage { forwards: forwards.into_iter().map(shown).collect(), next })
 }
