@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tests::canary::{self, Canary};
 use tests::clients::{self, Publisher};
+use tests::hooks::Hooks;
 use tests::media::Clip;
 use tests::process::Process;
 use tests::rtmp::{self, Peer};
@@ -20,6 +21,8 @@ use crate::lifecycle::Recording;
 use crate::pull::nginx_rtmp;
 
 const NAME: &str = "match";
+/// How long a change of the rules may take to be told of.
+const BOUND: Duration = Duration::from_secs(15);
 /// How long a target that returns may take to be live again.
 const RETURN: Duration = Duration::from_secs(2);
 
@@ -523,4 +526,35 @@ fn addresses_of_the_neighbourhood_are_not_dialled() {
         let ended = Config::default().policy(&rule).run(&[], Duration::from_secs(10));
         assert!(!ended.status.success() && ended.stderr.contains(sentence), "{}", ended.stderr);
     }
+}
+
+#[test]
+fn rules_that_come_and_go_are_followed_and_told_of() {
+    let hooks = Hooks::start(|_| Some(200));
+    let target = Server::start(&one_core());
+    let server = Server::start_further(&Config::default().set("events/url", hooks.url("/hook")));
+    let Some(_publisher) = Publisher::Ffmpeg.start(Clip::Canary, &server.rtmp_url(NAME)) else {
+        return;
+    };
+    server.wait_live(NAME);
+    let file = server.folder().join("policy.xml");
+    std::fs::write(&file, app_rule(&same(target.rtmp))).expect("the rules are written");
+    let up = hooks.wait_event("forward_up", BOUND).json();
+    assert_eq!(up["stream"]["name"], NAME);
+    let viewer = watch(&target, NAME, 20);
+    let answer = server.api("/api/v1/forwards");
+    let [forward] = answer["forwards"].as_array().expect("a list").as_slice() else {
+        panic!("{answer}");
+    };
+    assert_eq!((&forward["state"], &forward["stream"]["name"]), (&"live".into(), &NAME.into()));
+    assert!(forward["bytes_out"].as_u64() > Some(10_000), "{forward}");
+
+    std::fs::write(&file, "<policy/>").expect("the rules are written");
+    let down = hooks.wait_event("forward_down", BOUND).json();
+    assert_eq!((&down["target"], &down["reason"]), (&up["target"], &"nothing to forward".into()));
+    wait::until("nothing is forwarded", BOUND, || {
+        let list = server.api("/api/v1/forwards")["forwards"].as_array().map(Vec::len);
+        (list == Some(0)).then_some(())
+    });
+    drop(viewer);
 }
