@@ -152,16 +152,17 @@ fn nobody_but_this_machine_changes_anything() {
     };
     let local = format!("127.0.0.1:{}", server.http);
     for (headers, host, status) in [
-        (vec![json_type, length], "evil.example", 403),
-        (vec![json_type, length, "Origin: http://evil.example"], local.as_str(), 403),
-        (vec![json_type, length, "Sec-Fetch-Site: cross-site"], &local, 403),
-        (vec![json_type, length, "X-Forwarded-For: 192.0.2.1"], &local, 403),
+        (vec![json_type, length], "evil.example", 401),
+        (vec![json_type, length, "Origin: http://evil.example"], local.as_str(), 401),
+        (vec![json_type, length, "Sec-Fetch-Site: cross-site"], &local, 401),
+        (vec![json_type, length, "X-Forwarded-For: 192.0.2.1"], &local, 401),
         (vec!["Content-Type: text/plain", length], &local, 415),
         (vec![length], &local, 415),
         (vec![json_type, length], &local, 422),
     ] {
         let answer = send(&headers, host, "{}");
         assert_eq!(answer.status, status, "{headers:?} {host}: {}", answer.text());
+        assert_eq!(answer.header("www-authenticate").is_some(), status == 401);
     }
     let deep = format!("{{\"options\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
     let answer = http::send_json(server.http, "PUT", "/api/v1/config", &deep);
@@ -175,7 +176,7 @@ fn nobody_but_this_machine_changes_anything() {
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
         let answer = http::exchange(server.http, request.as_bytes(), false).expect("an answer");
-        assert_eq!(answer.status, 403, "{path}: {}", answer.text());
+        assert_eq!(answer.status, 401, "{path}: {}", answer.text());
     }
     // Other methods are refused with those there are.
     let answer = http::request(server.http, "PATCH", "/api/v1/streams", &[]);
