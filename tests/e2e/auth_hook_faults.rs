@@ -158,7 +158,7 @@ fn only_who_waits_for_the_answer_waits() {
                 if asked.target.contains("/hang") { Reply::Hang } else { Reply::Status(200) }
             },
         );
-    let element = format!("<authurl timeout='6000'>{}</authurl>", stub.place());
+    let element = format!("<authurl timeout='4000'>{}</authurl>", stub.place());
     let server = Server::start(&Config::default().with(&element));
     let Some(canary) = Canary::start(&server) else { return };
     let (held, descriptors) = (held(&server), server.descriptors());

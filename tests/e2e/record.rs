@@ -423,7 +423,7 @@ fn odd_addresses_are_refused_with_a_reason() {
     let post = http::request(server.http, "POST", "/rec/x?day=2024-05-01", &[]);
     assert_eq!(post.status, 405);
     let preflight = http::request(server.http, "OPTIONS", "/rec/x/2024-05-01/10-00-00.mp4", &[]);
-    assert_eq!(preflight.header("access-control-allow-headers"), Some("Range"));
+    assert_eq!(preflight.header("access-control-allow-headers"), Some("Authorization, Range"));
     assert!(!Path::new("/rec/default").exists());
 }
 

@@ -18,7 +18,7 @@ use super::edge::EdgePull;
 use super::owner_of;
 use crate::config::Config;
 use crate::conn::{CloseReason, Protocol, Role};
-use crate::net::reach;
+use crate::net::reach::{self, Reach};
 use crate::net::resolve::Asker;
 use crate::observe::PullReport;
 use crate::pull::{Action, Demand, Entry, Puller, Remote, Source, client, masked};
@@ -52,6 +52,8 @@ pub(super) struct Pull {
     attempt: u64,
     /// Where the source has sent us.
     redirected: Option<Remote>,
+    /// How near the source is: a redirect must not lead nearer.
+    reach: Option<Reach>,
     /// The name is being resolved, until then at the latest.
     resolving: Option<Instant>,
     /// Addresses not tried yet.
@@ -105,6 +107,7 @@ impl Pulls {
             edge,
             attempt: 0,
             redirected: None,
+            reach: None,
             resolving: None,
             addresses: VecDeque::new(),
             conn: None,
@@ -375,10 +378,16 @@ impl Shard {
         let (entry, hops) = (Arc::clone(&pull.entry), pull.edge.as_ref().map(|edge| &edge.hops));
         let Source::Remote(configured) = &entry.source else { return Err("no_address") };
         let remote = pull.redirected.as_ref().unwrap_or(configured);
-        // An address the source names is not one the policy names.
-        let elsewhere = remote.host != configured.host;
-        let named = if elsewhere { "" } else { configured.host.as_str() };
-        reach::admit(named, entry.local, address.ip())?;
+        let reach = Reach::of(address.ip());
+        if remote.host == configured.host {
+            reach::admit(&configured.host, entry.local, address.ip())?;
+            self.pulls.list[index].reach = Some(reach);
+        } else if pull.reach.is_none_or(|first| reach > first) {
+            // The source has sent us here: no nearer than it is itself.
+            return Err("address_refused");
+        }
+        let pull = &self.pulls.list[index];
+        let remote = pull.redirected.as_ref().unwrap_or(configured);
         let hops = hops.cloned().unwrap_or_default();
         let session = client(now, seed, &entry, remote, hops, &self.config);
         let session = session.map_err(|error| error.reason)?;
