@@ -13,7 +13,6 @@ use tests::{http, wait};
 
 const BOUND: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_millis(1000);
-const MEBIBYTE: f64 = 1024.0 * 1024.0;
 /// How much later than the deadline the refusal may be there, on a busy machine.
 const SLACK: Duration = Duration::from_millis(1500);
 
@@ -161,7 +160,7 @@ fn only_who_waits_for_the_answer_waits() {
     let element = format!("<authurl timeout='4000'>{}</authurl>", stub.place());
     let server = Server::start(&Config::default().with(&element));
     let Some(canary) = Canary::start(&server) else { return };
-    let (held, descriptors) = (held(&server), server.descriptors());
+    let (held, descriptors) = (server.held_kib(), server.descriptors());
     let start = Instant::now();
     let mut peers = crowd(&server, WAITING);
     let waiting = || server.metrics().sum("smart_rtmpd_auth_waiting", &[]);
@@ -182,15 +181,8 @@ fn only_who_waits_for_the_answer_waits() {
     wait::until_true("no exchange is left", BOUND, || stub.open() == 0);
     canary.verify_frames("a thousand waited for an answer");
     wait::until_true("descriptors are back", BOUND, || server.descriptors() <= descriptors);
-    let most = held + 2.0 * MEBIBYTE;
-    wait::until_true("memory is back", BOUND, || self::held(&server) <= most);
+    wait::until_true("memory is back", BOUND, || server.held_kib() <= held + 2048);
     assert!(server.metrics().sum("smart_rtmpd_panics_total", &[]) < 1.0);
-}
-
-/// Bytes of the process that its allocator has not got back.
-fn held(server: &Server) -> f64 {
-    let free = server.metrics().sum("smart_rtmpd_mem_bytes", &["class=\"free\""]);
-    server.rss_kib() as f64 * 1024.0 - free
 }
 
 /// Players, each with a question of its own.

@@ -20,7 +20,7 @@ use crate::{http, sys, wait};
 /// One frame of the clip plus the slack of the contract, in milliseconds.
 const GAP_MS: u32 = 40 + 50;
 /// Memory the server may have gained, in KiB.
-const RSS_GROWTH_KIB: u64 = 2048;
+const GROWTH_KIB: u64 = 2048;
 /// Pictures a viewer must still get before it counts as alive.
 const ALIVE_PICTURES: u64 = 25;
 
@@ -73,7 +73,7 @@ pub struct Canary {
     ledgers: [(&'static str, Shared); 2],
     stop: Arc<AtomicBool>,
     descriptors: usize,
-    rss_kib: u64,
+    held_kib: u64,
 }
 
 impl Canary {
@@ -95,10 +95,10 @@ impl Canary {
         let flv_viewer = watch(&index_of, &stop, move |handle| view_flv(http, handle));
         let rtmp_viewer = watch(&index_of, &stop, move |handle| view_rtmp(rtmp, handle));
         let ledgers = [("FLV viewer", flv_viewer), ("RTMP viewer", rtmp_viewer)];
-        let mut canary = Canary { publisher, ledgers, stop, descriptors: 0, rss_kib: 0 };
+        let mut canary = Canary { publisher, ledgers, stop, descriptors: 0, held_kib: 0 };
         canary.see_pictures(ALIVE_PICTURES);
         canary.descriptors = server.descriptors();
-        canary.rss_kib = server.rss_kib();
+        canary.held_kib = server.held_kib();
         Some(canary)
     }
 
@@ -113,9 +113,9 @@ impl Canary {
         let most = self.descriptors;
         let name = format!("{what}: descriptors back to {most}");
         wait::until_true(&name, bound, || server.descriptors() <= most);
-        let most = self.rss_kib + RSS_GROWTH_KIB;
+        let most = self.held_kib + GROWTH_KIB;
         let name = format!("{what}: memory back to {most} KiB");
-        wait::until_true(&name, bound, || server.rss_kib() <= most);
+        wait::until_true(&name, bound, || server.held_kib() <= most);
     }
 
     /// Asserts only that no viewer has missed anything so far.
@@ -129,7 +129,7 @@ impl Canary {
     /// Asserts the contract, and that the server keeps little for each, while and after many ask
     /// for `path` over HTTP and never read the answer.
     pub fn verify_stalled_readers(&mut self, server: &Server, path: &str) {
-        let before = server.rss_kib();
+        let before = server.held_kib();
         let ask = || {
             let mut socket = http::connect(server.http).expect("connects");
             sys::set_receive_buffer(&socket, 4096);
@@ -140,8 +140,8 @@ impl Canary {
         // As long as it takes for answers to begin and to stop.
         self.see_pictures(ALIVE_PICTURES);
         self.verify_frames(&format!("{STALLED} readers of {path} that do not read"));
-        let grown = server.rss_kib().saturating_sub(before);
-        let most = STALLED as u64 * STALLED_KIB + RSS_GROWTH_KIB;
+        let grown = server.held_kib().saturating_sub(before);
+        let most = STALLED as u64 * STALLED_KIB + GROWTH_KIB;
         assert!(grown < most, "{grown} KiB for {STALLED} stalled readers of {path}");
         drop(stalled);
         self.verify(server, &format!("{STALLED} readers of {path} that did not read"));

@@ -292,6 +292,12 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
     }
 
+    /// Resident memory in KiB without what the allocator has free.
+    pub fn held_kib(&self) -> u64 {
+        let free = self.metrics().sum("smart_rtmpd_mem_bytes", &["class=\"free\""]);
+        self.rss_kib().saturating_sub(free as u64 / 1024)
+    }
+
     /// Resident memory in KiB.
     pub fn rss_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));

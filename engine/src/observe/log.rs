@@ -19,7 +19,7 @@ const QUEUE_LINES: usize = 8192;
 const DRAIN_MAX: Duration = Duration::from_millis(500);
 
 /// Lines that are kept, and bytes of each.
-pub const KEPT_LINES: usize = 2000;
+pub const KEPT_LINES: usize = 1000;
 const KEPT_LINE_BYTES: usize = 2048;
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -41,6 +41,14 @@ fn keep(line: &[u8]) {
     }
     kept.lines.push_back(line);
     kept.next += 1;
+}
+
+/// Memory the kept lines take.
+#[must_use]
+pub fn kept_bytes() -> usize {
+    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let table = kept.lines.capacity() * size_of::<Box<str>>();
+    table + kept.lines.iter().map(|line| line.len()).sum::<usize>()
 }
 
 /// At most `limit` of the kept lines with their numbers, in order: the first ones from a number

@@ -175,6 +175,7 @@ fn memory(out: &mut Text, reports: &[ShardReport], process: &Process) {
     ];
     out.sample("mem_bytes", &[("class", "base")], process.base_bytes);
     out.sample("mem_bytes", &[("class", "free")], process.heap_free_bytes);
+    out.sample("mem_bytes", &[("class", "log")], super::log::kept_bytes());
     for (class, bytes) in classes {
         out.sample("mem_bytes", &[("class", class)], bytes);
     }

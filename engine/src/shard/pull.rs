@@ -374,21 +374,19 @@ impl Shard {
         now: Instant,
     ) -> Result<Token, &'static str> {
         let seed = self.next_seed();
-        let pull = &self.pulls.list[index];
-        let (entry, hops) = (Arc::clone(&pull.entry), pull.edge.as_ref().map(|edge| &edge.hops));
+        let pull = &mut self.pulls.list[index];
+        let entry = Arc::clone(&pull.entry);
         let Source::Remote(configured) = &entry.source else { return Err("no_address") };
         let remote = pull.redirected.as_ref().unwrap_or(configured);
         let reach = Reach::of(address.ip());
         if remote.host == configured.host {
             reach::admit(&configured.host, entry.local, address.ip())?;
-            self.pulls.list[index].reach = Some(reach);
+            pull.reach = Some(reach);
         } else if pull.reach.is_none_or(|first| reach > first) {
             // The source has sent us here: no nearer than it is itself.
             return Err("address_refused");
         }
-        let pull = &self.pulls.list[index];
-        let remote = pull.redirected.as_ref().unwrap_or(configured);
-        let hops = hops.cloned().unwrap_or_default();
+        let hops = pull.edge.as_ref().map(|edge| edge.hops.clone()).unwrap_or_default();
         let session = client(now, seed, &entry, remote, hops, &self.config);
         let session = session.map_err(|error| error.reason)?;
         let remote = remote.clone();
