@@ -180,6 +180,8 @@ pub struct Conn {
     pub wire_out: Vec<u8>,
     /// How many of those the socket has taken.
     pub wire_sent: usize,
+    /// The budget of a wake ended within a message, perhaps.
+    pub cut: bool,
     /// Inside a WebSocket message: how many of its bytes are still to come.
     pub frame_left: u64,
     /// When it was accepted.
@@ -273,6 +275,7 @@ impl Conn {
             out: BytesMut::new(),
             wire_out: Vec::new(),
             wire_sent: 0,
+            cut: false,
             frame_left: 0,
             opened_at: now,
             pace: None,

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use super::direct_egress::DirectEgress;
 use super::ring_egress::RingEgress;
 use crate::config::EgressMode;
-use crate::conn::{CloseReason, Place, Pumped, Role};
+use crate::conn::{CloseReason, Conn, Place, Pumped, Role};
 use crate::observe::DropReason;
 use crate::shard::Shard;
-use crate::stream::{Viewer, Wire};
+use crate::stream::{AWAIT_KEYFRAME, Viewer, Wire};
 
 /// Blocks one send of the fan-out may span; more than that goes the long way.
 pub(super) const SLICES_MAX: usize = 16;
@@ -257,6 +257,11 @@ impl Shard {
         {
             let wire = &mut self.mirrors[mirror].wires[wire];
             let mut offset = wire.viewers[index].offset;
+            if offset < wire.tail() && is_at_rest(conn, &wire.viewers[index]) {
+                // A burst has overtaken it.
+                offset = wire.join_point().unwrap_or(AWAIT_KEYFRAME);
+                self.counters.dropped(DropReason::LagSkip);
+            }
             let limit = conn.reach(wire, now);
             let mut left_out = 0;
             let outcome = conn.pump(Some(Place {
@@ -265,6 +270,7 @@ impl Shard {
                 limit,
                 left_out: &mut left_out,
             }));
+            conn.cut = outcome == Pumped::Budget;
             self.counters.dropped_many(DropReason::Disposable, left_out);
             let blocked = outcome == Pumped::Blocked;
             let viewer = &mut wire.viewers[index];
@@ -326,4 +332,9 @@ impl Shard {
         waiting.append(&mut self.plane.again);
         self.plane.again = waiting;
     }
+}
+
+/// The viewer had taken all there was: it is at a message boundary.
+fn is_at_rest(conn: &Conn, viewer: &Viewer) -> bool {
+    !viewer.blocked && !conn.cut && conn.frame_left == 0
 }

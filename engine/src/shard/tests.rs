@@ -587,3 +587,26 @@ fn a_reload_leaves_viewers_on_their_wires() {
     received(&mut viewer, &mut seen);
     assert_eq!(video_tags(&seen).len(), 10);
 }
+
+/// What one turn brings may be more than is held for those who watch.
+#[test]
+fn a_burst_that_overtakes_a_viewer_leaves_whole_messages() {
+    let mut world = World::new(1, 64, |config| config.engine.stream_log_bytes = 512 * 1024);
+    let (token, script, _publisher) = world.publish(0, "x");
+    world.say(0, token, &script, frame(0, 10, 1000));
+    let (_, mut viewer) = world.watch(0, "x", HTTP_FLV);
+    world.say(0, token, &script, frame(1, 10, 1000));
+    let mut seen = BytesMut::new();
+    received(&mut viewer, &mut seen);
+    let burst = (2..60).map(|n| frame(n, 10, 60_000));
+    script.lock().unwrap().extend(burst);
+    for n in 60..80 {
+        world.say(0, token, &script, frame(n, 10, 1000));
+        received(&mut viewer, &mut seen);
+    }
+    let tags = video_tags(&seen);
+    assert!(tags.len() > 20 && tags.len() < 70, "some were left out: {}", tags.len());
+    let counters = &world.shards[0].counters;
+    assert!(counters.drops(DropReason::LagSkip) > 0);
+    assert_eq!(world.shards[0].plane.connections(), 2, "nobody was closed");
+}

@@ -317,8 +317,10 @@ impl Wire {
         total
     }
 
-    /// The bytes from `offset` to `end`, block by block. A message lies in one block.
+    /// The bytes from `offset` to `end`, block by block; nothing when the first of them are not
+    /// held any more. A message lies in one block.
     pub fn parts(&self, offset: u64, end: u64) -> impl Iterator<Item = &[u8]> {
+        let end = if offset < self.tail() { offset } else { end };
         let first = self.blocks.partition_point(|block| block.end() <= offset);
         let blocks = self.blocks.range(first..).take_while(move |block| block.start < end);
         blocks.filter_map(move |block| {
