@@ -7,6 +7,7 @@ use std::time::Duration;
 use tests::clients::{self, Decoded, Publisher};
 use tests::media::{self, Clip};
 use tests::process::Process;
+use tests::rtsp::Peer;
 use tests::server::{Config, Server};
 use tests::wait;
 
@@ -201,6 +202,31 @@ fn udp_ports_come_from_the_range_and_sessions_leave_nothing() {
     wait::until_true(what, Duration::from_secs(10), || server.descriptors() <= descriptors);
     let viewers = || server.metrics().sum("smart_rtmpd_viewers", &["proto=\"rtsp\""]);
     wait::until_true("no viewer is left", Duration::from_secs(10), || viewers() == 0.0);
+}
+
+/// Who comes through a NAT is told the outer addresses, and reaches the stream by either name.
+#[test]
+fn outer_addresses_are_told_where_there_are_any() {
+    let config = Config::default()
+        .set("nat/rtp", "203.0.113.9")
+        .set("nat/rtsp", "cameras.example:9554")
+        .set("nat/rtmp", "cameras.example");
+    let server = Server::start(&config);
+    let Some(_publisher) = Publisher::Ffmpeg.start(Clip::H264Aac, &server.rtmp_url(NAME)) else {
+        return;
+    };
+    server.wait_live(NAME);
+    let mut peer = Peer::open(server.rtsp).expect("connects");
+    let described = peer.ask("DESCRIBE", NAME, "Accept: application/sdp\r\n", "").expect("told");
+    assert_eq!(described.status, 200, "{}", described.head);
+    assert!(described.body.contains("IN IP4 203.0.113.9"), "{}", described.body);
+    let stream = server.api(&format!("/api/live?vhost=cameras.example&name={NAME}"));
+    let urls = stream["urls"].to_string();
+    // Without a port of its own it is the one we have.
+    let rtmp = format!("rtmp://cameras.example:{}/live/{NAME}", server.rtmp);
+    for url in ["rtsp://cameras.example:9554/live/show", &rtmp] {
+        assert!(urls.contains(url), "{url}: {urls}");
+    }
 }
 
 fn live_by_rtmp(clip: Clip) -> Option<(Server, Process)> {
