@@ -231,7 +231,7 @@ fn who_is_refused_is_told_in_the_words_of_its_protocol() {
     for role in ["publisher", "player", "api", "upload", "download"] {
         assert!(refused(role) >= 1.0, "{role}");
     }
-    assert!(server.log_count("not let in") > 0);
+    server.wait_log("not let in", BOUND);
     assert!(server.api_live().is_empty());
 }
 

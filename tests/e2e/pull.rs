@@ -226,7 +226,7 @@ fn from_gst_rtsp_server_with_digest() {
         watch_on_demand(&edge, name, 1);
     }
     assert_eq!(edge.log_count("s3cr3t"), 0, "a secret is in the log");
-    assert!(edge.log_count("rtsp://***@127.0.0.1") > 0, "the source is named");
+    edge.wait_log("rtsp://***@127.0.0.1", Duration::from_secs(5));
 }
 
 /// GStreamer's RTSP server with one stream behind a password, whose media travel by `UDP` or `TCP`

@@ -365,6 +365,7 @@ fn a_full_disk_is_a_gap_and_no_more() {
     let live = clients::ffmpeg_decode(&url, 4);
     assert!(live.is_none_or(|live| live.pictures >= 95 && live.complaints.is_empty()));
     assert!(publisher.alive());
+    server.wait_log("a gap in the recording", Duration::from_secs(5));
     assert_eq!(server.log_count("a gap in the recording"), 1, "said once a minute");
     let before = recorded(&server, "fragments_total");
     assert!(disk.resize(64_000));

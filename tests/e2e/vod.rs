@@ -378,6 +378,7 @@ fn the_walk_over_a_long_file_goes_on_alone_and_is_not_felt() {
     assert_eq!(playlist.status, 200, "{}", playlist.text());
     let marks = playlist.text().matches("#EXT-X-DISCONTINUITY\n").count();
     assert_eq!(marks, times - 1);
+    server.wait_log("a file was walked over", Duration::from_secs(5));
     assert_eq!(server.log_count("a file was walked over"), 1, "the first walk went on");
     canary.verify(&server, "a long walk");
 }
