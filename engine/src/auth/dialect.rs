@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::{Question, Via};
 use crate::config::auth::Hook;
-use protocols::text::percent_decode;
+use protocols::text::{percent_decode, push_byte};
 
 /// Longest question, in bytes.
 const BYTES_MAX: usize = 8 * 1024;
@@ -33,7 +33,7 @@ impl fmt::Debug for Target {
 #[must_use]
 pub fn target(hook: &Hook, question: &Question) -> Option<Target> {
     let mut out = format!("{}{}", hook.url.path, hook.router);
-    question.path.bytes().for_each(|byte| push(&mut out, byte, in_path(byte)));
+    question.path.bytes().for_each(|byte| push_byte(&mut out, byte, in_path(byte)));
     out.push('?');
     let kept = question.query.0.split('&').filter(|pair| !pair.is_empty() && !is_reserved(pair));
     for pair in kept {
@@ -69,7 +69,7 @@ fn push_pair(out: &mut String, pair: &str) {
     for (at, &byte) in bytes.iter().enumerate() {
         let is_escape = byte == b'%'
             && bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
-        push(out, byte, is_escape || in_query(byte));
+        push_byte(out, byte, is_escape || in_query(byte));
     }
 }
 
@@ -80,16 +80,6 @@ fn in_path(byte: u8) -> bool {
 /// `;` is left out: there are servers that take it for `&`.
 fn in_query(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~/!$'()*,:@=+?".contains(&byte)
-}
-
-fn push(out: &mut String, byte: u8, passes: bool) {
-    if passes {
-        out.push(char::from(byte));
-    } else {
-        const HEX: &[u8; 16] = b"0123456789ABCDEF";
-        out.push('%');
-        out.extend([byte >> 4, byte & 15].map(|digit| char::from(HEX[usize::from(digit)])));
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
+use protocols::text::hex;
 use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -20,6 +21,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use super::{EventCounts, Queued, signature};
 use crate::config::mask_url;
 use crate::config::model::{EventOptions, Secret};
+use crate::net::reach::Reach;
 use crate::net::tls_client;
 
 /// The pause after the first failure; each further one doubles it.
@@ -118,10 +120,7 @@ impl Resolver for NotLinkLocal {
 }
 
 fn is_link_local(ip: std::net::IpAddr) -> bool {
-    match ip.to_canonical() {
-        std::net::IpAddr::V4(v4) => v4.is_link_local(),
-        std::net::IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
+    Reach::of(ip) == Reach::LinkLocal
 }
 
 struct Sender {
@@ -143,7 +142,14 @@ enum Attempt {
 impl Sender {
     fn deliver(&self, queued: &Queued) {
         let name = queued.event.kind().name();
-        let id = random_id();
+        let id = match random_id() {
+            Ok(id) => id,
+            Err(error) => {
+                tracing::error!(event = name, %error, "an event without a name is not sent");
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+        };
         let body = body(queued, &id);
         let mut pause = PAUSE_MIN;
         for attempt in 1..=self.attempts {
@@ -207,11 +213,11 @@ fn body(queued: &Queued, id: &str) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
-/// 128 random bits; zeros where the system has none, which it always has.
-fn random_id() -> String {
+/// 128 random bits.
+fn random_id() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 16];
-    let _ = getrandom::fill(&mut bytes);
-    format!("{:032x}", u128::from_be_bytes(bytes))
+    getrandom::fill(&mut bytes)?;
+    Ok(hex(&bytes))
 }
 
 #[cfg(test)]

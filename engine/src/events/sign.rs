@@ -1,8 +1,7 @@
 //! The signature of a callback.
 
-use std::fmt::Write as _;
-
 use hmac::{Hmac, Mac as _};
+use protocols::text::hex;
 use sha2::Sha256;
 
 /// HMAC-SHA256 (RFC 2104) of `TIMESTAMP.BODY`, as the header carries it: `sha256=HEX`. Whoever
@@ -14,11 +13,7 @@ pub fn signature(secret: &str, timestamp: &str, body: &[u8]) -> String {
     mac.update(timestamp.as_bytes());
     mac.update(b".");
     mac.update(body);
-    let mut text = "sha256=".to_owned();
-    for byte in mac.finalize().into_bytes() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    format!("sha256={}", hex(&mac.finalize().into_bytes()))
 }
 
 #[cfg(test)]

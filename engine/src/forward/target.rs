@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use protocols::rtmp::client::Credentials;
-use protocols::text::{split_authority, split_query, split_url};
+use protocols::text::{credentials, split_authority, split_query, split_url, split_user};
 
 use crate::policy::{Forward, Policy, Rule};
 use crate::pull::masked;
@@ -212,10 +212,7 @@ impl<'a> Url<'a> {
             _ => return None,
         };
         let (authority, path, query) = split_url(url);
-        let (user, authority) = match authority.rsplit_once('@') {
-            Some((user, host)) => (Some(user), host),
-            None => (None, authority),
-        };
+        let (user, authority) = split_user(authority);
         let (host, port) = split_authority(authority);
         let path = path.trim_matches('/');
         (!host.is_empty()).then_some(Self { tls, user, authority, host, port, path, query })
@@ -226,9 +223,8 @@ impl<'a> Url<'a> {
     }
 
     fn credentials(&self) -> Option<Credentials> {
-        let user = self.user?;
-        let (user, password) = user.split_once(':').unwrap_or((user, ""));
-        Some(Credentials { user: decoded(user), password: decoded(password) })
+        let (user, password) = credentials(self.user?);
+        Some(Credentials { user, password })
     }
 
     /// The rule's host is that of the stream. Addresses stand for the vhost they lead to: an inner
@@ -248,27 +244,6 @@ fn is_address(host: &str) -> bool {
     host.is_empty()
         || host.eq_ignore_ascii_case("localhost")
         || host.parse::<std::net::IpAddr>().is_ok()
-}
-
-/// Percent-decoded; what is no escape stays.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let escape = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let escape = escape.filter(|hex| hex.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        match escape.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(value) if byte == b'%' => {
-                bytes.push(value);
-                rest = &after[2..];
-            }
-            _ => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

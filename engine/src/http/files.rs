@@ -8,6 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
+use protocols::text::hex;
 use rust_embed::{Embed, EmbeddedFile};
 
 use crate::config::model::{Config, Http};
@@ -114,7 +115,7 @@ fn read_page(root: &Path, relative: &str) -> Option<Page> {
 
 fn embedded(file: EmbeddedFile) -> Page {
     let hash = file.metadata.sha256_hash();
-    let tag: String = hash.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    let tag = hex(&hash[..12]);
     let bytes = match file.data {
         std::borrow::Cow::Borrowed(bytes) => Bytes::from_static(bytes),
         std::borrow::Cow::Owned(bytes) => bytes.into(),

@@ -1,7 +1,7 @@
 //! Reading what an URL says and writing URLs for answers: percent coding, host and port, queries,
 //! and the addresses under which one stream can be played.
 
-use protocols::text::percent_decode;
+use protocols::text::{percent_decode, push_byte};
 
 use crate::config::model::{Config, HostPort};
 use crate::http::api::{StatusInfo, StreamInfo};
@@ -48,12 +48,7 @@ fn rest_port(rest: &str) -> Option<&str> {
 pub(crate) fn percent_encode(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/') {
-            out.push(char::from(byte));
-        } else {
-            out.push('%');
-            out.extend([byte >> 4, byte & 15].map(|d| char::from(b"0123456789ABCDEF"[d as usize])));
-        }
+        push_byte(&mut out, byte, byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte));
     }
     out
 }

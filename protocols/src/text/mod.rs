@@ -7,8 +7,8 @@ mod uri;
 mod url;
 
 pub use date_time::date_time;
-pub use short::{cut, hex};
-pub use uri::{percent_decode, push_uri};
+pub use short::{cut, hex, unhex};
+pub use uri::{percent_decode, push_byte, push_uri};
 pub use url::{
     credentials, query_parameter, resolve_reference, split_authority, split_query, split_url,
     split_user, without_user,

@@ -11,6 +11,16 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0x0f)]).collect()
 }
 
+/// The bytes of hexadecimal digits of either case; `None` for anything else, an odd digit included.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text
+        .chars()
+        .map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect::<Option<_>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| high << 4 | low).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -25,5 +35,13 @@ mod tests {
     #[test]
     fn bytes_are_two_digits() {
         assert_eq!(hex(&[0, 0x0a, 0xf1]), "000af1");
+    }
+
+    #[test]
+    fn digits_are_read_in_pairs() {
+        assert_eq!(unhex("00fF"), Some(vec![0, 255]));
+        for bad in ["0", "0g", "é0"] {
+            assert_eq!(unhex(bad), None);
+        }
     }
 }

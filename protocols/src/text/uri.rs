@@ -19,7 +19,8 @@ pub fn push_uri(out: &mut String, uri: &str, query: &str) {
     }
 }
 
-fn push_byte(out: &mut String, byte: u8, passes: bool) {
+/// Appends a byte of a URI as it is, or as an escape (RFC 3986 2.1).
+pub fn push_byte(out: &mut String, byte: u8, passes: bool) {
     const HEX: [char; 16] =
         ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];
     if passes {

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
 
-use crate::text::query_parameter;
+use crate::text::{hex, query_parameter};
 
 /// Realm of Limelight's digest.
 const REALM: &str = "live";
@@ -97,10 +97,10 @@ pub(super) fn answer(
     }
     let nonce = value("nonce").ok_or(AuthError::Unknown)?;
     let instance = if app.contains('/') { "" } else { DEFAULT_INSTANCE };
-    let ha1 = hex(md5(&[user, ":", REALM, ":", &credentials.password]));
-    let ha2 = hex(md5(&["publish:/", app, instance]));
+    let ha1 = hex(&md5(&[user, ":", REALM, ":", &credentials.password]));
+    let ha2 = hex(&md5(&["publish:/", app, instance]));
     let parts = [&ha1, nonce, NONCE_COUNT, &challenge, "auth", &ha2];
-    let response = hex(md5(&[&parts.join(":")]));
+    let response = hex(&md5(&[&parts.join(":")]));
     Ok(Some(format!(
         "authmod=llnw&user={user}&nonce={nonce}&cnonce={challenge}&nc={NONCE_COUNT}\
          &response={response}"
@@ -109,10 +109,6 @@ pub(super) fn answer(
 
 fn md5(parts: &[&str]) -> [u8; 16] {
     parts.iter().fold(Md5::new(), |hash, part| hash.chain_update(part)).finalize().into()
-}
-
-fn hex(bytes: [u8; 16]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
