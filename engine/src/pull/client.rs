@@ -41,7 +41,6 @@ pub fn client(
         Scheme::Rtsp => {
             let mut options = rtsp::ClientOptions::new(&remote.url).ok_or_else(unfit)?;
             SERVER_NAME.clone_into(&mut options.agent);
-            options.redirects = remote.redirects;
             options.receiver.frame_bytes = message_bytes;
             options.hops = hops;
             options.preference = match entry.transport {

@@ -77,6 +77,11 @@ impl Command {
         self.values.get(index)?.as_text().filter(|text| text.len() <= TEXT_BYTES_MAX)
     }
 
+    /// The information object of a status, a result or an error (RTMP 1.0, 7.2); null without one.
+    pub fn information(&self) -> &Value {
+        self.values.get(1).unwrap_or(&Value::Null)
+    }
+
     /// The number at a position.
     pub fn number(&self, index: usize) -> Option<f64> {
         self.values.get(index)?.as_number()

@@ -37,7 +37,7 @@ impl std::fmt::Debug for Credentials {
 
 /// Why a server that asks cannot be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AuthError {
+pub(super) enum AuthError {
     /// It wants to know who we are, and we were not told.
     #[error("the server wants a user and a password")]
     Wanted,

@@ -4,7 +4,7 @@
 use crate::amf::Value;
 use crate::hops::NodeId;
 use crate::session::{ErrorClass, Event, SessionError};
-use crate::text::split_url;
+use crate::text::{resolve_reference, split_query, split_url};
 
 use super::super::command::{self, Command, HOPS_PROPERTY, NODE_PROPERTY, text_property};
 use super::{Client, Phase, Role, auth, refused, transaction};
@@ -62,15 +62,16 @@ impl Client {
         Ok(())
     }
 
-    /// The server does not take us, or not here, or not yet.
-    pub(super) fn on_rejected(&mut self, command: &Command) -> Result<(), SessionError> {
+    /// The server does not take us, or not here, or not yet, or not what we want to do.
+    pub(super) fn on_refused(&mut self, command: &Command) -> Result<(), SessionError> {
         if self.follow(command) {
             return Ok(());
         }
-        let null = Value::Null;
-        let information = command.values.get(1).unwrap_or(&null);
-        let description = text_property(information, "description").unwrap_or_default();
         let options = &self.options;
+        if command.transaction_id != transaction::CONNECT {
+            return Err(refused(command, options));
+        }
+        let description = text_property(command.information(), "description").unwrap_or_default();
         let answer = auth::answer(
             description,
             options.credentials.as_ref(),
@@ -82,7 +83,7 @@ impl Client {
             Ok(None) => Err(refused(command, options)),
             Ok(Some(query)) => {
                 self.link.event(Event::ConnectAgain(query.into()));
-                self.phase = Phase::Ended;
+                self.end();
                 Ok(())
             }
             Err(error) => {
@@ -94,7 +95,7 @@ impl Client {
     /// Whether an error or status sends us elsewhere: `ex.redirect` of its information object
     /// (Flash Media Server; nginx-rtmp and SRS do as it did).
     pub(super) fn follow(&mut self, command: &Command) -> bool {
-        let extra = command.values.get(1).and_then(|information| information.get("ex"));
+        let extra = command.information().get("ex");
         let Some(url) = extra.and_then(|extra| text_property(extra, "redirect")) else {
             return false;
         };
@@ -105,13 +106,18 @@ impl Client {
     /// The server sends us to another. A player is sent to the app of that URL or to a stream of it;
     /// who publishes keeps its stream whatever else it says.
     pub(super) fn redirect(&mut self, url: &str) {
-        let (_, path, _) = split_url(url);
+        let url = resolve_reference(&self.options.tc_url, url);
+        let (base, query) = split_query(&url);
+        let base = base.trim_end_matches('/');
+        let (_, path, _) = split_url(base);
         let is_whole = path.trim_matches('/').contains('/') || self.options.role == Role::Publish;
-        let url = match is_whole {
-            true => url.trim_end_matches('/').to_owned(),
-            false => format!("{}/{}", url.trim_end_matches('/'), self.options.stream),
-        };
-        self.link.event(Event::Redirected(url));
-        self.phase = Phase::Ended;
+        let (name, own) = split_query(if is_whole { "" } else { &self.options.stream });
+        let mut there = if is_whole { base.to_owned() } else { format!("{base}/{name}") };
+        for (query, mark) in [query, own].into_iter().filter(|q| !q.is_empty()).zip(['?', '&']) {
+            there.push(mark);
+            there.push_str(query);
+        }
+        self.link.event(Event::Redirected(there));
+        self.end();
     }
 }

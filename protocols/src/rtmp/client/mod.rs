@@ -34,7 +34,7 @@ use super::link::Link;
 use super::message::{Message, type_id};
 use super::status::code;
 
-pub use auth::{AuthError, Credentials};
+pub use auth::Credentials;
 
 /// Acknowledgement window announced to the server.
 const WINDOW_ACK_SIZE: u32 = 2_500_000;
@@ -261,9 +261,9 @@ impl Client {
         match command.name.as_str() {
             "_result" => self.on_result(now, command),
             // Servers that do not know the FC commands say so.
-            "_error" if command.transaction_id == transaction::CONNECT => self.on_rejected(command),
             "_error"
-                if command.transaction_id == transaction::CREATE_STREAM
+                if command.transaction_id == transaction::CONNECT
+                    || command.transaction_id == transaction::CREATE_STREAM
                     || command.transaction_id == transaction::STREAM =>
             {
                 self.on_refused(command)
@@ -294,14 +294,8 @@ impl Client {
         Ok(())
     }
 
-    /// An error: the end, unless it says where else to go.
-    fn on_refused(&mut self, command: &Command) -> Result<(), SessionError> {
-        if self.follow(command) { Ok(()) } else { Err(refused(command, &self.options)) }
-    }
-
     fn on_status(&mut self, command: &Command) -> Result<(), SessionError> {
-        let null = Value::Null;
-        let information = command.values.get(1).unwrap_or(&null);
+        let information = command.information();
         if self.follow(command) {
             return Ok(());
         }
@@ -314,21 +308,21 @@ impl Client {
                     self.on_started(message_stream_id);
                 }
             }
-            code::CONNECT_RECONNECT if self.options.role == Role::Publish => {
-                let detail = "the server wants to be connected to anew";
-                return Err(SessionError::new(ErrorClass::Refused, "reconnect_requested", detail));
-            }
             code::CONNECT_CLOSED if self.options.role == Role::Publish => {
                 let detail = "the server has ended the connection";
                 return Err(SessionError::new(ErrorClass::Refused, "server_closed", detail));
             }
-            code::PLAY_STOP | code::CONNECT_CLOSED => self.phase = Phase::Ended,
-            code::CONNECT_RECONNECT => {
-                // Without a URL: to the same server again (Enhanced RTMP v2, "Reconnect Request").
-                let options = Arc::clone(&self.options);
-                let url = command::text_property(information, "tcUrl");
-                self.redirect(url.unwrap_or(&options.tc_url));
-            }
+            code::PLAY_STOP | code::CONNECT_CLOSED => self.end(),
+            // Without a URL: to the same server again (Enhanced RTMP v2, "Reconnect Request").
+            code::CONNECT_RECONNECT => match command::text_property(information, "tcUrl") {
+                Some(url) => self.redirect(url),
+                None if self.options.role == Role::Publish => {
+                    let detail = "the server wants to be connected to anew";
+                    let reason = "reconnect_requested";
+                    return Err(SessionError::new(ErrorClass::Refused, reason, detail));
+                }
+                None => self.redirect(&Arc::clone(&self.options).tc_url),
+            },
             code::PLAY_UNPUBLISH_NOTIFY => self.link.event(Event::PublishEnded),
             _ => {}
         }
@@ -405,7 +399,20 @@ impl Client {
                 .with(Value::Number(f64::from(message_stream_id)));
             self.link.send_command(0, &delete);
         }
+        self.end();
+    }
+
+    fn end(&mut self) {
         self.phase = Phase::Ended;
+        self.deadline = None;
+    }
+
+    /// Ends the session if the result says so.
+    fn settle(&mut self, result: Result<(), SessionError>) -> Result<(), SessionError> {
+        if result.is_err() {
+            self.end();
+        }
+        result
     }
 }
 
@@ -423,13 +430,7 @@ impl Session for Client {
             }
             Input::Timeout | Input::Datagram { .. } => Ok(()),
         };
-        if result.is_err() {
-            self.phase = Phase::Ended;
-        }
-        if matches!(self.phase, Phase::Ended) {
-            self.deadline = None;
-        }
-        result
+        self.settle(result)
     }
 
     /// Only [`EngineCommand::Close`] means anything to a client.
@@ -463,8 +464,7 @@ impl Session for Client {
 /// The end of a session by an error status of the server, whose code is the detail. Servers like to
 /// repeat the name of the stream there, which may be a secret key: it is left out.
 fn refused(command: &Command, options: &ClientOptions) -> SessionError {
-    let null = Value::Null;
-    let information = command.values.get(1).unwrap_or(&null);
+    let information = command.information();
     let said = command::text_property(information, "code").unwrap_or("no code");
     let description = command::text_property(information, "description").unwrap_or_default();
     let name = crate::text::split_query(&options.stream).0;

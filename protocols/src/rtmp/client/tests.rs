@@ -345,6 +345,9 @@ fn servers_send_us_elsewhere_in_several_words() {
         ("_error", moved("rtmp://i:1936/live/y"), "rtmp://i:1936/live/y"),
         ("_error", moved("rtmp://i/other"), "rtmp://i/other/x?k=v"),
         ("onStatus", moved("rtmp://i/other/"), "rtmp://i/other/x?k=v"),
+        ("_error", moved("rtmp://i/other?t=1"), "rtmp://i/other/x?t=1&k=v"),
+        ("_error", moved("/other"), "rtmp://h/other/x?k=v"),
+        ("onStatus", moved("//i/live/y?t=1"), "rtmp://i/live/y?t=1"),
         (
             "onStatus",
             command::object([
@@ -364,4 +367,23 @@ fn servers_send_us_elsewhere_in_several_words() {
     }
     let (result, url) = after("_error", rejected(Value::Null));
     assert_eq!((result.unwrap_err().reason, url), ("server_refused", None));
+}
+
+#[test]
+fn who_publishes_goes_where_a_reconnect_request_says() {
+    let asked = |properties: Vec<(&str, &str)>| {
+        let properties =
+            properties.iter().map(|&(name, value)| (name.to_owned(), command::text(value)));
+        let information = Value::Object(properties.collect());
+        let mut foreign = Foreign::new(options());
+        let command = Command::new("onStatus", 0.0).with(Value::Null).with(information);
+        let told = foreign.tell(&command).map_err(|error| error.reason);
+        (told, foreign.client.state(), format!("{:?}", foreign.events))
+    };
+    let (told, state, events) =
+        asked(vec![("code", code::CONNECT_RECONNECT), ("tcUrl", "//other:1936/live")]);
+    assert_eq!((told, state), (Ok(()), ClientState::Ended));
+    assert!(events.contains("Redirected(\"rtmp://other:1936/live\")"), "{events}");
+    let (told, ..) = asked(vec![("code", code::CONNECT_RECONNECT)]);
+    assert_eq!(told, Err("reconnect_requested"), "to the same server, after a pause");
 }

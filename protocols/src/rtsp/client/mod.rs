@@ -259,10 +259,6 @@ impl Client {
         let Some(location) = location else {
             return Err(misbehaved("redirect without Location"));
         };
-        if self.options.redirects == 0 {
-            let detail = "sent elsewhere too often";
-            return Err(SessionError::new(ErrorClass::LimitExceeded, "redirects", detail));
-        }
         let location = resolve_reference(&self.options.url, location);
         if ClientOptions::new(&location).is_none() {
             return Err(misbehaved("redirect to what is no URL of RTSP"));

@@ -40,8 +40,6 @@ pub struct ClientOptions {
     pub datagram_timeout: Duration,
     /// How long the media may be silent.
     pub media_timeout: Duration,
-    /// How often the client lets itself be sent elsewhere.
-    pub redirects: u8,
     /// Servers of our kind that the request has passed, this one last.
     pub hops: Hops,
 }
@@ -69,7 +67,6 @@ impl ClientOptions {
             request_timeout: Duration::from_secs(10),
             datagram_timeout: Duration::from_secs(5),
             media_timeout: Duration::from_secs(12),
-            redirects: 3,
             hops: Hops::default(),
         })
     }

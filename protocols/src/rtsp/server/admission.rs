@@ -6,7 +6,7 @@ use crate::rtsp::auth::server::Verdict;
 use crate::rtsp::message::{Draft, Method, Request};
 use crate::rtsp::status::Status;
 use crate::rtsp::url::{Target, split_control};
-use crate::session::Event;
+use crate::session::{Event, Identity};
 
 use super::play::PlayState;
 use super::{Phase, Server};
@@ -96,7 +96,11 @@ impl Server {
         if verdict == Verdict::Allowed {
             return true;
         }
+        // Whoever has not answered a challenge yet has not guessed.
         let guessed = header.is_some() && verdict != Verdict::Stale;
+        if guessed {
+            self.outputs.event(Event::CredentialsRefused);
+        }
         self.challenge(now, cseq, verdict, guessed);
         false
     }
@@ -104,21 +108,18 @@ impl Server {
     /// The engine did not let the peer in, which may have users' credentials to show.
     pub(super) fn challenge_refused(&mut self, now: Instant, cseq: u32) {
         let verdict = self.guard.refused();
-        // Whoever refused it knows.
-        self.challenge(now, cseq, verdict, false);
+        // Whoever refused it knows of the guess.
+        let guessed = matches!(self.guard.identity(), Identity::Claimed { .. });
+        self.challenge(now, cseq, verdict, guessed);
     }
 
-    /// 401, with what would be accepted.
+    /// 401, with what would be accepted; for a guess not at once.
     fn challenge(&mut self, now: Instant, cseq: u32, why: Verdict, guessed: bool) {
         let stale = why == Verdict::Stale;
         let realm = &self.options.access.realm;
         let mut draft = Draft::response(Status::UNAUTHORIZED, "", Some(cseq));
         for challenge in self.guard.challenges(now, &mut self.random, realm, stale) {
             draft.push("WWW-Authenticate", &challenge);
-        }
-        // Whoever has not answered a challenge yet has not guessed.
-        if guessed {
-            self.outputs.event(Event::CredentialsRefused);
         }
         let last = why == Verdict::GivenUp;
         if guessed || last { self.hold(now, draft, last) } else { self.send(draft) }

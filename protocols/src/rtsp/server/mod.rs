@@ -402,6 +402,11 @@ impl Server {
         };
     }
 
+    /// The next word is ours: the peer is not late.
+    fn waits_for_us(&self) -> bool {
+        self.pending.is_some() || self.held.is_some()
+    }
+
     fn on_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
         if let Phase::Publish(publish) = &mut self.phase {
             publish.handle_timeout(now, &mut self.outputs);
@@ -412,7 +417,7 @@ impl Server {
                 return Err(Refusal::Unauthorised.error());
             }
         }
-        if self.pending.is_some() || self.deadline.is_none_or(|deadline| now < deadline) {
+        if self.waits_for_us() || self.deadline.is_none_or(|deadline| now < deadline) {
             return Ok(());
         }
         let (reason, waited) = match &self.phase {
@@ -525,7 +530,7 @@ impl Session for Server {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let deadline = self.deadline.filter(|_| self.pending.is_none());
+        let deadline = self.deadline.filter(|_| !self.waits_for_us());
         let receiver = match &self.phase {
             Phase::Publish(publish) => publish.poll_timeout(),
             _ => None,

@@ -121,9 +121,7 @@ fn who_is_refused_again_and_again_is_given_up() {
         assert!(matches!(bench.event(), Event::DescribeRequested(access)
             if matches!(access.identity, Identity::Claimed { .. })));
         bench.engine(Command::Reject(Refusal::Unauthorised));
-        if left == 0 {
-            bench.expire(bench.server.guard.penalty());
-        }
+        bench.expire(bench.server.guard.penalty());
         assert_eq!(bench.answer().status.0, 401);
         assert_eq!(bench.end.is_none(), left > 0);
     }
