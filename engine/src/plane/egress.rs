@@ -10,12 +10,13 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::direct_egress::DirectEgress;
+use super::lag::rejoin;
 use super::ring_egress::RingEgress;
 use crate::config::EgressMode;
 use crate::conn::{CloseReason, Conn, Place, Pumped, Role};
 use crate::observe::DropReason;
 use crate::shard::Shard;
-use crate::stream::{AWAIT_KEYFRAME, Viewer, Wire};
+use crate::stream::{Viewer, Wire};
 
 /// Blocks one send of the fan-out may span; more than that goes the long way.
 pub(super) const SLICES_MAX: usize = 16;
@@ -255,13 +256,15 @@ impl Shard {
         let outcome = if let Role::Viewer { mirror, wire, index } = conn.role
             && !datagrams
         {
-            let wire = &mut self.mirrors[mirror].wires[wire];
-            let mut offset = wire.viewers[index].offset;
+            let mirror = &mut self.mirrors[mirror];
+            let wire = &mut mirror.wires[wire];
+            let offset = wire.viewers[index].offset;
             if offset < wire.tail() && is_at_rest(conn, &wire.viewers[index]) {
                 // A burst has overtaken it.
-                offset = wire.join_point().unwrap_or(AWAIT_KEYFRAME);
+                rejoin(conn, wire, index, offset, mirror.log.tracks());
                 self.counters.dropped(DropReason::LagSkip);
             }
+            let mut offset = wire.viewers[index].offset;
             let limit = conn.reach(wire, now);
             let mut left_out = 0;
             let outcome = conn.pump(Some(Place {

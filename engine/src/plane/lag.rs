@@ -7,10 +7,12 @@
 
 use std::time::{Duration, Instant};
 
+use protocols::media::Tracks;
+
 use crate::conn::{CloseReason, Conn, Protocol, Role};
 use crate::observe::DropReason;
 use crate::shard::Shard;
-use crate::stream::{AWAIT_KEYFRAME, Slices, Wire};
+use crate::stream::{AWAIT_KEYFRAME, Slices, Wire, wire_millis};
 
 /// The span over which jumps are counted.
 const JUMP_WINDOW: Duration = Duration::from_secs(60);
@@ -29,6 +31,7 @@ impl Shard {
         let pending_max = self.config.engine.viewer_pending_bytes;
         let mut doomed = Vec::new();
         for (_, mirror) in &mut self.mirrors {
+            let tracks = mirror.log.tracks();
             for (_, wire) in &mut mirror.wires {
                 if wire.blocked == 0 {
                     continue;
@@ -45,7 +48,7 @@ impl Shard {
                     let step = if stalled {
                         Step::Close
                     } else {
-                        tend(conn, wire, index, limits.viewer_lag, pending_max)
+                        tend(conn, wire, index, tracks, limits.viewer_lag, pending_max)
                     };
                     match step {
                         Step::Stay => {}
@@ -72,6 +75,7 @@ fn tend(
     conn: &mut Conn,
     wire: &mut Wire,
     index: usize,
+    tracks: &Tracks,
     lag_max: Duration,
     pending_max: usize,
 ) -> Step {
@@ -93,9 +97,33 @@ fn tend(
         return Step::Stay;
     }
     let Some(end) = finish_message(conn, wire, index, pending_max) else { return Step::Close };
-    let ahead = wire.join_point().filter(|join| *join > end);
-    wire.viewers[index].offset = ahead.unwrap_or(AWAIT_KEYFRAME);
+    rejoin(conn, wire, index, end, tracks);
     Step::Moved
+}
+
+/// Moves a viewer from a message boundary to the newest join point behind it, or has it wait for the
+/// next one. What it skips may have told of another configuration.
+pub(super) fn rejoin(conn: &mut Conn, wire: &mut Wire, index: usize, from: u64, tracks: &Tracks) {
+    let join = wire.join_point().filter(|join| *join > from);
+    if wire.misses_configuration(from, join) {
+        wire.viewers[index].configuration = wire.configuration().wrapping_sub(1);
+    }
+    wire.viewers[index].offset = join.unwrap_or(AWAIT_KEYFRAME);
+    if join.is_some() {
+        catch_up(conn, wire, index, tracks);
+    }
+}
+
+/// Tells a viewer that goes on of the configuration that it has skipped.
+fn catch_up(conn: &mut Conn, wire: &mut Wire, index: usize, tracks: &Tracks) {
+    let version = wire.configuration();
+    let viewer = &mut wire.viewers[index];
+    if std::mem::replace(&mut viewer.configuration, version) != version {
+        let mut bytes = Vec::new();
+        wire.packager.catch_up(tracks, wire_millis(wire.newest()), &mut bytes);
+        conn.stage_out(&bytes);
+        wire.viewers[index].special = true;
+    }
 }
 
 /// Takes a viewer off the shared bytes at a message boundary: the rest of the message, or of the
@@ -152,19 +180,15 @@ impl Shard {
         let tracks = mirror.log.tracks();
         for (_, wire) in &mut mirror.wires {
             let Some(join) = wire.join_point() else { continue };
-            let version = wire.configuration();
-            let millis = crate::stream::wire_millis(wire.newest());
-            for viewer in wire.viewers.iter_mut().filter(|viewer| viewer.offset == AWAIT_KEYFRAME) {
-                viewer.offset = join;
-                let Some(conn) = self.plane.conns.get_mut(viewer.conn as usize) else { continue };
-                debug_assert!(matches!(conn.role, Role::Viewer { .. }));
-                if viewer.configuration != version {
-                    viewer.configuration = version;
-                    let mut bytes = Vec::new();
-                    wire.packager.catch_up(tracks, millis, &mut bytes);
-                    conn.stage_out(&bytes);
-                    viewer.special = true;
+            for index in 0..wire.viewers.len() {
+                if wire.viewers[index].offset != AWAIT_KEYFRAME {
+                    continue;
                 }
+                wire.viewers[index].offset = join;
+                let slot = wire.viewers[index].conn as usize;
+                let Some(conn) = self.plane.conns.get_mut(slot) else { continue };
+                debug_assert!(matches!(conn.role, Role::Viewer { .. }));
+                catch_up(conn, wire, index, tracks);
             }
         }
     }

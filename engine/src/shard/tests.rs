@@ -610,3 +610,43 @@ fn a_burst_that_overtakes_a_viewer_leaves_whole_messages() {
     assert!(counters.drops(DropReason::LagSkip) > 0);
     assert_eq!(world.shards[0].plane.connections(), 2, "nobody was closed");
 }
+
+/// Whoever is moved past a new configuration is told of it before the pictures that need it.
+#[test]
+fn a_jump_does_not_hide_a_new_configuration() {
+    let mut world = World::new(1, 64, |config| config.engine.stream_log_bytes = 512 * 1024);
+    let (token, script, _publisher) = world.publish(0, "x");
+    world.say(0, token, &script, frame(0, 10, 1000));
+    let (_, mut viewer) = world.watch(0, "x", HTTP_FLV);
+    let mut seen = BytesMut::new();
+    received(&mut viewer, &mut seen);
+    let mut changed = (*tracks()).clone();
+    let other = Bytes::from_static(&[1, 0x4d, 0, 0x1e, 0xff, 0xe0, 0]);
+    changed.video.as_mut().expect("pictures").config = other.clone();
+    {
+        let mut script = script.lock().unwrap();
+        script.extend((1..10).map(|n| frame(n, 10, 60_000)));
+        script.push_back(Output::Event(Event::Tracks(changed.shared())));
+        script.extend((10..60).map(|n| frame(n, 10, 60_000)));
+    }
+    for n in 60..80 {
+        world.say(0, token, &script, frame(n, 10, 1000));
+        received(&mut viewer, &mut seen);
+    }
+    let head = seen.windows(4).position(|w| w == b"\r\n\r\n").expect("an HTTP head") + 4;
+    let mut body = BytesMut::from(&seen[head..]);
+    let mut reader = TagReader::new(1 << 24);
+    let mut configured = Bytes::new();
+    let mut pictures = 0;
+    while let Some((tag, at, bytes)) = reader.next_tag(&mut body).expect("whole tags") {
+        match (tag, bytes[1]) {
+            (TagType::Video, 0) => configured = bytes.slice(5..),
+            (TagType::Video, _) if at >= 10 * 40 => {
+                pictures += 1;
+                assert_eq!(configured, other, "picture at {at} ms");
+            }
+            _ => {}
+        }
+    }
+    assert!(pictures > 10, "{pictures}");
+}

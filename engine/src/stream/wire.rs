@@ -114,6 +114,8 @@ pub struct Wire {
     newest: Timestamp,
     /// Counts configurations, so that a viewer that skipped one can be told.
     configuration: u32,
+    /// Where the newest one begins; none since those who watch came.
+    configured_at: Option<u64>,
     limits: WireLimits,
 }
 
@@ -141,6 +143,7 @@ impl Wire {
             head: 0,
             newest: Timestamp::ZERO,
             configuration: 0,
+            configured_at: None,
             limits,
         }
     }
@@ -182,6 +185,13 @@ impl Wire {
         self.newest
     }
 
+    /// Whether somebody who goes on at `to` (none: at a join point that is still to come) instead
+    /// of at `from` misses the newest configuration.
+    #[must_use]
+    pub fn misses_configuration(&self, from: u64, to: Option<u64>) -> bool {
+        self.configured_at.is_some_and(|at| from <= at && to.is_none_or(|to| at < to))
+    }
+
     /// Appends a new configuration for those who watch. `restart` forbids joining before it.
     pub fn append_configuration(&mut self, tracks: &Tracks, restart: bool) {
         self.configuration += 1;
@@ -189,6 +199,7 @@ impl Wire {
             self.join = None;
         }
         let at = self.newest;
+        self.configured_at = Some(self.head);
         let millis = wire_millis(at);
         self.outdated |= !self.append_with(at, None, BLOCK_BYTES / 16, |packager, out| {
             packager.configure(tracks, millis, out)
