@@ -122,23 +122,29 @@ fn weight(url: &str, key: &StreamKey) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What a failure says of the origin: that it does not have the stream, or that it is not well.
+/// Whom a failure is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// This server alone.
+    Us,
+    /// The stream: the origin is well, and does not have it, or not for us.
+    Stream,
+    /// The origin.
+    Origin,
+}
+
+/// Whom the reason of a failure is about.
 #[must_use]
-pub fn is_away(reason: &str, scheme: Scheme) -> bool {
-    let answered = [
-        "stream_not_found",
-        "server_refused",
-        "unauthorised",
-        "loop",
-        "source_ended",
-        "publisher_gone",
-        "no_tracks",
-        "unsupported_codec",
-        "bad_media",
-    ];
-    // Many RTMP servers let a player of a missing stream wait.
-    let waits = scheme == Scheme::Rtmp && reason == "start_timeout";
-    !waits && !answered.contains(&reason)
+pub fn blame(reason: &str, scheme: Scheme) -> Blame {
+    match reason {
+        "connections" | "poller" | "resolver_busy" | "stream_busy" | "overloaded"
+        | "superseded" | "kicked" | "shutting_down" | "panic" => Blame::Us,
+        "stream_not_found" | "server_refused" | "unauthorised" | "loop" | "source_ended"
+        | "publisher_gone" | "no_tracks" | "unsupported_codec" | "bad_media" => Blame::Stream,
+        // Many RTMP servers let a player of a missing stream wait.
+        "start_timeout" if scheme == Scheme::Rtmp => Blame::Stream,
+        _ => Blame::Origin,
+    }
 }
 
 #[cfg(test)]
@@ -201,9 +207,14 @@ mod tests {
 
     #[test]
     fn an_origin_that_answers_is_well() {
-        assert!(is_away("socket_error", Scheme::Rtmp) && is_away("name_unknown", Scheme::Rtsp));
-        assert!(is_away("start_timeout", Scheme::HttpFlv));
-        assert!(!is_away("stream_not_found", Scheme::Rtmp));
-        assert!(!is_away("start_timeout", Scheme::Rtmp));
+        let of = |reason, scheme| blame(reason, scheme);
+        assert_eq!(of("socket_error", Scheme::Rtmp), Blame::Origin);
+        assert_eq!(of("name_unknown", Scheme::Rtsp), Blame::Origin);
+        assert_eq!(of("start_timeout", Scheme::HttpFlv), Blame::Origin);
+        assert_eq!(of("stream_not_found", Scheme::Rtmp), Blame::Stream);
+        assert_eq!(of("start_timeout", Scheme::Rtmp), Blame::Stream);
+        for ours in ["overloaded", "superseded", "kicked", "shutting_down", "stream_busy"] {
+            assert_eq!(of(ours, Scheme::Rtsp), Blame::Us, "{ours}");
+        }
     }
 }

@@ -2,18 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::pull::{Backoff, Schedule};
-
-/// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Nothing.
-    Nothing,
-    /// Dial the target.
-    Start,
-    /// Let go of it.
-    Stop,
-}
+use crate::pull::{Action, Backoff, Schedule};
 
 /// How far a forward is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,8 @@ mod forwarder;
 mod status;
 mod target;
 
+pub use crate::pull::Action;
 pub use client::client;
-pub use forwarder::{Action, Forwarder, State};
+pub use forwarder::{Forwarder, State};
 pub use status::ForwardStatus;
 pub use target::{StreamUrl, Target, targets};

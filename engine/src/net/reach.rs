@@ -63,6 +63,28 @@ pub fn admit(host: &str, local: bool, address: IpAddr) -> Result<(), &'static st
     }
 }
 
+/// The same for one connection after the other: where who is dialled has sent us may be no nearer
+/// than it is itself, which `first` remembers.
+///
+/// # Errors
+/// As of [`admit`].
+pub fn admit_next(
+    first: &mut Option<Reach>,
+    redirected: bool,
+    host: &str,
+    local: bool,
+    address: IpAddr,
+) -> Result<(), &'static str> {
+    let reach = Reach::of(address);
+    if redirected {
+        let near_enough = first.is_some_and(|first| reach <= first);
+        return if near_enough { Ok(()) } else { Err("address_refused") };
+    }
+    admit(host, local, address)?;
+    *first = Some(reach);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +129,22 @@ mod tests {
         assert_eq!(dial("169.254.169.254", true, "169.254.169.254"), Ok(()));
         assert_eq!(dial("name.example", true, "127.0.0.1"), Ok(()));
         assert_eq!(dial("name.example", true, "0.0.0.0"), Err("address_unusable"));
+    }
+
+    #[test]
+    fn nobody_sends_us_nearer_than_it_is_itself() {
+        let mut first = None;
+        let mut next = |redirected, host, address: &str| {
+            admit_next(&mut first, redirected, host, false, address.parse().unwrap())
+        };
+        assert_eq!(next(true, "x", "192.0.2.1"), Err("address_refused"), "from nowhere");
+        assert_eq!(next(false, "10.0.0.1", "10.0.0.1"), Ok(()));
+        assert_eq!(next(true, "127.0.0.1", "127.0.0.1"), Err("address_refused"));
+        assert_eq!(next(true, "y", "10.0.0.2"), Ok(()));
+        assert_eq!(next(true, "z", "192.0.2.1"), Ok(()));
+        assert_eq!(next(false, "x", "127.0.0.1"), Err("address_refused"), "by another name");
+        assert_eq!(next(false, "localhost", "127.0.0.1"), Ok(()));
+        assert_eq!(next(true, "w", "127.0.0.2"), Ok(()));
+        assert_eq!(next(true, "w", "169.254.169.254"), Err("address_refused"));
     }
 }

@@ -20,7 +20,7 @@ pub enum Demand {
 pub enum Action {
     /// Nothing.
     Nothing,
-    /// Go and fetch the source.
+    /// Go there.
     Start,
     /// Let go of it.
     Stop,

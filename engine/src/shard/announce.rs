@@ -6,7 +6,7 @@ use std::time::Instant;
 use protocols::media::StreamKey;
 
 use crate::clock;
-use crate::conn::Role;
+use crate::conn::{Protocol, Role};
 use crate::events::{Event, EventKind, EventSession};
 use crate::shard::Shard;
 use crate::stream::PublisherInfo;
@@ -72,7 +72,8 @@ impl Shard {
     pub(super) fn announce_stop(&self, slot: usize, now: Instant) {
         let Some(conn) = self.plane.conns.get(slot) else { return };
         let Role::Viewer { mirror, wire, index } = conn.role else { return };
-        if self.events.wants(EventKind::Stop) {
+        // A target of a forward is none: it goes up and down.
+        if conn.protocol != Protocol::Forward && self.events.wants(EventKind::Stop) {
             let sent = self.mirrors[mirror].wires[wire].viewers[index].sent;
             let played = now.saturating_duration_since(conn.role_since);
             self.announce(Event::Stop {

@@ -7,7 +7,7 @@ use protocols::session::{AccessRequest, Command, Refusal};
 
 use super::auth::Waiter;
 use crate::auth::{Admittance, By, Decision, Query, Question, Reason, Role as Wanted, Shown, Via};
-use crate::conn::{CloseReason, Protocol, Role};
+use crate::conn::{Protocol, Role};
 use crate::ring::Token;
 use crate::shard::Shard;
 
@@ -180,13 +180,5 @@ impl Shard {
             self.note_denied(&question, reason, now);
         }
         self.dismiss(token, Refusal::Forbidden, now);
-    }
-
-    /// Says goodbye to a peer and closes its connection.
-    pub(super) fn dismiss(&mut self, token: Token, refusal: Refusal, now: Instant) {
-        self.guarded(token, now, |shard, slot| {
-            shard.drive(slot, now, |session| session.handle_command(now, Command::Close(refusal)));
-            shard.close_token(token, CloseReason::Refused(refusal), now);
-        });
     }
 }

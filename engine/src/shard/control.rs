@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use protocols::session::{Command, Refusal};
 
 use crate::auth::Waiting;
-use crate::conn::{CloseReason, Role};
+use crate::conn::Role;
 use crate::net::resolve::Asker;
 use crate::ring::{ControlMessage, Fault, MediaTarget, ShardId};
 use crate::shard::Shard;
@@ -120,14 +120,11 @@ impl Shard {
                 self.on_want_stream(&key, from, &hops, now);
             }
             ControlMessage::NotFound { key } => self.on_not_found(&key, now),
-            ControlMessage::Resolved { asker: Asker::Pull(pull), attempt, addresses } => {
-                self.on_resolved(pull, attempt, addresses, now);
-            }
-            ControlMessage::Resolved { asker: Asker::Forward(forward), attempt, addresses } => {
-                self.on_target_resolved(forward, attempt, addresses, now);
-            }
             ControlMessage::Resolved { asker: Asker::Hook, addresses, .. } => {
                 self.auth.place.found(addresses, now);
+            }
+            ControlMessage::Resolved { asker, attempt, addresses } => {
+                self.on_resolved(asker, attempt, addresses, now);
             }
             ControlMessage::Reconfigure(new) => self.on_reconfigured(*new, now),
             ControlMessage::ApplyPolicy(policy) => self.on_policy(&policy, now),
@@ -149,19 +146,14 @@ impl Shard {
             self.plane.conns.iter().map(|(slot, _)| self.plane.token(slot)).collect();
         for token in tokens {
             self.guarded(token, now, |shard, slot| {
-                let refusal = Refusal::ShuttingDown;
-                if !matches!(shard.plane.conns[slot].role, Role::Idle) {
+                if !matches!(shard.plane.conns[slot].role, Role::Idle) && shard.end_media(slot, now)
+                {
                     shard.drive(slot, now, |session| {
                         session.handle_command(now, Command::Reconnect)
                     });
                 }
-                if shard.plane.slot(token).is_some() {
-                    shard.drive(slot, now, |session| {
-                        session.handle_command(now, Command::Close(refusal))
-                    });
-                }
-                shard.close_token(token, CloseReason::Refused(refusal), now);
             });
+            self.dismiss(token, Refusal::ShuttingDown, now);
         }
     }
 }

@@ -11,7 +11,7 @@ use protocols::session::{Command, Refusal};
 
 use super::owner_of;
 use crate::conn::Role;
-use crate::edge::{Health, Origins, is_away};
+use crate::edge::{Blame, Health, Origins, blame};
 use crate::pull::{Scheme, Source};
 use crate::ring::{ControlMessage, ShardId};
 use crate::shard::Shard;
@@ -223,17 +223,15 @@ impl Shard {
         let url = &edge.rule.urls[edge.origin];
         let source = pull.entry.shown();
         tracing::debug!(key = %pull.key, %source, reason, "an origin does not send a stream");
-        // What concerns this server alone says nothing of the origin.
-        let ours = matches!(
-            reason,
-            "connections" | "poller" | "resolver_busy" | "stream_busy" | "no_origin"
-        );
-        if !ours && is_away(reason, scheme) {
-            self.edge.health.failed(url, seed, now);
-        } else if !ours {
-            self.edge.health.answered(url);
+        match blame(reason, scheme) {
+            Blame::Us => {}
+            Blame::Stream => self.edge.health.answered(url),
+            Blame::Origin => self.edge.health.failed(url, seed, now),
         }
-        if self.choose_origin(index, now) {
+        // One that was live is tried again after a pause, as any other: an origin that sends a
+        // little and ends would be dialled without one.
+        let was_live = self.pulls.list[index].puller.is_live();
+        if !was_live && self.stopping.is_none() && self.choose_origin(index, now) {
             return self.start_pull(index, now);
         }
         let pull = &mut self.pulls.list[index];

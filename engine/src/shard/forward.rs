@@ -1,7 +1,7 @@
 //! Forwards of the streams this shard owns: dialled while there is something to send, put on a wire
 //! like viewers, kept up.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,13 +11,12 @@ use protocols::media::{Codec, StreamKey};
 use protocols::session::{AccessRequest, Command, ErrorClass, Refusal, SessionError};
 use slab::Slab;
 
-use super::dial::{Dial, UNANSWERED};
+use super::dial::{Dial, REDIRECTED, Route, UNANSWERED};
 use crate::conn::{CloseReason, Protocol, Role, Wants};
 use crate::events::Event;
 use crate::forward::{Action, ForwardStatus, Forwarder, State, StreamUrl, Target, client, targets};
-use crate::net::reach::{self, Reach};
+use crate::net::reach;
 use crate::net::resolve::Asker;
-use crate::plane::finish_message;
 use crate::ring::Token;
 use crate::shard::Shard;
 use crate::stream::{Container, Format};
@@ -31,44 +30,33 @@ const RATE_INTERVAL: Duration = Duration::from_secs(1);
 /// Tells the seed of retries from that of sessions.
 const FORWARD_SEED: u64 = 0x464f_5257;
 
-/// The ends of connections that lead to another one at once.
-const REDIRECTED: &str = "redirected";
+/// The end of a connection that leads to another one at once, like one that was redirected.
 const ASKED_AGAIN: &str = "asked_again";
 
 /// What a shard knows of forwards.
 #[derive(Default)]
 pub(super) struct Forwards {
-    list: Slab<Forward>,
+    pub(super) list: Slab<Forward>,
     by_key: HashMap<StreamKey, Vec<usize>>,
     /// Changes with the policy.
     epoch: u64,
-    /// Counts attempts of all forwards: an answer that is late belongs to none.
-    attempt: u64,
 }
 
 /// One forward of one stream.
-struct Forward {
+pub(super) struct Forward {
     key: StreamKey,
     target: Target,
     /// Servers of our kind that the stream has passed, this one last.
     hops: Hops,
     forwarder: Forwarder,
-    /// Names the present attempt.
-    attempt: u64,
     attempts: u64,
+    pub(super) route: Route,
     /// Where the target has sent us.
     redirected: Option<Target>,
     redirects: u8,
-    /// How near the first address was: a redirect must not lead nearer.
-    reach: Option<Reach>,
     /// What the target wants to be asked with.
     auth: Option<Box<str>>,
     auth_steps: u8,
-    /// The name is being resolved, until then at the latest.
-    resolving: Option<Instant>,
-    /// Addresses not tried yet.
-    addresses: VecDeque<SocketAddr>,
-    conn: Option<Token>,
     last_error: Option<Arc<str>>,
     /// What those who asked for event callbacks were told last: it is up, or down.
     told_up: Option<bool>,
@@ -93,11 +81,9 @@ impl Forward {
     fn forget_dialogue(&mut self) {
         self.redirected = None;
         self.redirects = 0;
-        self.reach = None;
         self.auth = None;
         self.auth_steps = 0;
-        self.resolving = None;
-        self.addresses.clear();
+        self.route.forget();
     }
 }
 
@@ -108,7 +94,10 @@ impl Forwards {
     }
 
     fn of_conn(&self, conn: Token) -> Option<usize> {
-        self.list.iter().find(|(_, forward)| forward.conn == Some(conn)).map(|(index, _)| index)
+        self.list
+            .iter()
+            .find(|(_, forward)| forward.route.conn == Some(conn))
+            .map(|(index, _)| index)
     }
 }
 
@@ -126,7 +115,7 @@ impl Shard {
 
     fn forward_roles(&self, key: &StreamKey) -> impl Iterator<Item = &Role> {
         let of_key = self.forwards.by_key.get(key).into_iter().flatten();
-        let conns = of_key.filter_map(|&index| self.forwards.list.get(index)?.conn);
+        let conns = of_key.filter_map(|&index| self.forwards.list.get(index)?.route.conn);
         conns.filter_map(|conn| self.plane.slot(conn)).map(|slot| &self.plane.conns[slot].role)
     }
 
@@ -192,16 +181,12 @@ impl Shard {
                 target,
                 hops: passed.clone(),
                 forwarder: Forwarder::new(seed),
-                attempt: 0,
                 attempts: 0,
+                route: Route::default(),
                 redirected: None,
                 redirects: 0,
-                reach: None,
                 auth: None,
                 auth_steps: 0,
-                resolving: None,
-                addresses: VecDeque::new(),
-                conn: None,
                 last_error: None,
                 told_up: None,
                 bytes_before: 0,
@@ -214,25 +199,18 @@ impl Shard {
     }
 
     fn tend_forward(&mut self, index: usize, now: Instant) {
-        let sent = self.forwarded_bytes(index);
-        let Some(forward) = self.forwards.list.get_mut(index) else { return };
-        let rate = &mut forward.rate;
-        let elapsed = now.saturating_duration_since(rate.since);
+        let Some(forward) = self.forwards.list.get(index) else { return };
+        let since = forward.rate.since;
+        let elapsed = now.saturating_duration_since(since);
         if elapsed >= RATE_INTERVAL {
+            let sent = self.forwarded_bytes(index);
             let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
+            let rate = &mut self.forwards.list[index].rate;
             rate.bits_per_second = sent.saturating_sub(rate.bytes).saturating_mul(8000) / millis;
             (rate.since, rate.bytes) = (now, sent);
         }
-        if forward.resolving.is_some_and(|until| now >= until) {
-            return self.fail_forward(index, "resolve_timeout", None, now);
-        }
-        if self.stopping.is_some() {
+        if self.tend_route(Asker::Forward(index), now) {
             return;
-        }
-        if let Some(token) = forward.conn
-            && self.is_unanswered(token, now)
-        {
-            return self.close_token(token, CloseReason::Limit(UNANSWERED), now);
         }
         let forward = &mut self.forwards.list[index];
         let running = matches!(forward.forwarder.state(), State::Connecting | State::Live { .. });
@@ -252,7 +230,7 @@ impl Shard {
 
     fn forwarded_bytes(&self, index: usize) -> u64 {
         let Some(forward) = self.forwards.list.get(index) else { return 0 };
-        let slot = forward.conn.and_then(|conn| self.plane.slot(conn));
+        let slot = forward.route.conn.and_then(|conn| self.plane.slot(conn));
         let now = slot.map_or(0, |slot| {
             let conn = &self.plane.conns[slot];
             let on_wire = match conn.role {
@@ -271,62 +249,18 @@ impl Shard {
     }
 
     fn start_forward(&mut self, index: usize, now: Instant) {
-        self.forwards.attempt += 1;
         self.counters.forward_attempts += 1;
         let forward = &mut self.forwards.list[index];
-        forward.attempt = self.forwards.attempt;
         forward.attempts += 1;
         // The list holds this server already; what is full has no room for the next.
         if forward.hops.nodes().last() != Some(&self.shared.node) {
             return self.fail_forward(index, "too_many_hops", None, now);
         }
-        let goal = (forward.goal().host.clone(), forward.goal().port);
-        let asker = Asker::Forward(index);
-        match self.look_up(asker, self.forwards.attempt, (&goal.0, goal.1), now) {
-            Ok(Ok(addresses)) => {
-                self.forwards.list[index].addresses = addresses;
-                self.dial_target(index, now);
-            }
-            Ok(Err(until)) => self.forwards.list[index].resolving = Some(until),
-            Err(reason) => self.fail_forward(index, reason, None, now),
-        }
+        let (host, port) = (forward.goal().host.clone(), forward.goal().port);
+        self.seek(Asker::Forward(index), (&host, port), now);
     }
 
-    /// The name of a target has been looked up.
-    pub(super) fn on_target_resolved(
-        &mut self,
-        index: usize,
-        attempt: u64,
-        addresses: Vec<SocketAddr>,
-        now: Instant,
-    ) {
-        let Some(forward) = self.forwards.list.get_mut(index) else { return };
-        if forward.attempt != attempt || forward.resolving.take().is_none() {
-            return;
-        }
-        if addresses.is_empty() {
-            return self.fail_forward(index, "name_unknown", None, now);
-        }
-        forward.addresses = addresses.into();
-        self.dial_target(index, now);
-    }
-
-    /// Dials the next address that may be.
-    fn dial_target(&mut self, index: usize, now: Instant) {
-        let mut reason = "no_address";
-        while let Some(address) = self.forwards.list[index].addresses.pop_front() {
-            match self.try_target(index, address, now) {
-                Ok(token) => {
-                    self.forwards.list[index].conn = Some(token);
-                    return self.open_dialogue(token, now);
-                }
-                Err(error) => reason = error,
-            }
-        }
-        self.fail_forward(index, reason, None, now);
-    }
-
-    fn try_target(
+    pub(super) fn try_target(
         &mut self,
         index: usize,
         address: SocketAddr,
@@ -334,19 +268,10 @@ impl Shard {
     ) -> Result<Token, &'static str> {
         let seed = self.next_seed();
         let forward = &mut self.forwards.list[index];
-        let reach = Reach::of(address.ip());
-        let goal = forward.redirected.as_ref().unwrap_or(&forward.target).clone();
-        match forward.reach {
-            // The target has sent us here: no nearer than it is itself.
-            Some(first) if forward.redirected.is_some() && reach > first => {
-                return Err("address_refused");
-            }
-            Some(_) if forward.redirected.is_some() => {}
-            _ => {
-                reach::admit(&goal.host, goal.local, address.ip())?;
-                forward.reach = Some(reach);
-            }
-        }
+        let goal = forward.goal().clone();
+        let redirected = forward.redirected.is_some();
+        let first = &mut forward.route.reach;
+        reach::admit_next(first, redirected, &goal.host, goal.local, address.ip())?;
         let (auth, hops) = (forward.auth.clone(), forward.hops.clone());
         let session = client(now, seed, &goal, auth, hops, &self.config);
         let to = Dial {
@@ -416,22 +341,11 @@ impl Shard {
         let sent = self.forwarded_bytes(index);
         let forward = &mut self.forwards.list[index];
         forward.bytes_before = sent;
-        let Some(token) = forward.conn.take() else { return };
+        let Some(token) = forward.route.conn.take() else { return };
         if self.forwards.list[index].told_up == Some(true) {
             self.tell_of_forward(index, false, "nothing to forward");
         }
-        let pending_max = self.config.engine.viewer_pending_bytes;
-        self.guarded(token, now, |shard, slot| {
-            let conn = &mut shard.plane.conns[slot];
-            if let Role::Viewer { mirror, wire, index } = conn.role {
-                // The farewell stands behind the message it is in the middle of.
-                let wire = &mut shard.mirrors[mirror].wires[wire];
-                let _ = finish_message(conn, wire, index, pending_max);
-            }
-            let farewell = Command::Close(Refusal::PublisherGone);
-            shard.drive(slot, now, |session| session.handle_command(now, farewell));
-            shard.close_token(token, CloseReason::Unwanted, now);
-        });
+        self.part_with(token, Refusal::PublisherGone, CloseReason::Unwanted, now);
     }
 
     /// The connection of a forward has ended.
@@ -440,26 +354,25 @@ impl Shard {
         let sent = self.forwarded_bytes(index);
         let forward = &mut self.forwards.list[index];
         forward.bytes_before = sent;
-        forward.conn = None;
+        forward.route.conn = None;
         let again = matches!(
             reason,
             CloseReason::Session(error) if [REDIRECTED, ASKED_AGAIN].contains(&error.reason)
         );
         if again {
-            forward.addresses.clear();
             return self.start_forward(index, now);
         }
         // A name may have an address of either family, of which one leads nowhere.
         let connecting = forward.forwarder.state() == State::Connecting;
         let unreached = matches!(reason, CloseReason::Socket(_) | CloseReason::Limit(UNANSWERED));
-        if connecting && unreached && !forward.addresses.is_empty() {
-            return self.dial_target(index, now);
+        if connecting && unreached && forward.route.has_more() {
+            return self.dial_next(Asker::Forward(index), now);
         }
         self.fail_forward(index, reason.label(), Some(reason.to_string()), now);
     }
 
     /// A forward has failed or ended: it is tried again after a pause.
-    fn fail_forward(
+    pub(super) fn fail_forward(
         &mut self,
         index: usize,
         reason: &'static str,
@@ -469,9 +382,14 @@ impl Shard {
         let forward = &mut self.forwards.list[index];
         forward.forget_dialogue();
         let declined = matches!(reason, "loop" | "too_many_hops" | "unauthorised");
-        let pause = forward.forwarder.ended(now, declined);
-        let Some(pause) = pause.filter(|_| self.stopping.is_none()) else { return };
+        let Some(pause) = forward.forwarder.ended(now, declined) else { return };
         let detail: Arc<str> = detail.map_or(reason.into(), Into::into);
+        if self.stopping.is_some() {
+            if forward.told_up == Some(true) {
+                self.tell_of_forward(index, false, &detail);
+            }
+            return;
+        }
         let (key, to, at) = (&forward.key, &forward.target.shown, &forward.target.host);
         tracing::warn!(%key, %to, %at, error = %detail, ?pause, "not forwarded, trying again");
         forward.last_error = Some(Arc::clone(&detail));
@@ -489,6 +407,7 @@ impl Shard {
             forward.redirected = there;
             forward.redirects += 1;
             forward.auth = None;
+            forward.auth_steps = 0;
         }
         let detail = "the target sends us elsewhere";
         let error = SessionError::new(ErrorClass::Refused, reason, detail);
@@ -514,7 +433,7 @@ impl Shard {
         let status = |&index: &usize| {
             let forward = &self.forwards.list[index];
             let state = forward.forwarder.state();
-            let slot = forward.conn.and_then(|conn| self.plane.slot(conn));
+            let slot = forward.route.conn.and_then(|conn| self.plane.slot(conn));
             let (live_for, retry_in) = match state {
                 State::Live { since } => (Some(now.saturating_duration_since(since)), None),
                 State::Waiting { until } => (None, Some(until.saturating_duration_since(now))),

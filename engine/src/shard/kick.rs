@@ -9,7 +9,7 @@ use protocols::session::Refusal;
 
 use super::ask::gather;
 use crate::auth::Role as Wanted;
-use crate::conn::{Conn, ConnId, Role};
+use crate::conn::{Conn, ConnId, Protocol, Role};
 use crate::ring::{ControlMessage, ShardId, Token};
 use crate::shard::Shard;
 
@@ -81,6 +81,10 @@ impl Shard {
             }
             Role::Idle | Role::Applying(_) => return false,
         };
+        // A forward is no viewer: it ends with its stream, or by the policy.
+        if conn.protocol == Protocol::Forward {
+            return false;
+        }
         let meant = match role {
             None => true,
             Some(Wanted::Publisher) => publishes,

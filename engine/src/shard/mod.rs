@@ -180,6 +180,8 @@ pub struct Shard {
     edge: edge::Edge,
     /// Targets of streams owned here.
     forwards: forward::Forwards,
+    /// Attempts to reach anybody so far.
+    dials: u64,
     /// Streams played later than live that are read here, and questions about others.
     shifts: shift::Shifts,
     /// Tunnels of RTSP through HTTP.
@@ -247,6 +249,7 @@ impl Shard {
             ),
             edge: edge::Edge::default(),
             forwards: forward::Forwards::default(),
+            dials: 0,
             mesh,
             shifts: shift::Shifts::default(),
             tunnels: tunnel::Tunnels::default(),

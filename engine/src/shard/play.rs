@@ -200,20 +200,49 @@ impl Shard {
                 ended.extend(wire.viewers.iter().map(|viewer| viewer.conn as usize));
             }
         }
-        self.refuse_all(ended, Refusal::TracksChanged, now);
+        for slot in ended {
+            self.dismiss(self.plane.token(slot), Refusal::TracksChanged, now);
+        }
     }
 
-    /// Says goodbye to viewers, for one reason.
-    fn refuse_all(&mut self, slots: Vec<usize>, refusal: Refusal, now: Instant) {
-        for slot in slots {
-            let token = self.plane.token(slot);
-            self.guarded(token, now, |shard, slot| {
-                shard.drive(slot, now, |session| {
-                    session.handle_command(now, Command::Close(refusal))
-                });
-                shard.close_token(token, CloseReason::Refused(refusal), now);
-            });
+    /// Says goodbye to a peer and closes its connection.
+    pub(super) fn dismiss(&mut self, token: Token, refusal: Refusal, now: Instant) {
+        self.part_with(token, refusal, CloseReason::Refused(refusal), now);
+    }
+
+    /// The same, for a reason of our own.
+    pub(super) fn part_with(
+        &mut self,
+        token: Token,
+        refusal: Refusal,
+        reason: CloseReason,
+        now: Instant,
+    ) {
+        self.guarded(token, now, |shard, slot| {
+            if !shard.end_media(slot, now) {
+                // No word of ours can stand within a message.
+                return shard.close(slot, CloseReason::SlowViewer, now);
+            }
+            shard.drive(slot, now, |session| session.handle_command(now, Command::Close(refusal)));
+            shard.close_token(token, reason, now);
+        });
+    }
+
+    /// Ends what a viewer is sent, with the message it is in the middle of; false: that cannot be.
+    pub(super) fn end_media(&mut self, slot: usize, now: Instant) -> bool {
+        self.pump(slot, now);
+        let pending_max = self.config.engine.viewer_pending_bytes;
+        let Some(conn) = self.plane.conns.get_mut(slot) else { return true };
+        let Role::Viewer { mirror, wire, index } = conn.role else { return true };
+        let wire = &mut self.mirrors[mirror].wires[wire];
+        if wire.format.is_datagrams() {
+            return true;
         }
+        let ended = finish_message(conn, wire, index, pending_max).is_some();
+        if ended {
+            wire.viewers[index].offset = PAUSED;
+        }
+        ended
     }
 
     /// Attaches those who wait, if the stream can be joined.
@@ -486,7 +515,9 @@ impl Shard {
                 idle.push(index);
             }
         }
-        self.refuse_all(abandoned, Refusal::PublisherGone, now);
+        for slot in abandoned {
+            self.dismiss(self.plane.token(slot), Refusal::PublisherGone, now);
+        }
         for index in idle {
             self.drop_mirror(index);
         }

@@ -7,7 +7,7 @@ use protocols::media::{Frame, FrameKind, StreamKey, Tracks};
 use protocols::session::{AccessRequest, Command, Refusal};
 
 use super::owner_of;
-use crate::conn::{CloseReason, Protocol, Publishing, Role, escape};
+use crate::conn::{Protocol, Publishing, Role, escape};
 use crate::observe::DropReason;
 use crate::ring::{ControlMessage, Grant, Ingested, MediaItem, MediaMessage, MediaTarget, Token};
 use crate::shard::Shard;
@@ -43,7 +43,7 @@ impl Shard {
             tracing::info!(%key, hops = %request.hops, %error, "a forward is refused");
             return self.command(token, Command::Reject(Refusal::Loop));
         }
-        let source = self.source_of(slot);
+        let source = pulled.then(|| self.source_of(slot)).flatten();
         let conn = &mut self.plane.conns[slot];
         conn.role = Role::Claiming { key: key.clone() };
         conn.agent = escape(&request.agent).into();
@@ -194,8 +194,6 @@ impl Shard {
 
     /// Another shard wants a connection of ours gone.
     pub(super) fn on_kick(&mut self, token: Token, refusal: Refusal, now: Instant) {
-        let Some(slot) = self.plane.slot(token) else { return };
-        self.drive(slot, now, |session| session.handle_command(now, Command::Close(refusal)));
-        self.close_token(token, CloseReason::Refused(refusal), now);
+        self.dismiss(token, refusal, now);
     }
 }

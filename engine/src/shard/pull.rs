@@ -1,7 +1,7 @@
 //! Pulled sources of the streams this shard owns: begun when they are wanted, dialled, kept up.
 
 use std::cell::Cell;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use protocols::session::{AccessRequest, Command, ErrorClass, Refusal, SessionErr
 
 use slab::Slab;
 
-use super::dial::{Dial, UNANSWERED};
+use super::dial::{Dial, REDIRECTED, Route};
 use super::edge::EdgePull;
 use super::owner_of;
 use crate::config::Config;
 use crate::conn::{CloseReason, Protocol, Role};
-use crate::net::reach::{self, Reach};
+use crate::net::reach;
 use crate::net::resolve::Asker;
 use crate::observe::PullReport;
 use crate::pull::{Action, Demand, Entry, Puller, Remote, Source, client, masked};
@@ -37,8 +37,6 @@ pub(super) struct Pulls {
     pub(super) by_key: HashMap<StreamKey, usize>,
     /// All streams that are pulled again and again, whoever owns them.
     covered: HashSet<StreamKey>,
-    /// Counts attempts of all pulls: an answer that is late belongs to none.
-    attempt: u64,
 }
 
 /// One pull.
@@ -48,17 +46,11 @@ pub(super) struct Pull {
     pub(super) puller: Puller,
     /// It was begun for a request: where else the stream may be.
     pub(super) edge: Option<EdgePull>,
-    /// Names the present attempt.
-    attempt: u64,
+    /// Times the source was to be fetched.
+    attempts: u64,
+    pub(super) route: Route,
     /// Where the source has sent us.
     redirected: Option<Remote>,
-    /// How near the source is: a redirect must not lead nearer.
-    reach: Option<Reach>,
-    /// The name is being resolved, until then at the latest.
-    resolving: Option<Instant>,
-    /// Addresses not tried yet.
-    addresses: VecDeque<SocketAddr>,
-    conn: Option<Token>,
     /// Set to have the reader of a file stop.
     stop_file: Option<Rc<Cell<bool>>>,
     /// Shards that wait for segments.
@@ -105,12 +97,9 @@ impl Pulls {
             entry,
             key: key.clone(),
             edge,
-            attempt: 0,
+            attempts: 0,
+            route: Route::default(),
             redirected: None,
-            reach: None,
-            resolving: None,
-            addresses: VecDeque::new(),
-            conn: None,
             stop_file: None,
             waiting: Vec::new(),
             last_error: None,
@@ -125,7 +114,7 @@ impl Pulls {
     }
 
     fn of_conn(&self, conn: Token) -> Option<usize> {
-        self.list.iter().find(|(_, pull)| pull.conn == Some(conn)).map(|(index, _)| index)
+        self.list.iter().find(|(_, pull)| pull.route.conn == Some(conn)).map(|(index, _)| index)
     }
 }
 
@@ -142,7 +131,7 @@ impl Shard {
             source: pull.entry.shown(),
             always: pull.entry.always,
             state: pull.puller.state(),
-            attempts: pull.attempt,
+            attempts: pull.attempts,
             last_error: pull.last_error,
         };
         self.pulls.list.iter().map(|(_, pull)| shown(pull)).collect()
@@ -186,8 +175,8 @@ impl Shard {
         self.serve_waiting(index, now);
         let Some(pull) = self.pulls.list.get(index) else { return };
         let demand = self.demand(pull, now);
-        let late = pull.resolving.is_some_and(|until| now >= until);
         let publishes = pull
+            .route
             .conn
             .and_then(|conn| self.plane.slot(conn))
             .is_some_and(|slot| matches!(self.plane.conns[slot].role, Role::Publisher(_)));
@@ -201,17 +190,8 @@ impl Shard {
                 edge.note_live();
             }
         }
-        if late {
-            pull.resolving = None;
-            return self.fail_pull(index, "resolve_timeout", now);
-        }
-        if self.stopping.is_some() {
+        if self.tend_route(Asker::Pull(index), now) {
             return;
-        }
-        if let Some(token) = pull.conn
-            && self.is_unanswered(token, now)
-        {
-            return self.close_token(token, CloseReason::Limit(UNANSWERED), now);
         }
         let pull = &mut self.pulls.list[index];
         match pull.puller.step(now, demand, occupied) {
@@ -251,7 +231,9 @@ impl Shard {
             let pull = &self.pulls.list[index];
             let same = match &pull.edge {
                 Some(edge) => {
-                    self.origins_of(&pull.key).is_some_and(|rule| edge.rule.is_same(rule))
+                    let rule = self.origins_of(&pull.key);
+                    let entry = wanted.by_key.contains_key(&pull.key);
+                    !entry && rule.is_some_and(|rule| edge.rule.is_same(rule))
                 }
                 None => wanted
                     .by_key
@@ -315,59 +297,17 @@ impl Shard {
     }
 
     pub(super) fn start_pull(&mut self, index: usize, now: Instant) {
-        self.pulls.attempt += 1;
         let pull = &mut self.pulls.list[index];
-        pull.attempt = self.pulls.attempt;
+        pull.attempts += 1;
         self.counters.pull_attempts += 1;
         tracing::debug!(key = %pull.key, source = %pull.entry.shown(), "pulling");
         let Source::Remote(configured) = &pull.entry.source else { return self.start_file(index) };
         let remote = pull.redirected.as_ref().unwrap_or(configured);
-        let (attempt, host, port) = (pull.attempt, remote.host.clone(), remote.port);
-        match self.look_up(Asker::Pull(index), attempt, (&host, port), now) {
-            Ok(Ok(addresses)) => {
-                self.pulls.list[index].addresses = addresses;
-                self.dial_pull(index, now);
-            }
-            Ok(Err(until)) => self.pulls.list[index].resolving = Some(until),
-            Err(reason) => self.fail_pull(index, reason, now),
-        }
+        let (host, port) = (remote.host.clone(), remote.port);
+        self.seek(Asker::Pull(index), (&host, port), now);
     }
 
-    /// The name of a source has been looked up.
-    pub(super) fn on_resolved(
-        &mut self,
-        index: usize,
-        attempt: u64,
-        addresses: Vec<SocketAddr>,
-        now: Instant,
-    ) {
-        let Some(pull) = self.pulls.list.get_mut(index) else { return };
-        if pull.attempt != attempt || pull.resolving.take().is_none() {
-            return;
-        }
-        if addresses.is_empty() {
-            return self.fail_pull(index, "name_unknown", now);
-        }
-        pull.addresses = addresses.into();
-        self.dial_pull(index, now);
-    }
-
-    /// Dials the next address that may be.
-    fn dial_pull(&mut self, index: usize, now: Instant) {
-        let mut reason = "no_address";
-        while let Some(address) = self.pulls.list[index].addresses.pop_front() {
-            match self.try_source(index, address, now) {
-                Ok(token) => {
-                    self.pulls.list[index].conn = Some(token);
-                    return self.open_dialogue(token, now);
-                }
-                Err(error) => reason = error,
-            }
-        }
-        self.fail_pull(index, reason, now);
-    }
-
-    fn try_source(
+    pub(super) fn try_source(
         &mut self,
         index: usize,
         address: SocketAddr,
@@ -378,14 +318,9 @@ impl Shard {
         let entry = Arc::clone(&pull.entry);
         let Source::Remote(configured) = &entry.source else { return Err("no_address") };
         let remote = pull.redirected.as_ref().unwrap_or(configured);
-        let reach = Reach::of(address.ip());
-        if remote.host == configured.host {
-            reach::admit(&configured.host, entry.local, address.ip())?;
-            pull.reach = Some(reach);
-        } else if pull.reach.is_none_or(|first| reach > first) {
-            // The source has sent us here: no nearer than it is itself.
-            return Err("address_refused");
-        }
+        let redirected = pull.redirected.is_some();
+        let first = &mut pull.route.reach;
+        reach::admit_next(first, redirected, &remote.host, entry.local, address.ip())?;
         let hops = pull.edge.as_ref().map(|edge| edge.hops.clone()).unwrap_or_default();
         let session = client(now, seed, &entry, remote, hops, &self.config);
         let session = session.map_err(|error| error.reason)?;
@@ -402,33 +337,28 @@ impl Shard {
     /// Nobody watches any more.
     fn stop_pull(&mut self, index: usize, now: Instant) {
         let pull = &mut self.pulls.list[index];
-        pull.resolving = None;
-        pull.addresses.clear();
+        pull.route.forget();
         pull.redirected = None;
         if let Some(stop) = pull.stop_file.take() {
             stop.set(true);
         }
-        let Some(token) = pull.conn.take() else { return };
-        self.guarded(token, now, |shard, slot| {
-            let farewell = Command::Close(Refusal::PublisherGone);
-            shard.drive(slot, now, |session| session.handle_command(now, farewell));
-            shard.close_token(token, CloseReason::Unwanted, now);
-        });
+        let Some(token) = pull.route.conn.take() else { return };
+        self.part_with(token, Refusal::PublisherGone, CloseReason::Unwanted, now);
     }
 
     /// The connection of a pull has ended.
     pub(crate) fn on_pull_closed(&mut self, conn: Token, reason: &CloseReason, now: Instant) {
         let Some(index) = self.pulls.of_conn(conn) else { return };
         let pull = &mut self.pulls.list[index];
-        pull.conn = None;
+        pull.route.conn = None;
         let redirected =
             matches!(reason, CloseReason::Session(error) if error.reason == REDIRECTED);
         if redirected && pull.redirected.is_some() {
             return self.start_pull(index, now);
         }
         // A name may have an address of either family, of which one leads nowhere.
-        if !pull.puller.is_live() && !pull.addresses.is_empty() {
-            return self.dial_pull(index, now);
+        if !pull.puller.is_live() && pull.route.has_more() {
+            return self.dial_next(Asker::Pull(index), now);
         }
         self.fail_pull(index, reason.label(), now);
     }
@@ -436,6 +366,7 @@ impl Shard {
     /// A pull has failed or ended: it is tried again after a pause.
     pub(super) fn fail_pull(&mut self, index: usize, reason: &'static str, now: Instant) {
         let pull = &mut self.pulls.list[index];
+        pull.route.forget();
         pull.redirected = None;
         pull.stop_file = None;
         pull.last_error = Some(reason);
@@ -483,12 +414,14 @@ impl Shard {
     fn start_file(&mut self, index: usize) {
         let Some(shard) = self.this.upgrade() else { return };
         let stop = Rc::new(Cell::new(false));
+        let attempt = self.next_attempt();
         let pull = &mut self.pulls.list[index];
+        pull.route.attempt = attempt;
         pull.stop_file = Some(Rc::clone(&stop));
         let Source::File(name) = &pull.entry.source else { return };
         let job = super::pull_file::Job {
             index,
-            attempt: pull.attempt,
+            attempt,
             key: pull.key.clone(),
             name: name.clone(),
             shown: pull.entry.shown(),
@@ -509,7 +442,7 @@ impl Shard {
     ) {
         let Some(pull) = self.pulls.list.get_mut(index) else { return };
         // A reader that was stopped may end after its successor has begun.
-        if pull.attempt != attempt {
+        if pull.route.attempt != attempt {
             return;
         }
         pull.stop_file = None;
@@ -519,6 +452,3 @@ impl Shard {
         }
     }
 }
-
-/// The end of a connection that led elsewhere.
-const REDIRECTED: &str = "redirected";

@@ -57,6 +57,9 @@ impl Shard {
         self.plane.window.set_mode(new.elapse, now);
         let old = std::mem::replace(&mut self.config, new);
         self.shared.config = Arc::clone(&self.config);
+        if old.vhosts != self.config.vhosts {
+            self.forwards.renew();
+        }
         let limits = self.wire_limits();
         for (_, mirror) in &mut self.mirrors {
             mirror.wires.iter_mut().for_each(|(_, wire)| wire.set_limits(limits));

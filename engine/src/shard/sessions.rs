@@ -10,7 +10,7 @@ use protocols::media::StreamKey;
 
 use super::Shard;
 use super::ask::gather;
-use crate::conn::{Conn, ConnId, Role};
+use crate::conn::{Conn, ConnId, Protocol, Role};
 use crate::ring::{ControlMessage, ShardId};
 
 /// Places of the table that are looked at per message.
@@ -163,8 +163,10 @@ impl Shard {
                 let fits = query.id.is_none_or(|id| id == session.id)
                     && query.role.is_none_or(|role| role == session.role)
                     && query.stream.as_ref().is_none_or(|key| session.stream.as_ref() == Some(key));
-                // One that is saying goodbye has been told of already.
-                if fits && conn.draining.is_none() {
+                // One that is saying goodbye has been told of already; forwards have a list of
+                // their own.
+                let is_forward = conn.protocol == Protocol::Forward;
+                if fits && conn.draining.is_none() && !is_forward {
                     slice.sessions.push(session);
                 }
             }
