@@ -16,6 +16,41 @@ pub(crate) struct Validators {
     pub(crate) modified_s: i64,
 }
 
+/// The same, and the headers that tell a peer of it.
+pub(crate) struct Version {
+    validators: Validators,
+    etag: Option<HeaderValue>,
+    last_modified: Option<HeaderValue>,
+}
+
+impl Version {
+    /// Of a strong entity tag, quotes included, and a time in seconds since 1970.
+    pub(crate) fn new(etag: String, modified_s: i64) -> Self {
+        let header = |text: &str| HeaderValue::from_str(text).ok();
+        Self {
+            etag: header(&etag),
+            last_modified: format_date(modified_s).as_deref().and_then(header),
+            validators: Validators { etag, modified_s },
+        }
+    }
+
+    /// What conditions are compared with.
+    pub(crate) fn validators(&self) -> &Validators {
+        &self.validators
+    }
+
+    /// Sets `ETag` and `Last-Modified`.
+    pub(crate) fn describe(&self, headers: &mut HeaderMap) {
+        for (name, value) in
+            [(header::ETAG, &self.etag), (header::LAST_MODIFIED, &self.last_modified)]
+        {
+            if let Some(value) = value {
+                headers.insert(name, value.clone());
+            }
+        }
+    }
+}
+
 /// What becomes of a GET or HEAD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use glommio::io::BufferedFile;
 
+use crate::http::conditional::Version;
 use crate::net::{sys_file, sys_serve};
 
 /// Bytes read at once, and so what a transfer keeps in memory at most.
@@ -29,6 +30,7 @@ pub(crate) struct DiskFile {
     /// The same file for reads that wait; made when the first one does.
     waiting: OnceCell<BufferedFile>,
     stamp: Stamp,
+    version: OnceCell<Rc<Version>>,
 }
 
 /// What changes when a file does.
@@ -55,6 +57,13 @@ impl Stamp {
             inode: meta.ino(),
         }))
     }
+
+    /// What answers say of it; `suffix` tells things made of the same file apart.
+    pub(crate) fn version(&self, suffix: &str) -> Version {
+        let Self { len, modified_s, modified_ns, inode } = self;
+        let etag = format!("\"{modified_s:x}-{modified_ns:x}-{len:x}-{inode:x}{suffix}\"");
+        Version::new(etag, *modified_s)
+    }
 }
 
 /// How to get at the next bytes of a file.
@@ -73,12 +82,22 @@ impl DiskFile {
     /// What the system says of it.
     pub(crate) fn new(file: File) -> io::Result<Option<Self>> {
         let stamp = Stamp::of(&file)?;
-        Ok(stamp.map(|stamp| Self { file, waiting: OnceCell::new(), stamp }))
+        Ok(stamp.map(|stamp| Self {
+            file,
+            waiting: OnceCell::new(),
+            stamp,
+            version: OnceCell::new(),
+        }))
     }
 
     /// What it looked like when it was opened.
     pub(crate) fn stamp(&self) -> Stamp {
         self.stamp
+    }
+
+    /// What answers say of it; made once.
+    pub(crate) fn version(&self) -> Rc<Version> {
+        Rc::clone(self.version.get_or_init(|| Rc::new(self.stamp.version(""))))
     }
 
     /// The file itself.
@@ -331,6 +350,7 @@ mod tests {
                 file: File::open("/dev/null").unwrap(),
                 waiting: OnceCell::new(),
                 stamp: Stamp { len: 0, modified_s: 0, modified_ns: 0, inode: 0 },
+                version: OnceCell::new(),
             });
             let mut body = FileBody::new(file, parts);
             let mut out = Vec::new();

@@ -11,27 +11,30 @@ use hyper::{Response, StatusCode};
 
 use super::media_type;
 use crate::http::body::Body;
-use crate::http::conditional::{self, Validators, Verdict};
-use crate::http::file_body::{self, DiskFile, FileBody, Part, Stamp};
+use crate::http::conditional::{self, Verdict, Version};
+use crate::http::file_body::{self, DiskFile, FileBody, Part};
 use crate::http::range::{self, Ranges};
 use crate::http::respond::{self, Reply};
 
 /// Bodies up to this size leave with their head in one call, when they are in the page cache.
 const SMALL_BYTES: u64 = 8 * 1024;
+/// As many headers as an answer has in the end.
+const HEADERS: usize = 12;
 
 /// What a GET gets: parts of a file in order, and what is said of them.
 pub(super) struct Representation {
     file: Rc<DiskFile>,
     parts: Vec<Part>,
-    validators: Validators,
+    version: Rc<Version>,
     content_type: &'static str,
 }
 
 impl Representation {
     /// A file as it is; its name tells the type.
     pub(super) fn of_file(file: Rc<DiskFile>, name: &str) -> Self {
-        let whole = Part::File(0..file.stamp().len);
-        Self::of_parts(file, vec![whole], media_type::of(name), "")
+        let parts = vec![Part::File(0..file.stamp().len)];
+        let version = file.version();
+        Self { version, file, parts, content_type: media_type::of(name) }
     }
 
     /// Something made of a file; `suffix` tells it from other things made of the same file.
@@ -41,14 +44,13 @@ impl Representation {
         content_type: &'static str,
         suffix: &str,
     ) -> Self {
-        let Stamp { len, modified_s, modified_ns, inode } = file.stamp();
-        let etag = format!("\"{modified_s:x}-{modified_ns:x}-{len:x}-{inode:x}{suffix}\"");
-        Self { file, parts, validators: Validators { etag, modified_s }, content_type }
+        let version = Rc::new(file.stamp().version(suffix));
+        Self { file, parts, version, content_type }
     }
 
     /// The answer to a GET or HEAD.
     pub(super) fn reply(self, headers: &HeaderMap, is_get: bool, now_s: i64) -> Reply {
-        match conditional::evaluate(headers, &self.validators) {
+        match conditional::evaluate(headers, self.version.validators()) {
             Verdict::Proceed => {}
             Verdict::NotModified => {
                 let mut reply = respond::empty(StatusCode::NOT_MODIFIED);
@@ -64,7 +66,7 @@ impl Representation {
         match self.ranges(headers, is_get, now_s, length) {
             Ranges::Whole => {
                 let mut reply = self.body(StatusCode::OK, &(0..length));
-                respond::set_text(&mut reply, header::CONTENT_TYPE, self.content_type);
+                respond::set(&mut reply, header::CONTENT_TYPE, self.content_type);
                 reply
             }
             Ranges::Parts(ranges) => match ranges.as_slice() {
@@ -86,7 +88,7 @@ impl Representation {
         let mut values = headers.get_all(header::RANGE).iter();
         match values.next() {
             Some(value) if is_get => {
-                if !conditional::range_counts(headers, &self.validators, now_s) {
+                if !conditional::range_counts(headers, self.version.validators(), now_s) {
                     return Ranges::Whole;
                 }
                 match (value.to_str(), values.next()) {
@@ -101,7 +103,7 @@ impl Representation {
     fn single(&self, range: &Range<u64>, length: u64) -> Reply {
         let mut reply = self.body(StatusCode::PARTIAL_CONTENT, range);
         respond::set_text(&mut reply, header::CONTENT_RANGE, &content_range(range, length));
-        respond::set_text(&mut reply, header::CONTENT_TYPE, self.content_type);
+        respond::set(&mut reply, header::CONTENT_TYPE, self.content_type);
         reply
     }
 
@@ -138,6 +140,7 @@ impl Representation {
         };
         let mut reply = Response::new(body);
         *reply.status_mut() = status;
+        reply.headers_mut().reserve(HEADERS);
         reply.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         self.describe(&mut reply);
         reply
@@ -150,10 +153,7 @@ impl Representation {
         let caching = if volatile { "no-cache" } else { "public, max-age=60" };
         respond::set(reply, header::CACHE_CONTROL, caching);
         respond::set(reply, header::ACCEPT_RANGES, "bytes");
-        respond::set_text(reply, header::ETAG, &self.validators.etag);
-        if let Some(date) = conditional::format_date(self.validators.modified_s) {
-            respond::set_text(reply, header::LAST_MODIFIED, &date);
-        }
+        self.version.describe(reply.headers_mut());
     }
 }
 
