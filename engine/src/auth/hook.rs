@@ -6,13 +6,11 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use futures_lite::FutureExt as _;
-use futures_lite::future::pending;
-use glommio::io::PollableFd;
+use futures_lite::future::{pending, poll_fn};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -24,6 +22,7 @@ use crate::alarm::Alarm;
 use crate::clock;
 use crate::config::auth::Hook;
 use crate::http::io::Io;
+use crate::net::awaited::{Awaited, Direction};
 use crate::net::sys_socket;
 use crate::net::tls_client::TlsClient;
 
@@ -65,13 +64,13 @@ async fn try_exchange(
     target: &Target,
     deadline: Instant,
 ) -> Result<StatusCode, Cause> {
-    let fd = connect(addresses, deadline).await?;
+    let socket = connect(addresses, deadline).await?;
     let codec = hook.url.tls.then(|| tls.connect(hook.ca.as_deref(), &hook.url.host));
     let codec = codec.transpose().map_err(|error| {
         tracing::warn!(%error, "no TLS to the authorisation server");
         Cause::Tls
     })?;
-    let mut io = Io::new(fd, codec, BytesMut::new()).map_err(|_| Cause::Connect)?;
+    let mut io = Io::new(socket, codec, BytesMut::new());
     io.handshake().await.map_err(|error| {
         tracing::warn!(%error, "no TLS to the authorisation server");
         Cause::Tls
@@ -98,7 +97,7 @@ async fn try_exchange(
 }
 
 /// Dials one address after the other; each gets its share of the time that is left.
-async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<OwnedFd, Cause> {
+async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<Awaited, Cause> {
     for (index, address) in addresses.iter().enumerate() {
         let left = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
         let now = clock::now();
@@ -108,20 +107,20 @@ async fn connect(addresses: &[SocketAddr], deadline: Instant) -> Result<OwnedFd,
             Err(io::ErrorKind::TimedOut.into())
         };
         match dial(*address).or(late).await {
-            Ok(fd) => return Ok(fd),
+            Ok(socket) => return Ok(socket),
             Err(error) => tracing::debug!(%address, %error, "authorisation server not reached"),
         }
     }
     Err(if clock::now() >= deadline { Cause::Timeout } else { Cause::Connect })
 }
 
-async fn dial(address: SocketAddr) -> io::Result<OwnedFd> {
-    let fd = PollableFd::new(sys_socket::connect(address)?).map_err(io::Error::from)?;
-    fd.writable().await.map_err(io::Error::from)?;
-    let stream = TcpStream::from(fd.into_inner());
+async fn dial(address: SocketAddr) -> io::Result<Awaited> {
+    let mut socket = Awaited::of_executor(sys_socket::connect(address)?)?;
+    poll_fn(|cx| socket.poll(cx, Direction::Write)).await?;
+    let stream = TcpStream::from(socket.into_fd()?);
     match stream.take_error()? {
         Some(error) => Err(error),
-        None => Ok(stream.into()),
+        None => Awaited::of_executor(stream.into()),
     }
 }
 

@@ -1,10 +1,9 @@
-//! A socket as the HTTP library wants it: a raw non-blocking descriptor, the executor's readiness,
-//! and TLS in between where the connection speaks it.
+//! A socket as the HTTP library wants it, with TLS in between where the connection speaks it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -12,15 +11,20 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_lite::future::poll_fn;
-use glommio::io::{PollState, PollableFd};
 use hyper::rt::{Read, ReadBufCursor, Write};
 
+use crate::net::awaited::{Awaited, Direction};
 use crate::net::sys::{self, Half};
 use crate::net::sys_serve;
 use crate::net::tls::TlsCodec;
 
 /// Bytes asked of the socket at once.
 const READ_BYTES: usize = 16 * 1024;
+thread_local! {
+    /// Where the reads of a shard land, one after the other.
+    static READ: RefCell<Box<[u8; READ_BYTES]>> = RefCell::new(Box::new([0; READ_BYTES]));
+}
+
 /// Plaintext encrypted at once; the rest waits with the caller, so one record batch bounds memory.
 const ENCRYPT_BYTES: usize = 64 * 1024;
 /// Reads without plaintext before other tasks get their turn.
@@ -36,8 +40,10 @@ pub(crate) struct Flow {
     pub(crate) flushed: Cell<bool>,
     /// When the first bytes came in since this was last cleared.
     pub(crate) first_input: Cell<Option<Instant>>,
-    /// When the socket last took bytes, or was first offered some after a flush.
+    /// When the socket was first offered bytes after a flush, or last stopped taking them.
     pub(crate) last_output: Cell<Instant>,
+    /// It has taken some since then.
+    took: Cell<bool>,
 }
 
 impl Flow {
@@ -52,13 +58,18 @@ impl Flow {
             self.last_output.set(Instant::now());
         }
     }
+
+    /// The socket takes nothing more for now, or has taken all of it.
+    fn pause_output(&self) {
+        if self.took.replace(false) {
+            self.last_output.set(Instant::now());
+        }
+    }
 }
 
 /// One connection: descriptor, optional TLS, and bytes that were read but not yet asked for.
 pub struct Io {
-    read_wait: PollState,
-    write_wait: PollState,
-    fd: Option<PollableFd<OwnedFd>>,
+    socket: Option<Awaited>,
     tls: Option<TlsCodec>,
     plain: BytesMut,
     cipher: Vec<u8>,
@@ -68,30 +79,26 @@ pub struct Io {
 }
 
 impl Io {
-    /// Wraps a non-blocking socket. `prefix` holds plaintext that was read before; `tls` must
-    /// have been fed every byte that was read from the socket.
-    ///
-    /// # Errors
-    /// The executor cannot watch the descriptor.
-    pub fn new(fd: OwnedFd, tls: Option<TlsCodec>, prefix: BytesMut) -> io::Result<Self> {
+    /// Wraps a socket. `prefix` holds plaintext that was read before; `tls` must have been fed
+    /// every byte that was read from the socket.
+    pub fn new(socket: Awaited, tls: Option<TlsCodec>, prefix: BytesMut) -> Self {
         let flow = Flow {
             bytes_in: Cell::new(prefix.len() as u64),
             bytes_out: Cell::new(0),
             flushed: Cell::new(true),
             first_input: Cell::new(None),
             last_output: Cell::new(Instant::now()),
+            took: Cell::new(false),
         };
-        Ok(Self {
-            read_wait: PollState::new(),
-            write_wait: PollState::new(),
-            fd: Some(PollableFd::new(fd).map_err(io::Error::from)?),
+        Self {
+            socket: Some(socket),
             tls,
             plain: prefix,
             cipher: Vec::new(),
             cipher_sent: 0,
             eof: false,
             flow: Rc::new(flow),
-        })
+        }
     }
 
     /// Takes the connection apart: socket, TLS state, and plaintext nobody has asked for yet.
@@ -101,10 +108,8 @@ impl Io {
     /// The socket was already taken.
     pub fn into_parts(mut self) -> io::Result<(OwnedFd, Option<TlsCodec>, BytesMut)> {
         debug_assert!(self.cipher.len() == self.cipher_sent, "taken apart with unsent bytes");
-        self.read_wait = PollState::new();
-        self.write_wait = PollState::new();
-        let fd = self.fd.take().ok_or(io::ErrorKind::NotConnected)?;
-        Ok((fd.into_inner(), self.tls.take(), std::mem::take(&mut self.plain)))
+        let socket = self.socket.take().ok_or(io::ErrorKind::NotConnected)?;
+        Ok((socket.into_fd()?, self.tls.take(), std::mem::take(&mut self.plain)))
     }
 
     /// The TLS state, if the connection speaks TLS.
@@ -163,7 +168,7 @@ impl Io {
         if !self.plain.is_empty() {
             self.flow.note_input();
         } else if patient && !self.eof {
-            ready!(self.poll_wait(cx, true))?;
+            ready!(self.poll_news(cx))?;
         }
         if !self.eof {
             ready!(self.poll_fill(cx))?;
@@ -176,7 +181,7 @@ impl Io {
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.eof && self.plain.len() < READ_BYTES {
             // Nothing is expected: the socket is not asked in vain each time a task is woken.
-            if ready!(self.poll_wait(cx, true)).is_err() || ready!(self.poll_fill(cx)).is_err() {
+            if ready!(self.poll_news(cx)).is_err() || ready!(self.poll_fill(cx)).is_err() {
                 return Poll::Ready(());
             }
         }
@@ -223,7 +228,7 @@ impl Io {
                     left = left.get(sent..).unwrap_or_default();
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    poll_fn(|cx| self.poll_wait(cx, false)).await?;
+                    self.wait_for_room().await?;
                 }
                 Err(e) => return Err(e),
             }
@@ -248,7 +253,7 @@ impl Io {
                     IoSlice::advance_slices(&mut left, sent);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    poll_fn(|cx| self.poll_wait(cx, false)).await?;
+                    self.wait_for_room().await?;
                 }
                 Err(e) => return Err(e),
             }
@@ -279,7 +284,7 @@ impl Io {
                     taken += sent as u64;
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    poll_fn(|cx| self.poll_wait(cx, false)).await?;
+                    self.wait_for_room().await?;
                     break;
                 }
                 Err(e) => return Err(e),
@@ -293,54 +298,78 @@ impl Io {
         self.flow.flushed.set(true);
     }
 
-    fn socket(&self) -> io::Result<&PollableFd<OwnedFd>> {
-        self.fd.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-
     fn borrow(&self) -> io::Result<BorrowedFd<'_>> {
-        Ok(self.socket()?.get_ref().as_fd())
+        self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?.fd()
     }
 
-    fn poll_wait(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<io::Result<()>> {
-        let fd = self.fd.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        let waited = if read {
-            fd.poll_readable(cx, &mut self.read_wait)
-        } else {
-            fd.poll_writable(cx, &mut self.write_wait)
-        };
-        waited.map_err(io::Error::from)
+    fn socket(&mut self) -> io::Result<&mut Awaited> {
+        self.socket.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Ready when the socket may have something that it had not when it was last read.
+    fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket()?.poll(cx, Direction::Read)
+    }
+
+    /// The same after the socket had nothing.
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket = self.socket()?;
+        socket.exhausted(Direction::Read);
+        socket.poll(cx, Direction::Read)
+    }
+
+    /// Ready when a socket that took nothing may take something.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.flow.pause_output();
+        let socket = self.socket()?;
+        socket.exhausted(Direction::Write);
+        socket.poll(cx, Direction::Write)
+    }
+
+    async fn wait_for_room(&mut self) -> io::Result<()> {
+        self.flow.pause_output();
+        let socket = self.socket()?;
+        socket.exhausted(Direction::Write);
+        poll_fn(|cx| socket.poll(cx, Direction::Write)).await
     }
 
     /// Reads once from the socket into `plain` (through TLS); sets `eof` at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut buffer = [0u8; READ_BYTES];
-        let read = loop {
-            match sys::recv(self.borrow()?, &mut buffer) {
-                Ok(read) => break read,
+        loop {
+            let filled = READ.with_borrow_mut(|buffer| self.fill(&mut buffer[..], cx));
+            match filled {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.poll_wait(cx, true))?;
+                    ready!(self.poll_input(cx))?;
                 }
-                Err(e) => return Poll::Ready(Err(e)),
+                filled => return Poll::Ready(filled),
             }
-        };
+        }
+    }
+
+    /// The same by way of `buffer`, and `WouldBlock` when there is nothing.
+    fn fill(&mut self, buffer: &mut [u8], cx: &mut Context<'_>) -> io::Result<()> {
+        let read = sys::recv(self.borrow()?, buffer)?;
         self.flow.bytes_in.set(self.flow.bytes_in.get() + read as u64);
         self.flow.note_input();
         self.eof = read == 0;
+        if read < buffer.len() {
+            self.socket()?.exhausted(Direction::Read);
+        }
         let Some(tls) = &mut self.tls else {
             self.plain.extend_from_slice(&buffer[..read]);
-            return Poll::Ready(Ok(()));
+            return Ok(());
         };
         let outcome = tls.receive(&buffer[..read], &mut self.plain);
         tls.take_output(&mut self.cipher);
         // An alert is worth one try; the connection is over either way.
-        let _ = self.poll_send_cipher(cx)?;
+        if let Poll::Ready(Err(e)) = self.poll_send_cipher(cx) {
+            return Err(e);
+        }
         match outcome {
             Ok(received) => self.eof |= received.eof,
-            Err(e) => {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, e)));
-            }
+            Err(e) => return Err(io::Error::new(io::ErrorKind::InvalidData, e)),
         }
-        Poll::Ready(Ok(()))
+        Ok(())
     }
 
     fn poll_send_cipher(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -351,7 +380,7 @@ impl Io {
                     self.note_output(sent);
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.poll_wait(cx, false))?;
+                    ready!(self.poll_room(cx))?;
                 }
                 Err(e) => return Poll::Ready(Err(e)),
             }
@@ -363,7 +392,7 @@ impl Io {
 
     fn note_output(&self, bytes: usize) {
         self.flow.bytes_out.set(self.flow.bytes_out.get() + bytes as u64);
-        self.flow.last_output.set(Instant::now());
+        self.flow.took.set(true);
     }
 }
 
@@ -440,7 +469,7 @@ impl Write for Io {
                     return Poll::Ready(Ok(sent));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(this.poll_wait(cx, false))?;
+                    ready!(this.poll_room(cx))?;
                 }
                 Err(e) => return Poll::Ready(Err(e)),
             }
@@ -456,7 +485,9 @@ impl Write for Io {
             self.flow.begin_output();
         }
         ready!(self.poll_send_cipher(cx))?;
-        self.flow.flushed.set(true);
+        if !self.flow.flushed.replace(true) {
+            self.flow.pause_output();
+        }
         Poll::Ready(Ok(()))
     }
 

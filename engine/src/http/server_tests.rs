@@ -5,6 +5,7 @@ use crate::auth::{By, Question, Reason, Role};
 use crate::config::Config;
 use crate::config::model::Ssl;
 use crate::http::api::{Admission, Backend, ServiceState, StatusInfo, StreamInfo, Totals};
+use crate::net::awaited::Awaited;
 use crate::net::tls::{Purpose, TlsContext};
 use crate::observe::{PullReport, Viewers};
 use crate::reload::Reloader;
@@ -207,7 +208,8 @@ async fn connection(
         Timer::new(Duration::from_millis(1)).await;
     }
     let tls = (first[0] == 0x16).then(|| tls.accept(Purpose::Http).unwrap());
-    serve(Io::new(socket.into(), tls, BytesMut::new()).unwrap(), peer, ctx).await
+    let socket = Awaited::of_executor(socket.into()).unwrap();
+    serve(Io::new(socket, tls, BytesMut::new()), peer, ctx).await
 }
 
 /// Plays the media plane: answers in its own way and closes.

@@ -1,6 +1,7 @@
 //! What touches the operating system and the wire below any protocol: raw system calls, the
 //! poller, TLS, and the checks before the start.
 
+pub mod awaited;
 pub mod preflight;
 pub mod reach;
 pub mod resolve;

@@ -54,6 +54,14 @@ impl Epoll {
         self.fd.try_clone()
     }
 
+    /// The same instance once more.
+    ///
+    /// # Errors
+    /// What `dup` says.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.try_clone_fd()?, events: Vec::with_capacity(EVENTS_MAX) })
+    }
+
     /// Reports edges of a connection, both directions, under `token`.
     ///
     /// # Errors

@@ -8,8 +8,8 @@ use std::time::Instant;
 use bytes::BytesMut;
 use protocols::session::{Event, Input, Output, Session, SessionError};
 
-use super::LISTENER_BIT;
 use super::datagram::DATAGRAM_BIT;
+use super::{LISTENER_BIT, TASK_BIT};
 use crate::conn::{CloseReason, Protocol, Role, TunnelEnd};
 use crate::net::sys_epoll::Ready;
 use crate::net::sys_socket;
@@ -42,6 +42,10 @@ impl Shard {
         }
         if ready.token & DATAGRAM_BIT != 0 {
             self.receive_datagrams(ready.token & 1 == 1, now);
+            return;
+        }
+        if ready.token & TASK_BIT != 0 {
+            self.plane.waiters.report(ready);
             return;
         }
         #[expect(clippy::cast_possible_truncation, reason = "the token is two 32-bit halves")]

@@ -21,6 +21,7 @@ mod window;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
+use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -29,11 +30,13 @@ use slab::Slab;
 
 use crate::config::{EgressMode, MergeWindow};
 use crate::conn::{Conn, ConnId};
+use crate::net::awaited::Waiters;
 use crate::net::sys_epoll::{Epoll, Ready};
 use crate::ring::{ShardId, Token};
 
 pub(crate) use accept::UNACKNOWLEDGED_MAX;
 pub use accept::{Admission, Listener, Service};
+use datagram::DATAGRAM_BIT;
 pub use datagram::Flows;
 pub use egress::{Batch, Egress, Parcel};
 pub(crate) use lag::finish_message;
@@ -42,6 +45,13 @@ pub use window::Window;
 
 /// Marks a poller token as a listener's.
 const LISTENER_BIT: u64 = 1 << 63;
+/// Marks one of a socket that a task waits for.
+const TASK_BIT: u64 = 1 << 61;
+
+/// Whether a report is of a socket that a task waits for.
+pub(crate) fn is_of_task(ready: &Ready) -> bool {
+    ready.token & TASK_BIT != 0 && ready.token & (LISTENER_BIT | DATAGRAM_BIT) == 0
+}
 
 /// See the module text.
 pub struct Plane {
@@ -77,6 +87,8 @@ pub struct Plane {
     pub datagrams: datagram::Datagrams,
     /// HTTP connections that live as tasks of the executor.
     pub http_tasks: usize,
+    /// Their sockets.
+    pub waiters: Rc<Waiters>,
     scratch: BytesMut,
     /// What is framed or copied for one connection at a time; lent to it while it is served.
     spare: Vec<u8>,
@@ -98,9 +110,11 @@ impl Plane {
         mode: EgressMode,
         now: Instant,
     ) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
         Ok(Self {
             conns: Slab::new(),
-            epoll: Epoll::new()?,
+            waiters: Waiters::new(&epoll, TASK_BIT)?,
+            epoll,
             listeners: Vec::new(),
             admission: Admission::default(),
             window: Window::new(window, now),
@@ -136,8 +150,8 @@ impl Plane {
     /// # Errors
     /// The poller refuses; the connection is dropped.
     pub fn insert(&mut self, mut conn: Conn) -> io::Result<usize> {
-        // 30 bits: the top bits of a poller token mark listeners and datagram sockets.
-        self.generation = self.generation.wrapping_add(1) & 0x3fff_ffff;
+        // 29 bits: the top bits of a poller token mark listeners, datagram sockets and tasks.
+        self.generation = self.generation.wrapping_add(1) & 0x1fff_ffff;
         conn.generation = self.generation;
         let entry = self.conns.vacant_entry();
         let slot = entry.key();

@@ -27,6 +27,7 @@ use crate::http::api::{Admission, Backend, ServiceState, StatusInfo, StreamInfo,
 use crate::http::io::Io;
 use crate::http::live::LiveSession;
 use crate::http::server::{MediaHandoff, Outcome, serve};
+use crate::net::awaited::Awaited;
 use crate::net::sys;
 use crate::net::tls::Purpose;
 use crate::observe::Viewers;
@@ -247,10 +248,14 @@ impl Shard {
         self.plane.epoll.remove(std::os::fd::AsFd::as_fd(&conn.fd));
         self.plane.http_tasks += 1;
         let Conn { id, peer, opened_at, fd, .. } = conn;
+        let socket = Awaited::of_shard(fd, &self.plane.waiters);
         // The executor polls a new task at once, and this shard is borrowed: the loop spawns it.
         self.leaving.push(Box::pin(async move {
-            let served = match Io::new(fd, codec, plain) {
-                Ok(io) => Guarded(Box::pin(serve(io, peer, context))).await,
+            let served = match socket {
+                Ok(socket) => {
+                    let io = Io::new(socket, codec, plain);
+                    Guarded(Box::pin(serve(io, peer, context))).await
+                }
                 Err(error) => {
                     tracing::warn!(conn = %id, %error, "cannot serve HTTP");
                     None

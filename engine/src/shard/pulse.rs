@@ -1,7 +1,8 @@
 //! How often a shard's sockets have something: decides how long it naps between turns.
 //!
 //! Being woken by a socket costs more than most messages are worth, and one wake through the
-//! executor nine system calls. A busy shard therefore looks at its sockets by the clock.
+//! executor nine system calls. A busy shard therefore looks at its sockets by the clock. Sockets of
+//! tasks do not count: who asks for one thing after the other would wait out a nap each time.
 
 use std::time::{Duration, Instant};
 

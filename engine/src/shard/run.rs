@@ -13,6 +13,7 @@ use glommio::io::{PollState, PollableFd};
 use glommio::timer::Timer;
 
 use crate::clock;
+use crate::plane::is_of_task;
 use crate::shard::Shard;
 
 /// Sockets are served for so long before the rest of a turn gets its share; the poller gives a few
@@ -63,17 +64,19 @@ pub async fn run(shard: Rc<RefCell<Shard>>) -> io::Result<()> {
     loop {
         let next = shard.borrow_mut().turn();
         let leaving = std::mem::take(&mut shard.borrow_mut().leaving);
+        let spawned = !leaving.is_empty();
         for task in leaving {
             glommio::spawn_local(task).detach();
         }
         let nap = shard.borrow().pulse.nap();
+        let tasks = shard.borrow().plane.waiters.take_woken() || spawned;
         match (next, nap) {
-            (Next::At(when), Some(nap)) if naps < NAPS_MAX => {
+            (Next::At(when), Some(nap)) if naps < NAPS_MAX && !tasks => {
                 let nap = nap.min(when.saturating_duration_since(clock::now()));
                 naps += nap.max(NAP_MIN);
                 std::thread::sleep(nap);
             }
-            (Next::At(when), _) if naps.is_zero() => {
+            (Next::At(when), nap) if naps.is_zero() && (nap.is_none() || !tasks) => {
                 nudge.asleep_until(when);
                 sleep(&shard, &poller, &mut armed, when).await?;
                 nudge.awake();
@@ -155,7 +158,8 @@ impl Shard {
         let mut ready = std::mem::take(&mut self.plane.ready);
         more |= loop {
             let full = self.plane.epoll.poll(&mut ready);
-            self.pulse.beat(ready.len(), start);
+            let tasks = ready.iter().filter(|report| is_of_task(report)).count();
+            self.pulse.beat(ready.len() - tasks, start);
             // One clock read per batch: frames of a batch share their ingest time.
             let now = clock();
             for report in ready.drain(..) {
