@@ -262,7 +262,7 @@ server.attach(None)
 print('port', server.get_bound_port(), flush=True)
 GLib.MainLoop().run()
 "#;
-    let mut command = Command::new("/usr/bin/python3");
+    let mut command = Command::new(clients::system_python()?);
     command.args(["-c", script]).arg(clip).args(only);
     let mut process = Process::spawn("gst-rtsp-server", command);
     let port = wait::until("gst-rtsp-server starts", Duration::from_secs(20), || {

@@ -15,6 +15,7 @@ pub mod hls_rules;
 pub mod hooks;
 pub mod http;
 pub mod media;
+pub mod pace;
 pub mod process;
 pub mod rtmp;
 pub mod rtsp;
