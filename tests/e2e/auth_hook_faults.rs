@@ -1,12 +1,11 @@
 //! An authorisation server that does not answer as it should: everybody is refused in time, only
 //! who waits for it waits, and nobody else feels it.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tests::auth_stub::{Asked, Reply, Stub};
 use tests::canary::Canary;
-use tests::clients;
+use tests::certificates::self_signed;
 use tests::rtmp::Peer;
 use tests::server::{Config, Server};
 use tests::{http, wait};
@@ -111,27 +110,14 @@ fn a_server_that_is_down_or_unknown_lets_nobody_in() {
 /// The certificate must be of a known authority and of that name.
 #[test]
 fn https_is_verified() {
-    let Some(openssl) = clients::tool("openssl") else { return };
     let folder = std::env::temp_dir().join(format!("auth-tls-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("writable");
     let pair = |name: &str| {
         let (key, cert) = (folder.join(format!("{name}.key")), folder.join(format!("{name}.crt")));
-        let made = Command::new(&openssl)
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
-            .args(["-nodes", "-days", "2", "-subj", "/CN=auth", "-addext"])
-            .arg(format!("subjectAltName={name}"))
-            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-            .arg("-keyout")
-            .arg(&key)
-            .arg("-out")
-            .arg(&cert)
-            .output()
-            .expect("openssl runs");
-        assert!(made.status.success(), "{made:?}");
-        (cert, key)
+        self_signed(&cert, &key, "/CN=auth", name).map(|()| (cert, key))
     };
-    let (good, good_key) = pair("IP:127.0.0.1");
-    let (other, other_key) = pair("IP:127.0.0.2");
+    let Some((good, good_key)) = pair("IP:127.0.0.1") else { return };
+    let Some((other, other_key)) = pair("IP:127.0.0.2") else { return };
     let play = |server: &Server| http::request(server.http, "HEAD", "/live/x.flv", &[]).status;
     for (certificate, key, expected) in [(&good, &good_key, 200), (&other, &other_key, 503)] {
         let stub = Stub::start_tls(certificate, key, |_| Reply::Status(200));

@@ -7,7 +7,8 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use tests::canary::{Canary, NAME};
-use tests::rtsp::{self, PICTURES, Peer, SOUND, TCP, interleaved, port_pair};
+use tests::digest::md5;
+use tests::rtsp::{PICTURES, Peer, SOUND, TCP, interleaved, port_pair};
 use tests::server::{Config, Server};
 use tests::{http, wait};
 
@@ -472,9 +473,9 @@ fn nonce(peer: &mut Peer) -> String {
 }
 
 fn digest(realm: &str, nonce: &str, uri: &str, password: &str) -> String {
-    let secret = rtsp::md5(&format!("u:{realm}:{password}"));
-    let asked = rtsp::md5(&format!("DESCRIBE:{uri}"));
-    let response = rtsp::md5(&format!("{secret}:{nonce}:{asked}"));
+    let secret = md5(&format!("u:{realm}:{password}"));
+    let asked = md5(&format!("DESCRIBE:{uri}"));
+    let response = md5(&format!("{secret}:{nonce}:{asked}"));
     format!(
         "Authorization: Digest username=\"u\", realm=\"{realm}\", nonce=\"{nonce}\", \
          uri=\"{uri}\", response=\"{response}\"\r\n"

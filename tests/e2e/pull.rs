@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tests::clients::{self, Publisher};
 use tests::media::Clip;
 use tests::process::{Process, find_program};
-use tests::server::{Config, Server};
+use tests::server::{Config, Server, free_port};
 use tests::{flv, http, wait};
 
 use crate::lifecycle::Recording;
@@ -298,10 +298,7 @@ pub(crate) fn nginx_rtmp() -> Option<(Process, u16)> {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder = tests::root().join(format!("target/e2e/nginx-{}-{number}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("target/ is writable");
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        free.local_addr().expect("bound").port()
-    };
+    let port = free_port();
     let text = format!(
         "load_module {module};\ndaemon off;\npid {0}/pid;\nerror_log stderr;\n\
          events {{ worker_connections 64; }}\n\

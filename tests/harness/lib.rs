@@ -8,8 +8,10 @@
 
 pub mod auth_stub;
 pub mod canary;
+pub mod certificates;
 pub mod clients;
 pub mod crowd;
+pub mod digest;
 pub mod flv;
 pub mod hls_rules;
 pub mod hooks;

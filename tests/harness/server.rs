@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -411,6 +412,12 @@ pub fn binary() -> PathBuf {
     let candidates = [beside, Some(root().join("target").join(built))];
     let found = candidates.into_iter().flatten().find(|path| path.is_file());
     found.expect("no server: run `cargo build --release -p engine` or set SMART_RTMPD_BIN")
+}
+
+/// A port nobody listens on.
+pub fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    free.local_addr().expect("it is bound").port()
 }
 
 fn listening(lines: &str, service: &str) -> Option<u16> {
