@@ -173,7 +173,7 @@ fn stopped_server_goes_on() {
     let viewer = Recording::flv(&server, "froze");
     viewer.wait_pictures(5);
     server.signal(libc::SIGSTOP);
-    wait::paced(Duration::from_millis(100), Duration::from_secs(3), || true);
+    wait::stays_true("nothing ends", Duration::from_secs(3), || viewer.open());
     server.signal(libc::SIGCONT);
     viewer.wait_pictures(viewer.pictures() + 100);
     assert!(viewer.open(), "time that nobody had counts against nobody");
@@ -213,7 +213,7 @@ fn bad_names_are_refused() {
         assert_ne!(status, STARTED, "{name:?} was accepted");
     }
     assert!(server.api_live().is_empty(), "{:?}", server.api_live());
-    let log = server.log();
+    let log = server.whole_log();
     let raw = log.lines().find(|line| line.contains('\x1b') || line.contains('\u{202e}'));
     assert_eq!(raw, None, "control characters in the log");
     let files = std::fs::read_dir(server.folder()).expect("the folder is there").flatten();

@@ -338,7 +338,7 @@ fn damaged_transport_streams_are_refused_or_cut() {
     let url = format!("http://127.0.0.1:{}/vod/damaged.ts/seg-0.ts", server.http);
     let Some(decoded) = clients::ffmpeg_decode(&url, 20) else { return };
     assert_eq!(decoded.complaints, Vec::<String>::new());
-    assert!(server.log().contains("damaged.ts"), "the log says what is left out");
+    server.wait_log("damaged.ts", BOUND);
 }
 
 #[test]

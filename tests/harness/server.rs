@@ -243,6 +243,15 @@ impl Server {
         self.process.stderr()
     }
 
+    /// The log up to now: all that was said before has arrived when it is given.
+    pub fn whole_log(&self) -> String {
+        let told = || self.log().matches("reloaded: ").count();
+        let before = told();
+        self.signal(libc::SIGHUP);
+        wait::until_true("a line about a reload", Duration::from_secs(10), || told() > before);
+        self.log()
+    }
+
     /// Lines of the log that contain `needle`.
     pub fn log_count(&self, needle: &str) -> usize {
         self.log().lines().filter(|line| line.contains(needle)).count()
