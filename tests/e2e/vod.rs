@@ -16,7 +16,7 @@ use tests::{http, wait};
 const BOUND: Duration = Duration::from_secs(30);
 
 /// A server with a folder of files.
-fn start(config: &Config) -> (Server, PathBuf) {
+pub(crate) fn start(config: &Config) -> (Server, PathBuf) {
     let server = Server::start(config);
     let folder = server.folder().join("vod");
     std::fs::create_dir_all(folder.join("deep/er")).expect("the test folder is writable");
@@ -215,7 +215,7 @@ fn players_play_files_and_their_playlists() {
 }
 
 /// Copies the streams of a file into a transport stream.
-fn remux(from: &Path, to: &Path, more: &[&str]) -> bool {
+pub(crate) fn remux(from: &Path, to: &Path, more: &[&str]) -> bool {
     let Some(ffmpeg) = clients::tool("ffmpeg") else { return false };
     let mut command = Command::new(ffmpeg);
     command.args(["-v", "error", "-y", "-i"]).arg(from).args(["-c", "copy"]).args(more);
@@ -240,7 +240,7 @@ fn span_s(input: &str) -> Option<f64> {
     Some(end - begin)
 }
 
-fn durations_s(playlist: &str) -> Vec<f64> {
+pub(crate) fn durations_s(playlist: &str) -> Vec<f64> {
     let lines = playlist.lines().filter_map(|line| line.strip_prefix("#EXTINF:"));
     lines.map(|line| line.trim_end_matches(',').parse().expect("seconds")).collect()
 }
