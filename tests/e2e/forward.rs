@@ -28,16 +28,16 @@ const BOUND: Duration = Duration::from_secs(15);
 /// How long a target that returns may take to be live again.
 const RETURN: Duration = Duration::from_secs(2);
 
-fn app_rule(forwards: &str) -> String {
+pub(crate) fn app_rule(forwards: &str) -> String {
     let rule = format!("<vhost name='rtmp://127.0.0.1/live'>{forwards}</vhost>");
     format!("<policy><vhosts>{rule}</vhosts></policy>")
 }
 
-fn same(port: u16) -> String {
+pub(crate) fn same(port: u16) -> String {
     format!("<forward rewrite=''>127.0.0.1:{port}</forward>")
 }
 
-fn one_core() -> Config {
+pub(crate) fn one_core() -> Config {
     Config::default().cores(1)
 }
 
@@ -50,7 +50,7 @@ fn forwards(server: &Server, name: &str) -> Vec<Value> {
     list.unwrap_or_default()
 }
 
-fn states(server: &Server, name: &str) -> Vec<String> {
+pub(crate) fn states(server: &Server, name: &str) -> Vec<String> {
     let word = |forward: &Value| forward["state"].as_str().unwrap_or_default().to_owned();
     forwards(server, name).iter().map(word).collect()
 }
@@ -167,7 +167,7 @@ fn to_an_ffmpeg_that_listens() {
     wait::until_true("the end is seen", Duration::from_secs(5), || {
         forwards(&source, NAME)[0]["last_error"].is_string()
     });
-    assert_eq!(source.log_count("s3cr3t-key"), 0, "a key is in the log");
+    assert!(!source.whole_log().contains("s3cr3t-key"), "a key is in the log");
     assert!(!source.api("/api/live").to_string().contains("s3cr3t-key"));
 }
 
@@ -282,7 +282,7 @@ fn a_server_that_asks_who_publishes_is_answered_as_by_ffmpeg() {
             let error = forwards[0]["last_error"].as_str().unwrap_or_default().to_owned();
             error.starts_with("unauthorised") && forwards[0]["retry_seconds"].as_f64() > Some(40.0)
         });
-        assert_eq!(source.log_count("us:pw"), 0, "a password is in the log");
+        assert!(!source.whole_log().contains("us:pw"), "a password is in the log");
     }
 }
 

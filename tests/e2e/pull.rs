@@ -18,7 +18,7 @@ pub(crate) const NAME: &str = "source";
 /// How long a source that returns may take to be live again.
 const RETURN: Duration = Duration::from_secs(2);
 
-/// These tests need both places for a server: two of them would wait for each other.
+/// These tests need both places for a server, so they come one after the other.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -70,7 +70,7 @@ fn chained_by_every_protocol() {
     watch_on_demand(&edge, "rtmp", 1);
     let metrics = edge.metrics();
     assert!(metrics.sum("smart_rtmpd_pull_attempts_total", &[]) >= 5.0);
-    assert_eq!(edge.log_count("secret=abc"), 0, "a secret is in the log");
+    assert!(!edge.whole_log().contains("secret=abc"), "a secret is in the log");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn from_gst_rtsp_server_with_digest() {
     for name in ["tcp", "udp"] {
         watch_on_demand(&edge, name, 1);
     }
-    assert_eq!(edge.log_count("s3cr3t"), 0, "a secret is in the log");
+    assert!(!edge.whole_log().contains("s3cr3t"), "a secret is in the log");
     edge.wait_log("rtsp://***@127.0.0.1", Duration::from_secs(5));
 }
 

@@ -94,7 +94,7 @@ fn a_password_does_not_go_to_another_host_and_circles_end() {
         });
         let heard = stranger.heard().concat();
         assert!(!heard.contains("Authorization") && !heard.contains("s3cr3t"), "{heard}");
-        assert_eq!(edge.log_count("s3cr3t"), 0, "a secret is in the log");
+        assert!(!edge.whole_log().contains("s3cr3t"), "a secret is in the log");
         if scheme == "http" {
             assert!(moved.heard().concat().contains("Authorization: Basic Y2FtOnMzY3IzdA=="));
         }
