@@ -162,7 +162,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server and waits until it is ready; at most two run at the same time.
+    /// Starts a server and waits until it is ready; at most two tests run one at the same time.
     pub fn start(config: &Config) -> Server {
         Server::start_in(Some(wait::slot()), config)
     }
@@ -305,7 +305,9 @@ impl Server {
     /// Resident memory in KiB without what the allocator has free.
     pub fn held_kib(&self) -> u64 {
         let free = self.metrics().sum("smart_rtmpd_mem_bytes", &["class=\"free\""]);
-        self.rss_kib().saturating_sub(free as u64 / 1024)
+        let (rss, free) = (self.rss_kib(), free as u64 / 1024);
+        assert!(free < rss, "{free} KiB are free of {rss} KiB resident");
+        rss - free
     }
 
     /// Resident memory in KiB.
