@@ -1,7 +1,6 @@
 //! The authorisation server as the reference describes it: what it is asked by every protocol and
 //! for every role, what comes of its answers, and that each viewer is asked about once.
 
-use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
@@ -42,16 +41,20 @@ fn status(arguments: &[&str]) -> Option<u16> {
     curl(&arguments).map(|ran| ran.stdout_text().parse().unwrap_or(0))
 }
 
-fn targets(asked: &[Asked]) -> BTreeSet<String> {
-    asked.iter().map(|asked| asked.target.clone()).collect()
+/// What was asked, each time that it was, in the order of the alphabet.
+fn targets(asked: &[Asked]) -> Vec<String> {
+    let mut targets: Vec<_> = asked.iter().map(|asked| asked.target.clone()).collect();
+    targets.sort();
+    targets
 }
 
 /// Asks with one client and compares everything that was asked because of it.
 fn expect(stub: &Stub, what: &str, expected: &str, ask: impl FnOnce()) {
-    stub.take();
+    let late = targets(&stub.take());
+    assert!(late.is_empty(), "asked twice: {late:?}");
     ask();
     wait::until_true(what, BOUND, || stub.count() > 0);
-    assert_eq!(targets(&stub.take()), BTreeSet::from([expected.to_owned()]), "{what}");
+    assert_eq!(targets(&stub.take()), [expected], "{what}");
 }
 
 #[test]
@@ -135,7 +138,7 @@ fn what_else_http_has_is_asked_about_in_the_words_of_the_reference() {
     assert_eq!(status(&[&url("/vod/b.mp4/seg-0.m4s?k=2")]), Some(200));
     let asked = targets(&stub.take());
     let list = "/vod/b.mp4.m3u8?k=2&type=http&role=download".to_owned();
-    assert_eq!(asked, BTreeSet::from([list]));
+    assert_eq!(asked, [list]);
 
     // Nobody is asked about these.
     for dots in

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tests::certificates::{self_signed, shown};
 use tests::clients::Publisher;
 use tests::flv::{self, Tag};
 use tests::media::{self, Clip};
@@ -172,7 +173,7 @@ fn stopped_server_goes_on() {
     let viewer = Recording::flv(&server, "froze");
     viewer.wait_pictures(5);
     server.signal(libc::SIGSTOP);
-    wait::paced(Duration::from_millis(100), Duration::from_secs(3), || true);
+    wait::stays_true("nothing ends", Duration::from_secs(3), || viewer.open());
     server.signal(libc::SIGCONT);
     viewer.wait_pictures(viewer.pictures() + 100);
     assert!(viewer.open(), "time that nobody had counts against nobody");
@@ -212,7 +213,7 @@ fn bad_names_are_refused() {
         assert_ne!(status, STARTED, "{name:?} was accepted");
     }
     assert!(server.api_live().is_empty(), "{:?}", server.api_live());
-    let log = server.log();
+    let log = server.whole_log();
     let raw = log.lines().find(|line| line.contains('\x1b') || line.contains('\u{202e}'));
     assert_eq!(raw, None, "control characters in the log");
     let files = std::fs::read_dir(server.folder()).expect("the folder is there").flatten();
@@ -315,19 +316,6 @@ impl Recording {
     }
 }
 
-/// The certificate a port shows, in PEM.
-pub(crate) fn certificate(port: u16) -> String {
-    let shown = std::process::Command::new("openssl")
-        .args(["s_client", "-connect", &format!("127.0.0.1:{port}")])
-        .stdin(std::process::Stdio::null())
-        .output()
-        .expect("openssl runs");
-    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
-    let begin = text.find("-----BEGIN CERTIFICATE-----").unwrap_or_default();
-    let end = text.find("-----END CERTIFICATE-----").unwrap_or_default();
-    text[begin..end].to_owned()
-}
-
 #[test]
 fn certificates_are_reloaded_without_a_restart() {
     const SIGHUP: i32 = 1;
@@ -335,27 +323,19 @@ fn certificates_are_reloaded_without_a_restart() {
     let server = Server::start_default();
     let (cert, key) =
         (server.folder().join("ssl/self-signed.crt"), server.folder().join("ssl/self-signed.key"));
-    let before = certificate(server.https);
+    let before = shown(server.https);
     assert!(!before.is_empty());
-    let made = std::process::Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
-        .args(["-subj", "/CN=renewed", "-days", "2", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&cert)
-        .output()
-        .expect("openssl runs");
-    assert!(made.status.success(), "{made:?}");
+    self_signed(&cert, &key, "/CN=renewed", "DNS:renewed").expect("openssl is there");
     server.signal(SIGHUP);
     let bound = Duration::from_secs(5);
     wait::until_true("the new certificate is shown", bound, || {
-        let shown = certificate(server.https);
-        !shown.is_empty() && shown != before
+        let now = shown(server.https);
+        !now.is_empty() && now != before
     });
-    let renewed = certificate(server.rtmp);
-    assert_eq!(renewed, certificate(server.https), "RTMPS shows the same");
+    let renewed = shown(server.rtmp);
+    assert_eq!(renewed, shown(server.https), "RTMPS shows the same");
     std::fs::write(&cert, "no certificate").expect("the file is ours");
     server.signal(SIGHUP);
     server.wait_log("not reloaded", bound);
-    assert_eq!(certificate(server.https), renewed, "a bad file changes nothing");
+    assert_eq!(shown(server.https), renewed, "a bad file changes nothing");
 }

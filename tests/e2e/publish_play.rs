@@ -8,7 +8,7 @@ use tests::media::{self, Clip};
 use tests::process::Process;
 use tests::rtmp::{self, Peer};
 use tests::server::Server;
-use tests::{http, wait};
+use tests::{http, pace, wait};
 
 const NAME: &str = "show";
 /// Seconds each player plays.
@@ -210,6 +210,7 @@ fn to_every_player(publisher: Publisher) {
         }
     }
     if let Some(seen) = clients::ffplay(&rtmp, SECONDS) {
+        assert!(seen.played >= f64::from(SECONDS), "ffplay: {seen:?}");
         assert!(seen.reports > 20, "ffplay: {seen:?}");
         assert!(seen.complaints.is_empty(), "ffplay: {:?}", seen.complaints);
         assert!(seen.offset < 0.1, "ffplay: A-V {}", seen.offset);
@@ -218,13 +219,13 @@ fn to_every_player(publisher: Publisher) {
         assert_clean("VLC", &recorded, PICTURES);
     }
     for (who, tags) in [
-        ("rtmpdump", clients::rtmpdump(&rtmp, PICTURES as usize)),
-        ("rtmp2src", clients::gst_rtmp2src(&rtmp, PICTURES as usize)),
+        ("rtmpdump", clients::rtmpdump(&rtmp, pace::PICTURES)),
+        ("rtmp2src", clients::gst_rtmp2src(&rtmp, pace::PICTURES)),
     ] {
         let Some(tags) = tags else { continue };
         flv::check_integrity(who, &tags);
         let pictures = tags.iter().filter(|tag| tag.is_picture()).count() as u64;
-        assert!(pictures >= PICTURES, "{who}: {pictures} pictures");
+        assert!(pictures >= pace::PICTURES, "{who}: {pictures} pictures");
     }
     browser_plays(&format!("{publisher:?}"), &format!("http://127.0.0.1:{}", server.http), &flv);
     drop(process);

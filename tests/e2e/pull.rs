@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tests::clients::{self, Publisher};
 use tests::media::Clip;
 use tests::process::{Process, find_program};
-use tests::server::{Config, Server};
+use tests::server::{Config, Server, free_port};
 use tests::{flv, http, wait};
 
 use crate::lifecycle::Recording;
@@ -18,7 +18,7 @@ pub(crate) const NAME: &str = "source";
 /// How long a source that returns may take to be live again.
 const RETURN: Duration = Duration::from_secs(2);
 
-/// These tests need both places for a server: two of them would wait for each other.
+/// These tests need both places for a server, so they come one after the other.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -70,7 +70,7 @@ fn chained_by_every_protocol() {
     watch_on_demand(&edge, "rtmp", 1);
     let metrics = edge.metrics();
     assert!(metrics.sum("smart_rtmpd_pull_attempts_total", &[]) >= 5.0);
-    assert_eq!(edge.log_count("secret=abc"), 0, "a secret is in the log");
+    assert!(!edge.whole_log().contains("secret=abc"), "a secret is in the log");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn from_gst_rtsp_server_with_digest() {
     for name in ["tcp", "udp"] {
         watch_on_demand(&edge, name, 1);
     }
-    assert_eq!(edge.log_count("s3cr3t"), 0, "a secret is in the log");
+    assert!(!edge.whole_log().contains("s3cr3t"), "a secret is in the log");
     edge.wait_log("rtsp://***@127.0.0.1", Duration::from_secs(5));
 }
 
@@ -262,7 +262,7 @@ server.attach(None)
 print('port', server.get_bound_port(), flush=True)
 GLib.MainLoop().run()
 "#;
-    let mut command = Command::new("/usr/bin/python3");
+    let mut command = Command::new(clients::system_python()?);
     command.args(["-c", script]).arg(clip).args(only);
     let mut process = Process::spawn("gst-rtsp-server", command);
     let port = wait::until("gst-rtsp-server starts", Duration::from_secs(20), || {
@@ -298,10 +298,7 @@ pub(crate) fn nginx_rtmp() -> Option<(Process, u16)> {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let folder = tests::root().join(format!("target/e2e/nginx-{}-{number}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("target/ is writable");
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        free.local_addr().expect("bound").port()
-    };
+    let port = free_port();
     let text = format!(
         "load_module {module};\ndaemon off;\npid {0}/pid;\nerror_log stderr;\n\
          events {{ worker_connections 64; }}\n\

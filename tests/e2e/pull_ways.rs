@@ -1,12 +1,11 @@
 //! Pulled sources that want their media to travel one way, and sources that have moved.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use tests::media::Clip;
 use tests::server::{Config, Server};
 use tests::signpost::{Says, Signpost};
+use tests::tcp_relay::TcpRelay;
 use tests::wait;
 
 use crate::lifecycle::Recording;
@@ -38,7 +37,7 @@ fn where_no_datagram_arrives_media_come_within_the_connection() {
     let _alone = alone();
     let Some((origin, _publisher)) = origin() else { return };
     // Nobody listens at the ports the source is told.
-    let wall = Wall::start(origin.rtsp);
+    let wall = TcpRelay::rewording(origin.rtsp, other_ports);
     let url = format!("rtsp://127.0.0.1:{}/live/{NAME}", wall.port);
     let pull = format!("<pull url='{url}' stream='live/x' transport='udp' when='always'/>");
     let edge = Server::start(&Config::default().policy(&policy(&pull)));
@@ -95,7 +94,7 @@ fn a_password_does_not_go_to_another_host_and_circles_end() {
         });
         let heard = stranger.heard().concat();
         assert!(!heard.contains("Authorization") && !heard.contains("s3cr3t"), "{heard}");
-        assert_eq!(edge.log_count("s3cr3t"), 0, "a secret is in the log");
+        assert!(!edge.whole_log().contains("s3cr3t"), "a secret is in the log");
         if scheme == "http" {
             assert!(moved.heard().concat().contains("Authorization: Basic Y2FtOnMzY3IzdA=="));
         }
@@ -110,46 +109,11 @@ fn a_password_does_not_go_to_another_host_and_circles_end() {
     assert!(asked <= 4.0 * (failed + 1.0), "asked {asked} times in {failed} attempts");
 }
 
-/// Passes RTSP on, with other ports in it than the client's own.
-struct Wall {
-    port: u16,
-}
-
-impl Wall {
-    fn start(to: u16) -> Wall {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let port = listener.local_addr().expect("it is bound").port();
-        // It ends with the process.
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { return };
-                let back = (server.try_clone(), client.try_clone());
-                let (Ok(server_in), Ok(client_out)) = back else { return };
-                std::thread::spawn(move || pass(client, server, true));
-                std::thread::spawn(move || pass(server_in, client_out, false));
-            }
-        });
-        Wall { port }
-    }
-}
-
-fn pass(mut from: TcpStream, mut to: TcpStream, rewrite: bool) {
-    let mut buffer = [0; 65_536];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        let bytes = &buffer[..count];
-        // A client's requests are short enough to come whole.
-        let text = String::from_utf8_lossy(bytes);
-        let sent = match text.split_once("client_port=").filter(|_| rewrite) {
-            Some((before, after)) => {
-                let rest = after.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-');
-                // Even, and nobody's: discard and what follows.
-                to.write_all(format!("{before}client_port=10-11{rest}").as_bytes())
-            }
-            None => to.write_all(bytes),
-        };
-        if sent.is_err() {
-            return;
-        }
-    }
-    let _ = to.shutdown(std::net::Shutdown::Write);
+/// Puts ports of nobody, discard and what follows, in place of a client's own. Its requests are
+/// short enough to come whole.
+fn other_ports(bytes: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((before, after)) = text.split_once("client_port=") else { return bytes.to_vec() };
+    let rest = after.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-');
+    format!("{before}client_port=10-11{rest}").into_bytes()
 }

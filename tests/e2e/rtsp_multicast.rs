@@ -10,7 +10,7 @@ use tests::media::Clip;
 use tests::process::Process;
 use tests::rtsp::{Answer, Peer};
 use tests::server::{Config, Server};
-use tests::{skip, sys, wait};
+use tests::{pace, skip, sys, wait};
 
 const NAME: &str = "show";
 const MULTICAST: &str = "Transport: RTP/AVP;multicast\r\n";
@@ -177,10 +177,13 @@ fn real_players() {
         wait::until_true("it leaves", Duration::from_secs(5), || viewers(&server) == 0.0);
     }
     if let Some(seen) = clients::ffplay_with(&["-rtsp_transport", "udp_multicast"], &url, 4) {
+        assert!(seen.played >= 4.0, "{seen:?}");
         assert!(seen.reports > 20 && seen.offset < 0.1, "{seen:?}");
     }
-    if let Some(pictures) = clients::gst_pictures_with(&url, &["protocols=udp-mcast"], 60) {
-        assert!(pictures >= 60, "GStreamer: {pictures} pictures");
+    if let Some(pictures) =
+        clients::gst_pictures_with(&url, &["protocols=udp-mcast"], pace::PICTURES)
+    {
+        assert!(pictures >= pace::PICTURES, "GStreamer: {pictures} pictures");
     }
     wait::until_true("all leave", Duration::from_secs(5), || viewers(&server) == 0.0);
 }

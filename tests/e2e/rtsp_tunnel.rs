@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tests::canary::{Canary, NAME};
 use tests::clients::{self, Publisher};
+use tests::digest::base64;
 use tests::media::Clip;
 use tests::rtsp::{self, Peer};
 use tests::server::{Config, Server};
@@ -234,20 +235,4 @@ fn get_half_closed(server: &Server, cookie: &str, send: TcpStream) -> TcpStream 
         let refused = send.read(&mut [0; 64]);
         refused.is_err_and(|error| http::is_timeout(&error)).then_some(send)
     })
-}
-
-fn base64(text: &str) -> String {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for group in text.as_bytes().chunks(3) {
-        let bytes =
-            [group[0], group.get(1).copied().unwrap_or(0), group.get(2).copied().unwrap_or(0)];
-        let number = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
-        for place in 0..4 {
-            let sextet = (number >> (18 - 6 * place)) & 63;
-            let padding = place > group.len();
-            out.push(if padding { '=' } else { char::from(ALPHABET[sextet as usize]) });
-        }
-    }
-    out
 }

@@ -11,7 +11,7 @@ use tests::hls_rules::{self, Snapshot};
 use tests::media::{self, Clip};
 use tests::process::Process;
 use tests::server::{Config, Server};
-use tests::{http, wait};
+use tests::{http, pace, wait};
 
 const NAME: &str = "show";
 const SECONDS: u32 = 4;
@@ -82,8 +82,8 @@ fn every_player_plays_every_form() {
         if extension == ".mpd" {
             continue;
         }
-        let Some(pictures) = clients::gst_pictures(&url, PICTURES) else { continue };
-        assert!(pictures >= PICTURES, "GStreamer {extension}: {pictures} pictures");
+        let Some(pictures) = clients::gst_pictures(&url, pace::PICTURES) else { continue };
+        assert!(pictures >= pace::PICTURES, "GStreamer {extension}: {pictures} pictures");
     }
 }
 

@@ -1,8 +1,7 @@
 //! Files on demand as real clients use them: ranges, conditions, players, uploads; and what hostile
 //! ones try.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tests::{http, wait};
 const BOUND: Duration = Duration::from_secs(30);
 
 /// A server with a folder of files.
-fn start(config: &Config) -> (Server, PathBuf) {
+pub(crate) fn start(config: &Config) -> (Server, PathBuf) {
     let server = Server::start(config);
     let folder = server.folder().join("vod");
     std::fs::create_dir_all(folder.join("deep/er")).expect("the test folder is writable");
@@ -42,22 +41,6 @@ fn curl(arguments: &[&str]) -> Option<Finished> {
     let mut command = Command::new(clients::tool("curl")?);
     command.args(["-sSk", "--max-time", "20"]).args(arguments);
     Some(Process::run("curl", command, BOUND))
-}
-
-/// Reads one answer with a length, on a connection that goes on.
-fn read_answer(socket: &mut TcpStream) -> (String, Vec<u8>) {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        socket.read_exact(&mut byte).expect("a head");
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8_lossy(&head).to_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    let length = length.and_then(|text| text.parse().ok()).expect("a length");
-    let mut body = vec![0; length];
-    socket.read_exact(&mut body).expect("the whole body");
-    (head, body)
 }
 
 #[test]
@@ -119,10 +102,11 @@ fn a_connection_goes_on_after_files() {
              GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
         );
         socket.write_all(ask.as_bytes()).expect("is taken");
-        let (head, body) = read_answer(&mut socket);
-        assert!(head.starts_with("http/1.1 206") && head.contains("video/mp2t"), "{head}");
-        assert!(body == film[from..], "round {round}");
-        assert_eq!(read_answer(&mut socket).1, b"ok\n");
+        let mut answer = || http::read_answer(&mut socket, false).expect("an answer");
+        let part = answer();
+        assert_eq!((part.status, part.header("content-type")), (206, Some("video/mp2t")));
+        assert!(part.body == film[from..], "round {round}");
+        assert_eq!(answer().body, b"ok\n");
     }
 }
 
@@ -231,7 +215,7 @@ fn players_play_files_and_their_playlists() {
 }
 
 /// Copies the streams of a file into a transport stream.
-fn remux(from: &Path, to: &Path, more: &[&str]) -> bool {
+pub(crate) fn remux(from: &Path, to: &Path, more: &[&str]) -> bool {
     let Some(ffmpeg) = clients::tool("ffmpeg") else { return false };
     let mut command = Command::new(ffmpeg);
     command.args(["-v", "error", "-y", "-i"]).arg(from).args(["-c", "copy"]).args(more);
@@ -256,7 +240,7 @@ fn span_s(input: &str) -> Option<f64> {
     Some(end - begin)
 }
 
-fn durations_s(playlist: &str) -> Vec<f64> {
+pub(crate) fn durations_s(playlist: &str) -> Vec<f64> {
     let lines = playlist.lines().filter_map(|line| line.strip_prefix("#EXTINF:"));
     lines.map(|line| line.trim_end_matches(',').parse().expect("seconds")).collect()
 }
@@ -354,7 +338,7 @@ fn damaged_transport_streams_are_refused_or_cut() {
     let url = format!("http://127.0.0.1:{}/vod/damaged.ts/seg-0.ts", server.http);
     let Some(decoded) = clients::ffmpeg_decode(&url, 20) else { return };
     assert_eq!(decoded.complaints, Vec::<String>::new());
-    assert!(server.log().contains("damaged.ts"), "the log says what is left out");
+    server.wait_log("damaged.ts", BOUND);
 }
 
 #[test]

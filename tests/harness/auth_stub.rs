@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::wait;
+use crate::{http, wait};
 
 /// Longest time a connection is held.
 const HELD: Duration = Duration::from_secs(20);
@@ -210,15 +210,7 @@ fn head(status: u16) -> String {
 }
 
 fn read_question(stream: &mut impl Read) -> io::Result<Asked> {
-    let mut bytes = Vec::new();
-    let mut byte = [0];
-    while !bytes.ends_with(b"\r\n\r\n") {
-        if stream.read(&mut byte)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        bytes.push(byte[0]);
-    }
-    let text = String::from_utf8_lossy(&bytes);
+    let text = http::read_head(stream)?;
     let mut lines = text.lines();
     let mut words = lines.next().unwrap_or_default().split(' ');
     let mut word = || words.next().unwrap_or_default().to_owned();

@@ -9,12 +9,9 @@ use serde_json::Value;
 
 use crate::flv::{self, Tag};
 use crate::media::Clip;
+use crate::pace::{self, Pace};
 use crate::process::{Finished, Process, find_program};
 use crate::{root, skip, sys};
-
-/// How long a player may take to show what it is asked to: most of it is for machines that have
-/// much else to do.
-const START: Duration = Duration::from_secs(40);
 
 /// A program on the PATH; says so and gives `None` when it is missing.
 pub fn tool(name: &str) -> Option<PathBuf> {
@@ -23,6 +20,11 @@ pub fn tool(name: &str) -> Option<PathBuf> {
         skip(&format!("{name} is not installed"));
     }
     found
+}
+
+/// The distribution's Python, whichever else is on the PATH: GStreamer's bindings are made for it.
+pub fn system_python() -> Option<PathBuf> {
+    tool("/usr/bin/python3")
 }
 
 /// The static ffmpeg 9 of the PyPI package `imageio-ffmpeg`, put there by `scripts/test`.
@@ -229,6 +231,8 @@ pub fn ffmpeg_decode_to(url: &str, seconds: u32, to: &Path) -> Option<Finished> 
 /// What ffplay reported.
 #[derive(Debug, Clone, Default)]
 pub struct Ffplay {
+    /// Seconds of media it played, by its own clock and at their pace.
+    pub played: f64,
     /// Status lines that show A-V.
     pub reports: usize,
     /// Median |A-V| of the second half of its reports, in seconds: by then it has settled.
@@ -237,16 +241,23 @@ pub struct Ffplay {
     pub complaints: Vec<String>,
 }
 
-/// Plays `seconds` of media with mpv, RTSP by `tcp` or `udp`: pictures shown of them.
+/// Plays `seconds` of media with mpv, at their pace, RTSP by `tcp` or `udp`: pictures shown of them.
 pub fn mpv(url: &str, transport: &str, seconds: u32) -> Option<u64> {
     let mut command = Command::new(tool("mpv")?);
     command.args(["--no-config", "--vo=null", "--ao=null", &format!("--length={seconds}")]);
     command.arg(format!("--rtsp-transport={transport}"));
     command.args(["--term-status-msg=pictures ${estimated-frame-number}", url]);
-    let ran = Process::run("mpv", command, START + Duration::from_secs(u64::from(seconds)));
-    let shown = ran.stderr.split(['\r', '\n', '\u{1b}']);
-    let shown = shown.filter_map(|line| line.split_once("pictures ")?.1.trim().parse().ok());
-    Some(shown.max().unwrap_or(0))
+    let shown = |stderr: &[u8]| -> u64 {
+        let said = String::from_utf8_lossy(stderr);
+        let shown = said.split(['\r', '\n', '\u{1b}']);
+        let shown = shown.filter_map(|line| line.split_once("pictures ")?.1.trim().parse().ok());
+        shown.max().unwrap_or(0)
+    };
+    let mut pace = Pace::of("mpv");
+    let bound = Pace::bound(u64::from(seconds) * 25);
+    let ran = Process::run_until("mpv", command, bound, |_, stderr| !pace.pictures(shown(stderr)));
+    pace.verify();
+    Some(shown(ran.stderr.as_bytes()))
 }
 
 /// Plays `seconds` of media with ffplay, without screen and loudspeaker.
@@ -260,15 +271,21 @@ pub fn ffplay_with(options: &[&str], url: &str, seconds: u32) -> Option<Ffplay> 
     command.env("SDL_VIDEODRIVER", "dummy").env("SDL_AUDIODRIVER", "dummy");
     command.args(["-hide_banner", "-v", "warning", "-stats", "-autoexit"]);
     command.args(options).arg(url);
-    let bound = START + Duration::from_secs(u64::from(seconds));
-    let ran = Process::run_until("ffplay", command, bound, |_, stderr| {
+    let played = |stderr: &[u8]| {
         let said = String::from_utf8_lossy(stderr);
         let mut clock = said.split(['\r', '\n']).filter_map(ffplay_report).map(|(time, _)| time);
-        let first = clock.next();
-        let last = clock.next_back();
-        first.zip(last).is_some_and(|(first, last)| last - first >= f64::from(seconds))
+        let first = clock.next()?;
+        Some(clock.next_back().unwrap_or(first) - first)
+    };
+    let mut pace = Pace::of("ffplay");
+    let bound = Pace::bound(u64::from(seconds) * 25);
+    let ran = Process::run_until("ffplay", command, bound, |_, stderr| {
+        let played = played(stderr);
+        !pace.media(played) || played >= Some(f64::from(seconds))
     });
-    let mut seen = Ffplay::default();
+    pace.verify();
+    let played = played(ran.stderr.as_bytes()).unwrap_or(0.0);
+    let mut seen = Ffplay { played, ..Ffplay::default() };
     let mut offsets = Vec::new();
     for line in ran.stderr.split(['\r', '\n']).map(str::trim).filter(|line| !line.is_empty()) {
         if let Some((_, offset)) = ffplay_report(line) {
@@ -334,58 +351,79 @@ fn count_pictures(file: &Path) -> Option<u64> {
 }
 
 /// Records `pictures` with rtmpdump (librtmp as a player), and the sound between them.
-pub fn rtmpdump(url: &str, pictures: usize) -> Option<Vec<Tag>> {
+pub fn rtmpdump(url: &str, pictures: u64) -> Option<Vec<Tag>> {
     let mut command = Command::new(tool("rtmpdump")?);
     command.args(["--live", "-q", "-r", url, "-o", "-"]);
     Some(flv_until("rtmpdump", command, pictures))
 }
 
 /// Receives `pictures` with GStreamer's `rtmp2src` into FLV.
-pub fn gst_rtmp2src(url: &str, pictures: usize) -> Option<Vec<Tag>> {
+pub fn gst_rtmp2src(url: &str, pictures: u64) -> Option<Vec<Tag>> {
     let mut command = Command::new(tool("gst-launch-1.0")?);
     let location = format!("location={url}");
     command.args(["-q", "rtmp2src", &location, "!", "fdsink", "fd=1"]);
     Some(flv_until("rtmp2src", command, pictures))
 }
 
-/// What a program writes as FLV until there are so many pictures, or until it has had its time.
-fn flv_until(name: &str, command: Command, pictures: usize) -> Vec<Tag> {
+/// What a program writes as FLV, at its pace, until there are so many pictures, or until it has had
+/// its time.
+fn flv_until(name: &str, command: Command, pictures: u64) -> Vec<Tag> {
+    let mut pace = Pace::of(name);
     let enough = |stdout: &[u8], _: &[u8]| {
         let tags = flv::parse(stdout).unwrap_or_default();
-        tags.iter().filter(|tag| tag.is_picture()).count() >= pictures
+        let count = tags.iter().filter(|tag| tag.is_picture()).count() as u64;
+        !pace.pictures(count) || count >= pictures
     };
-    let ran = Process::run_until(name, command, START, enough);
-    flv::parse(&ran.stdout).unwrap_or_else(|error| panic!("{name}: {error}: {}", ran.stderr))
+    let ran = Process::run_until(name, command, Pace::bound(pictures), enough);
+    pace.verify();
+    let tags = flv::parse(&ran.stdout);
+    let tags = tags.unwrap_or_else(|error| panic!("{name}: {error}: {}", ran.stderr));
+    let shown = tags.iter().filter(|tag| tag.is_picture());
+    pace::verify_times(name, shown.map(|tag| f64::from(tag.timestamp) / 1000.0));
+    tags
 }
 
-/// Pictures that the chain of GStreamer's `playbin3` decodes of a URL: `least`, unless it ends, or
-/// has had its time, before that.
+/// Pictures that the chain of GStreamer's `playbin3` decodes of a URL, at their pace: `least`, unless
+/// it ends, or has had its time, before that.
 pub fn gst_pictures(url: &str, least: u64) -> Option<u64> {
     gst_pictures_with(url, &[], least)
 }
 
 /// As [`gst_pictures`], with properties of the source, such as `protocols=udp-mcast`.
 pub fn gst_pictures_with(url: &str, properties: &[&str], least: u64) -> Option<u64> {
-    let mut command = Command::new("/usr/bin/python3");
+    let mut command = Command::new(system_python()?);
     command.args(["-c", GST_PLAYER, url]).args(properties);
-    let count = |stdout: &[u8]| {
-        let lines = stdout.split(|byte| *byte == b'\n');
-        lines.filter(|line| *line == b"picture").count() as u64
+    let name = format!("GStreamer, {url} {properties:?}");
+    let mut pace = Pace::of(&name).in_segments(url.contains(".m3u8"));
+    let enough = |stdout: &[u8], _: &[u8]| {
+        let count = gst_times(stdout).count() as u64;
+        !pace.pictures(count) || count >= least
     };
-    let enough = |stdout: &[u8], _: &[u8]| count(stdout) >= least;
-    let ran = Process::run_until("GStreamer", command, START, enough);
+    let ran = Process::run_until("GStreamer", command, Pace::bound(least), enough);
     if ["ModuleNotFoundError", "Namespace Gst not"].iter().any(|text| ran.stderr.contains(text)) {
         skip(&format!("GStreamer has no Python here: {}", ran.stderr));
         return None;
     }
-    let pictures = count(&ran.stdout);
+    pace.verify();
+    // What comes at once it shows faster, to be where the clock is.
+    pace::verify_times(&name, gst_times(&ran.stdout).skip(pace::KEPT as usize));
+    let pictures = gst_times(&ran.stdout).count() as u64;
     if pictures < least {
-        eprintln!("GStreamer, {url} {properties:?}: {}", ran.stderr);
+        eprintln!("{name}: {}", ran.stderr);
     }
     Some(pictures)
 }
 
-/// A player that says of each picture that it has it.
+/// The times of the pictures, in seconds, that [`GST_PLAYER`] has said so far.
+fn gst_times(stdout: &[u8]) -> impl Iterator<Item = f64> {
+    let lines = stdout.split_inclusive(|byte| *byte == b'\n');
+    lines.filter_map(|line| {
+        let text = str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
+        Some(text.strip_prefix("picture ")?.parse::<f64>().ok()? / 1e9)
+    })
+}
+
+/// A player that says of each picture that it has it, and at which nanosecond it is shown.
 ///
 /// Its chain is not that of `playbin`: there `rtspsrc` may say that it has all its pads when one is
 /// not there yet, because each comes up in a thread of its own. Once in a hundred plays the pictures
@@ -407,7 +445,7 @@ def set_up(_, element):
 source.connect('source-setup', set_up)
 source.set_property('uri', sys.argv[1])
 pictures = pipeline.get_by_name('pictures')
-pictures.connect('handoff', lambda *_: print('picture', flush=True))
+pictures.connect('handoff', lambda _, shown, pad: print('picture', shown.pts, flush=True))
 loop, bus = GLib.MainLoop(), pipeline.get_bus()
 def on_end(_, message):
     if message.type == Gst.MessageType.ERROR:

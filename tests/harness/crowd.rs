@@ -43,11 +43,10 @@ impl Crowd {
         let shared = Arc::clone(&seen);
         let thread = std::thread::spawn(move || {
             let mut buffer = vec![0; 64 * 1024];
-            while !shared.stop.load(Ordering::Relaxed) {
-                if !round(&mut viewers, &mut buffer, &shared) {
-                    wait::paced(IDLE, IDLE, || true);
-                }
-            }
+            wait::paced(IDLE, Duration::MAX, || {
+                while round(&mut viewers, &mut buffer, &shared) {}
+                !shared.stop.load(Ordering::Relaxed)
+            });
         });
         Crowd { seen, thread: Some(thread) }
     }

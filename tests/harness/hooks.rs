@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::wait;
+use crate::{http, wait};
 
 /// What one request held.
 #[derive(Debug, Clone)]
@@ -91,33 +91,16 @@ fn serve(
     answer: &impl Fn(usize) -> Option<u16>,
 ) -> io::Result<Option<TcpStream>> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let mut bytes = Vec::new();
-    let head = loop {
-        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at;
-        }
-        read_more(&mut stream, &mut bytes)?;
-    };
-    let text = String::from_utf8_lossy(&bytes[..head]).into_owned();
-    let mut lines = text.split("\r\n");
-    let target = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
-    let headers: Vec<(String, String)> = lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-        .collect();
+    let head = http::read_head(&mut stream)?;
+    let target = head.split(' ').nth(1).unwrap_or_default();
+    let headers = http::fields(&head);
     let length = headers.iter().find(|(name, _)| name == "content-length");
     let length: usize = length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
-    while bytes.len() < head + 4 + length {
-        read_more(&mut stream, &mut bytes)?;
-    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
     let mut calls = into.lock().unwrap_or_else(PoisonError::into_inner);
     let status = answer(calls.len());
-    calls.push(Call {
-        target: target.to_owned(),
-        headers,
-        body: bytes[head + 4..head + 4 + length].to_vec(),
-        status: status.unwrap_or(0),
-    });
+    calls.push(Call { target: target.to_owned(), headers, body, status: status.unwrap_or(0) });
     drop(calls);
     let Some(status) = status else { return Ok(Some(stream)) };
     write!(
@@ -125,15 +108,4 @@ fn serve(
         "HTTP/1.1 {status} x\r\nLocation: /elsewhere\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )?;
     Ok(None)
-}
-
-fn read_more(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<()> {
-    let mut buffer = [0; 4096];
-    match stream.read(&mut buffer)? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        count => {
-            bytes.extend_from_slice(&buffer[..count]);
-            Ok(())
-        }
-    }
 }

@@ -64,18 +64,7 @@ pub fn send_json(port: u16, method: &str, path: &str, body: &str) -> Answer {
 pub fn exchange(port: u16, bytes: &[u8], is_head: bool) -> io::Result<Answer> {
     let mut stream = connect(port)?;
     stream.write_all(bytes)?;
-    let (status, headers, rest) = read_head(&mut stream)?;
-    let mut body = Vec::new();
-    if !is_head && status != 204 && status != 304 {
-        let mut reader = Body::new(rest, stream, &headers);
-        if let Err(error) = reader.read_to_end(&mut body) {
-            // A refusal may be followed by a reset; what came before it counts.
-            if error.kind() != io::ErrorKind::ConnectionReset {
-                return Err(error);
-            }
-        }
-    }
-    Ok(Answer { status, headers, body })
+    read_answer(&mut stream, is_head)
 }
 
 /// A connection with a read timeout.
@@ -88,48 +77,42 @@ pub fn connect(port: u16) -> io::Result<TcpStream> {
 }
 
 /// An open answer whose body is still coming: a live stream.
-pub fn open(port: u16, path: &str) -> io::Result<(u16, Headers, Body)> {
+pub fn open(port: u16, path: &str) -> io::Result<(u16, Headers, Body<TcpStream>)> {
     let mut stream = connect(port)?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n")?;
-    let (status, headers, rest) = read_head(&mut stream)?;
-    let body = Body::new(rest, stream, &headers);
+    let (status, headers) = read_answer_head(&mut stream)?;
+    let body = Body::new(stream, &headers);
     Ok((status, headers, body))
 }
 
 /// What is left of a body, chunked or not.
 #[derive(Debug)]
-pub struct Body {
-    buffered: io::Cursor<Vec<u8>>,
-    stream: TcpStream,
+pub struct Body<S> {
+    stream: S,
     chunked: bool,
     /// Bytes left in this chunk or in the whole body; `None` = until the peer closes.
     left: Option<u64>,
     started: bool,
 }
 
-impl Body {
-    fn new(rest: Vec<u8>, stream: TcpStream, headers: &[(String, String)]) -> Body {
+impl<S: Read> Body<S> {
+    fn new(stream: S, headers: &[(String, String)]) -> Body<S> {
         let chunked = find(headers, "transfer-encoding").is_some_and(|v| v.contains("chunked"));
         let length = find(headers, "content-length").and_then(|value| value.parse().ok());
         let left = if chunked { Some(0) } else { length };
-        Body { buffered: io::Cursor::new(rest), stream, chunked, left, started: false }
+        Body { stream, chunked, left, started: false }
     }
 
     /// The socket behind the body.
-    pub fn socket(&self) -> &TcpStream {
+    pub fn socket(&self) -> &S {
         &self.stream
-    }
-
-    fn read_raw(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.buffered.read(buffer)?;
-        if count > 0 || buffer.is_empty() { Ok(count) } else { self.stream.read(buffer) }
     }
 
     fn read_line(&mut self) -> io::Result<String> {
         let mut line = Vec::new();
         let mut byte = [0];
         while !line.ends_with(b"\n") {
-            if self.read_raw(&mut byte)? == 0 {
+            if self.stream.read(&mut byte)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             line.push(byte[0]);
@@ -148,7 +131,7 @@ impl Body {
     }
 }
 
-impl Read for Body {
+impl<S: Read> Read for Body<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.chunked && self.left == Some(0) {
             let size = self.next_chunk()?;
@@ -158,9 +141,9 @@ impl Read for Body {
             }
             self.left = Some(size);
         }
-        let Some(left) = self.left else { return self.read_raw(buffer) };
+        let Some(left) = self.left else { return self.stream.read(buffer) };
         let bound = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let count = self.read_raw(&mut buffer[..bound])?;
+        let count = self.stream.read(&mut buffer[..bound])?;
         self.left = Some(left - count as u64);
         Ok(count)
     }
@@ -189,32 +172,48 @@ pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-type Head = (u16, Headers, Vec<u8>);
+/// Reads a head up to its empty line, and not one byte of what follows; as lossy text.
+pub fn read_head(stream: &mut impl Read) -> io::Result<String> {
+    let (mut bytes, mut byte) = (Vec::new(), [0]);
+    while !bytes.ends_with(b"\r\n\r\n") {
+        if stream.read(&mut byte)? == 0 {
+            return Err(io::Error::other(format!(
+                "closed inside the head: {}",
+                bytes.escape_ascii()
+            )));
+        }
+        bytes.push(byte[0]);
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
 
-fn read_head(stream: &mut impl Read) -> io::Result<Head> {
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    let end = loop {
-        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            break at;
+/// The header fields of a head, names in lower case.
+pub fn fields(head: &str) -> Headers {
+    let fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    fields.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect()
+}
+
+/// Reads one answer, on a connection that may go on.
+pub fn read_answer(stream: &mut TcpStream, is_head: bool) -> io::Result<Answer> {
+    let (status, headers) = read_answer_head(stream)?;
+    let mut body = Vec::new();
+    if !is_head && status != 204 && status != 304 {
+        let read = Body::new(stream, &headers).read_to_end(&mut body);
+        // A refusal may be followed by a reset; what came before it counts.
+        if let Err(error) = read
+            && error.kind() != io::ErrorKind::ConnectionReset
+        {
+            return Err(error);
         }
-        let count = stream.read(&mut buffer)?;
-        if count == 0 {
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            return Err(io::Error::other(format!("closed inside the head: {text:?}")));
-        }
-        bytes.extend_from_slice(&buffer[..count]);
-    };
-    let rest = bytes.split_off(end + 4);
-    let text = String::from_utf8_lossy(&bytes);
-    let mut lines = text.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
-    let status = status.ok_or_else(|| io::Error::other(format!("no status line: {text:?}")))?;
-    let headers = lines.filter_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        Some((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
-    });
-    Ok((status, headers.collect(), rest))
+    }
+    Ok(Answer { status, headers, body })
+}
+
+fn read_answer_head(stream: &mut impl Read) -> io::Result<(u16, Headers)> {
+    let head = read_head(stream)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| io::Error::other(format!("no status line: {head:?}")))?;
+    Ok((status, fields(&head)))
 }
 
 fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {

@@ -8,13 +8,16 @@
 
 pub mod auth_stub;
 pub mod canary;
+pub mod certificates;
 pub mod clients;
 pub mod crowd;
+pub mod digest;
 pub mod flv;
 pub mod hls_rules;
 pub mod hooks;
 pub mod http;
 pub mod media;
+pub mod pace;
 pub mod process;
 pub mod rtmp;
 pub mod rtsp;

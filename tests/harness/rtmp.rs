@@ -108,6 +108,14 @@ impl Peer {
         Ok(Peer::over(socket))
     }
 
+    /// `_error` in answer to `connect`, with so much information beside level and code.
+    pub fn reject(&mut self, information: &[(&str, Vec<u8>)]) -> io::Result<()> {
+        let code = ("code", string("NetConnection.Connect.Rejected"));
+        let words = [&[("level", string("error")), code], information].concat();
+        let body = [string("_error"), number(1.0), null(), object(&words)].concat();
+        self.send(3, 0, 20, 0, &body)
+    }
+
     /// Connects and shakes hands.
     pub fn shaken(port: u16) -> io::Result<Peer> {
         let mut peer = Peer::open(port)?;

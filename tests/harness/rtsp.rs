@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, UdpSocket};
-use std::process::Command;
 
 use crate::http;
 
@@ -234,11 +233,4 @@ pub fn port_pair(ip: &str) -> (UdpSocket, UdpSocket, u16) {
         }
     }
     panic!("no pair of ports on {ip}");
-}
-
-/// Lower-case hex of the MD5 of a text, by `md5sum`.
-pub fn md5(text: &str) -> String {
-    let script = "printf %s \"$1\" | md5sum";
-    let out = Command::new("sh").args(["-c", script, "sh", text]).output().expect("a shell");
-    String::from_utf8_lossy(&out.stdout).split(' ').next().unwrap_or_default().to_owned()
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -161,7 +162,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server and waits until it is ready; at most two run at the same time.
+    /// Starts a server and waits until it is ready; at most two tests run one at the same time.
     pub fn start(config: &Config) -> Server {
         Server::start_in(Some(wait::slot()), config)
     }
@@ -242,6 +243,15 @@ impl Server {
         self.process.stderr()
     }
 
+    /// The log up to now: all that was said before has arrived when it is given.
+    pub fn whole_log(&self) -> String {
+        let told = || self.log().matches("reloaded: ").count();
+        let before = told();
+        self.signal(libc::SIGHUP);
+        wait::until_true("a line about a reload", Duration::from_secs(10), || told() > before);
+        self.log()
+    }
+
     /// Lines of the log that contain `needle`.
     pub fn log_count(&self, needle: &str) -> usize {
         self.log().lines().filter(|line| line.contains(needle)).count()
@@ -295,7 +305,9 @@ impl Server {
     /// Resident memory in KiB without what the allocator has free.
     pub fn held_kib(&self) -> u64 {
         let free = self.metrics().sum("smart_rtmpd_mem_bytes", &["class=\"free\""]);
-        self.rss_kib().saturating_sub(free as u64 / 1024)
+        let (rss, free) = (self.rss_kib(), free as u64 / 1024);
+        assert!(free < rss, "{free} KiB are free of {rss} KiB resident");
+        rss - free
     }
 
     /// Resident memory in KiB.
@@ -411,6 +423,12 @@ pub fn binary() -> PathBuf {
     let candidates = [beside, Some(root().join("target").join(built))];
     let found = candidates.into_iter().flatten().find(|path| path.is_file());
     found.expect("no server: run `cargo build --release -p engine` or set SMART_RTMPD_BIN")
+}
+
+/// A port nobody listens on.
+pub fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    free.local_addr().expect("it is bound").port()
 }
 
 fn listening(lines: &str, service: &str) -> Option<u16> {

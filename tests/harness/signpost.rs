@@ -7,12 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::rtmp::{null, number, object, string};
-
-/// Bytes of the parts of an RTMP handshake.
-const HANDSHAKE_BYTES: usize = 1536;
-/// Bytes of a chunk while nobody has said otherwise.
-const CHUNK_BYTES: usize = 128;
+use crate::http;
+use crate::rtmp::{Peer, number, object, string};
 
 /// What a signpost answers.
 #[derive(Debug, Clone)]
@@ -86,21 +82,23 @@ fn answer(mut socket: TcpStream, says: &Says, shared: &Shared) -> io::Result<()>
         shared.heard.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     };
     if let Says::Rejected(url) = says {
-        hear(&rtmp_connect(&mut socket)?);
-        socket.write_all(&rejection(url))?;
+        let mut peer = Peer::accepted(socket)?;
+        let connect = loop {
+            let message = peer.read_message()?;
+            if message.command().as_deref() == Some("connect") {
+                break message;
+            }
+        };
+        hear(&connect.body);
+        let elsewhere = object(&[("code", number(302.0)), ("redirect", string(url))]);
+        peer.reject(&[("ex", elsewhere)])?;
         // It is the client that goes.
-        let _ = socket.read(&mut [0; 1]);
+        let _ = peer.socket.read(&mut [0; 1]);
         return Ok(());
     }
     loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            socket.read_exact(&mut byte)?;
-            head.extend(byte);
-        }
-        hear(&head);
-        let head = String::from_utf8_lossy(&head).into_owned();
+        let head = http::read_head(&mut socket)?;
+        hear(head.as_bytes());
         let cseq = head.lines().find_map(|line| line.strip_prefix("CSeq:")).unwrap_or("0").trim();
         let protocol = if head.contains("RTSP/1.0") { "RTSP/1.0" } else { "HTTP/1.1" };
         let (status, line) = match says {
@@ -114,41 +112,4 @@ fn answer(mut socket: TcpStream, says: &Says, shared: &Shared) -> io::Result<()>
             return socket.shutdown(Shutdown::Write);
         }
     }
-}
-
-/// Shakes hands and reads what holds the command `connect`.
-fn rtmp_connect(socket: &mut TcpStream) -> io::Result<Vec<u8>> {
-    let mut hello = vec![0; 1 + HANDSHAKE_BYTES];
-    socket.read_exact(&mut hello)?;
-    let reply = [&[3], &[0; HANDSHAKE_BYTES][..], &hello[1..]].concat();
-    socket.write_all(&reply)?;
-    socket.read_exact(&mut hello[1..])?;
-    let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
-    while !heard.windows(5).any(|part| part == b"tcUrl") {
-        match socket.read(&mut buffer)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => heard.extend_from_slice(&buffer[..count]),
-        }
-    }
-    Ok(heard)
-}
-
-fn rejection(url: &str) -> Vec<u8> {
-    let extra = object(&[("code", number(302.0)), ("redirect", string(url))]);
-    let information = object(&[
-        ("level", string("error")),
-        ("code", string("NetConnection.Connect.Rejected")),
-        ("ex", extra),
-    ]);
-    let body = [string("_error"), number(1.0), null(), information].concat();
-    let length = u32::try_from(body.len()).expect("it is short").to_be_bytes();
-    // Chunk stream 3, a whole header, command message.
-    let mut out = [&[3, 0, 0, 0], &length[1..], &[20, 0, 0, 0, 0]].concat();
-    for (number, chunk) in body.chunks(CHUNK_BYTES).enumerate() {
-        if number > 0 {
-            out.push(0xC3);
-        }
-        out.extend_from_slice(chunk);
-    }
-    out
 }

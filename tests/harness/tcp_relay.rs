@@ -1,5 +1,5 @@
 //! A wire that can be cut: passes TCP connections on to a server on this machine, and when cut ends
-//! them all and takes no more until it is mended.
+//! them all and takes no more until it is mended. It may say other words than it has heard.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,12 +13,16 @@ use crate::wait;
 /// How often the listener looks whether it has been cut.
 const TICK: Duration = Duration::from_millis(5);
 
+/// Gives other bytes for some of a client.
+pub type Reword = fn(&[u8]) -> Vec<u8>;
+
 /// See the module text.
 #[derive(Debug)]
 pub struct TcpRelay {
     /// Where it listens.
     pub port: u16,
     target: u16,
+    reword: Reword,
     accepted: Arc<AtomicUsize>,
     wire: Option<Wire>,
 }
@@ -33,9 +37,14 @@ struct Wire {
 impl TcpRelay {
     /// A wire to a port of this machine.
     pub fn start(target: u16) -> TcpRelay {
+        TcpRelay::rewording(target, <[u8]>::to_vec)
+    }
+
+    /// A wire that says other words to the port than a client does.
+    pub fn rewording(target: u16, reword: Reword) -> TcpRelay {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
-        let mut relay = TcpRelay { port, target, accepted: Arc::default(), wire: None };
+        let mut relay = TcpRelay { port, target, reword, accepted: Arc::default(), wire: None };
         relay.wire = Some(relay.lay(listener));
         relay
     }
@@ -69,12 +78,12 @@ impl TcpRelay {
         let (over, sockets) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let (ended, open, accepted) =
             (Arc::clone(&over), Arc::clone(&sockets), Arc::clone(&self.accepted));
-        let target = self.target;
+        let (target, reword) = (self.target, self.reword);
         let thread = std::thread::spawn(move || {
             wait::paced(TICK, Duration::MAX, || {
                 if let Ok((near, _)) = listener.accept() {
                     accepted.fetch_add(1, Ordering::Relaxed);
-                    pass_on(near, target, &open);
+                    pass_on(near, target, reword, &open);
                 }
                 !ended.load(Ordering::Relaxed)
             });
@@ -89,20 +98,21 @@ impl Drop for TcpRelay {
     }
 }
 
-fn pass_on(near: TcpStream, target: u16, open: &Mutex<Vec<TcpStream>>) {
+fn pass_on(near: TcpStream, target: u16, reword: Reword, open: &Mutex<Vec<TcpStream>>) {
     near.set_nonblocking(false).expect("a socket option");
     let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else { return };
     let ends = |socket: &TcpStream| socket.try_clone().expect("a descriptor is free");
     open.lock().unwrap_or_else(PoisonError::into_inner).extend([ends(&near), ends(&far)]);
-    for (from, to) in [(ends(&near), ends(&far)), (far, near)] {
-        std::thread::spawn(move || copy(from, to));
+    let as_heard: Reword = <[u8]>::to_vec;
+    for (from, to, words) in [(ends(&near), ends(&far), reword), (far, near, as_heard)] {
+        std::thread::spawn(move || copy(from, to, words));
     }
 }
 
-fn copy(mut from: TcpStream, mut to: TcpStream) {
+fn copy(mut from: TcpStream, mut to: TcpStream, words: Reword) {
     let mut buffer = [0; 16 * 1024];
     while let Ok(count) = from.read(&mut buffer) {
-        if count == 0 || to.write_all(&buffer[..count]).is_err() {
+        if count == 0 || to.write_all(&words(&buffer[..count])).is_err() {
             break;
         }
     }

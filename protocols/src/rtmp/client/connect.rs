@@ -2,7 +2,7 @@
 //! on, go elsewhere, say who you are, or no.
 
 use crate::amf::Value;
-use crate::hops::NodeId;
+use crate::hops::{HopError, NodeId};
 use crate::session::{ErrorClass, Event, SessionError};
 use crate::text::{resolve_reference, split_query, split_url};
 
@@ -45,16 +45,20 @@ impl Client {
         self.link.send_command(0, &connect);
     }
 
-    /// The server takes us: what it understands, and whether it is one the stream has passed.
+    /// The server takes us: what it understands, and whether it is one the stream may pass.
     pub(super) fn on_connected(&mut self, command: &Command) -> Result<(), SessionError> {
         let says = |name: &&str| command.values.iter().any(|value| value.get(name).is_some());
         self.peer_enhanced = ENHANCED.iter().any(says);
         let node = command.values.iter().find_map(|value| text_property(value, NODE_PROPERTY));
         if let Some(node) = node.and_then(|text| text.parse::<NodeId>().ok()) {
             self.link.event(Event::PeerNode(node));
-            if self.options.hops.nodes().contains(&node) {
-                let detail = "the server is one the stream has passed already";
-                return Err(SessionError::new(ErrorClass::Refused, "loop", detail));
+            // It would say no itself, but in the words for a name that is taken.
+            let barred = self.options.hops.admit(node).err().map(|error| match error {
+                HopError::Loop => ("loop", "the server is one the stream has passed already"),
+                HopError::TooMany => ("too_many_hops", "the stream has passed too many servers"),
+            });
+            if let Some((reason, detail)) = barred {
+                return Err(SessionError::new(ErrorClass::Refused, reason, detail));
             }
         }
         self.send_create_stream();

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::*;
 use crate::fuzzing::virtual_epoch;
-use crate::hops::NodeId;
+use crate::hops::{HOPS_MAX, NodeId};
 use crate::rtmp::chunk::{Reader, Writer};
 use crate::rtmp::handshake::ServerHandshake;
 use crate::rtmp::server::{Server, ServerOptions};
@@ -142,6 +142,14 @@ fn hops_travel_and_a_server_passed_before_is_left_alone() {
     let mut circle = Pair::new(ClientOptions { hops, ..options() }, Some(NodeId(1)));
     let error = circle.run(None).unwrap_err();
     assert_eq!((error.reason, circle.asked.len()), ("loop", 0), "it is not even asked");
+
+    let full = (10..).take(HOPS_MAX).fold(Hops::default(), |hops, id| hops.with(NodeId(id)));
+    let mut far = Pair::new(ClientOptions { hops: full.clone(), ..options() }, Some(NodeId(1)));
+    let error = far.run(None).unwrap_err();
+    assert_eq!((error.reason, far.asked.len()), ("too_many_hops", 0));
+    // A server of another kind does not count.
+    let mut foreign = Pair::new(ClientOptions { hops: full, ..options() }, None);
+    foreign.run(None).unwrap();
 }
 
 /// A server of few words: what the client says, and what it is told.

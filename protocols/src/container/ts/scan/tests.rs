@@ -5,7 +5,7 @@ use super::*;
 use crate::container::ts::packet::{self, Pid};
 use crate::container::ts::scan::tables::Tables;
 use crate::container::ts::tests::{
-    Demuxed, GOLDEN, demux, demux_pieces, mux, second, tables, tracks,
+    Demuxed, GOLDEN, demux, demux_pieces, hostile, mux, second, tables, tracks,
 };
 use crate::container::ts::{Muxer, PACKET_BYTES, psi};
 use crate::media::{Frame, FrameKind, Timestamp};
@@ -223,6 +223,30 @@ fn what_is_no_transport_stream_is_refused() {
     let from = late.chunks(PACKET_BYTES).position(|p| p[1] == 0x41 && p[2] == 1).unwrap();
     let without = [&late[..2 * PACKET_BYTES], &late[from * PACKET_BYTES..]].concat();
     assert_eq!(refused(&without), ScanError::NoKeyframe);
+}
+
+#[test]
+fn hostile_streams_are_refused_or_cut_where_whole_packets_are() {
+    let golden = cut(GOLDEN[0].file);
+    for (name, bytes, outcome, _) in hostile::cases() {
+        for piece in [bytes.len(), 1316, 1] {
+            let found = scan(&bytes, Duration::ZERO, piece);
+            if outcome == hostile::Outcome::Nothing {
+                assert_eq!(found, Err(ScanError::NoTrack), "{name}");
+                continue;
+            }
+            let found = found.unwrap();
+            let ranges = found.segments.iter().flat_map(|segment| &segment.ranges);
+            for range in ranges {
+                assert!(range.start < range.end && range.end <= bytes.len() as u64, "{name}");
+                assert!((range.end - range.start).is_multiple_of(PACKET_BYTES as u64), "{name}");
+            }
+            if outcome == hostile::Outcome::Whole {
+                assert_eq!(found.segments.len(), golden.segments.len(), "{name}");
+                assert_eq!(total(&found), total(&golden), "{name}");
+            }
+        }
+    }
 }
 
 #[test]

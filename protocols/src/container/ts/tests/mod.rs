@@ -11,6 +11,7 @@ use crate::media::{Codec, Frame, FrameKind, Timestamp, Tracks};
 
 mod access_units;
 mod damage;
+pub(super) mod hostile;
 mod muxer;
 mod round_trip;
 
