@@ -40,18 +40,15 @@ impl Document {
         let name = path.display().to_string();
         let text = xml::read_file(path, &name)?;
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        let document = Self::parse(&name, &text, absolute.parent().unwrap_or(Path::new(".")))?;
-        document.check_files(&name)?;
-        Ok(document)
+        Self::parse(&name, &text, absolute.parent().unwrap_or(Path::new(".")))
     }
 
-    /// Reads the files of keys that it names, to see whether they can be used.
+    /// Who may do what by a configuration made from this file, from the files of keys it names.
     ///
     /// # Errors
-    /// One cannot, or nobody could ever be let in.
-    pub fn check_files(&self, name: &str) -> Result<(), ConfigError> {
-        let rules = Rules::load(&self.config);
-        rules.map(drop).map_err(|BadRules { option, sentence }| {
+    /// One cannot be used, or nobody could ever be let in; with the line in this file.
+    pub fn rules(&self, name: &str, config: &Config) -> Result<Rules, ConfigError> {
+        Rules::load(config).map_err(|BadRules { option, sentence }| {
             let line = self.values.line(option);
             ConfigError::new(name, line, option, Problem::Conflict(sentence))
         })

@@ -29,16 +29,10 @@ pub use diff::{diff_reloadable, keep_restart_options};
 pub use document::{Document, Edit};
 pub(crate) use edit::Markup;
 pub(crate) use error::shorten;
-pub use error::{ConfigError, Problem};
+pub use error::{ConfigError, Line, Problem};
 pub(crate) use mask::{mask_url, masked_back};
 pub use model::{Config, EgressMode, Limits, MergeWindow, SecondPublisher};
 pub use reference::reference_text;
-
-/// Reads and checks the configuration file, and the files of keys it names; relative paths in it
-/// start at its directory.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    Document::load(path).map(|document| document.config)
-}
 
 /// Checks a configuration text; `name` stands for the file in errors.
 pub fn load_str(name: &str, text: &str, base_dir: &Path) -> Result<Config, ConfigError> {

@@ -137,13 +137,8 @@ where
 }
 
 fn written(report: &Report, ctx: &HttpContext, is_config: bool) -> Result<Value, Box<Reply>> {
-    let applied = report.outcome.as_ref().map_err(|error| {
-        let status = match error {
-            ReloadError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            ReloadError::Write(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        refuse(status, error.to_string())
-    })?;
+    let applied =
+        report.outcome.as_ref().map_err(|error| refuse(v1::status_of(error), error.to_string()))?;
     let mut value = json!({
         "changed": applied.changed,
         "restart": applied.restart,

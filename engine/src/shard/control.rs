@@ -126,8 +126,7 @@ impl Shard {
             ControlMessage::Resolved { asker, attempt, addresses } => {
                 self.on_resolved(asker, attempt, addresses, now);
             }
-            ControlMessage::Reconfigure(new) => self.on_reconfigured(*new, now),
-            ControlMessage::ApplyPolicy(policy) => self.on_policy(&policy, now),
+            ControlMessage::Reconfigure(new) => self.on_reconfigured(&new, now),
             ControlMessage::Stop => self.stop(now),
             ControlMessage::Fault(fault) => act_out(fault),
         }

@@ -106,7 +106,7 @@ impl Backend for ShardBackend {
                 nudges: shared.nudges.iter().map(|nudge| nudge.count()).sum(),
                 recovered: shared.upkeep.recovered.load(Ordering::Relaxed),
                 deleted: shared.upkeep.deleted.load(Ordering::Relaxed),
-                events: shared.events.counts.by_outcome(),
+                events: shared.event_counts.by_outcome(),
                 reloads: reloads(&shared),
             };
             observe::render(&reports, &process)

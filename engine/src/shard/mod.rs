@@ -52,7 +52,7 @@ use crate::auth::Rules;
 use crate::auth::hash::Comparer;
 use crate::config::Config;
 use crate::conn::Conn;
-use crate::events::Events;
+use crate::events::{EventCounts, Events};
 use crate::http::HttpContext;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsContext;
@@ -117,8 +117,8 @@ pub struct Shared {
     pub comparer: Option<Comparer>,
     /// What the thread that looks after recordings did.
     pub upkeep: Arc<crate::record::UpkeepCounts>,
-    /// Who is told of events at the start.
-    pub events: Events,
+    /// What became of events.
+    pub event_counts: Arc<EventCounts>,
     /// The configuration or policy each shard goes by, as the reloader counts them.
     pub applied: Arc<[AtomicU64]>,
     /// Who reloads; set once the server has come up.
@@ -186,7 +186,7 @@ pub struct Shard {
     shifts: shift::Shifts,
     /// Tunnels of RTSP through HTTP.
     tunnels: tunnel::Tunnels,
-    /// Who is told of events.
+    /// Who is told of events; nobody unless this is set.
     pub events: Events,
     /// Everything process-wide.
     pub shared: Shared,
@@ -264,10 +264,17 @@ impl Shard {
             this: Weak::new(),
             seed,
             generation: 0,
-            events: shared.events.clone(),
+            events: Events::default(),
             config,
             shared,
         })
+    }
+
+    /// The loop has ended: lets go of what holds this shard in turn, and of the threads that would
+    /// wait for its events.
+    fn let_go(&mut self) {
+        self.http = None;
+        self.events = Events::default();
     }
 
     /// A seed for a new session: unpredictable to peers, as the first one was.

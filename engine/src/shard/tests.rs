@@ -95,7 +95,7 @@ impl World {
             node: NodeId(1),
             resolver: None,
             upkeep: Arc::default(),
-            events: Events::default(),
+            event_counts: Arc::default(),
             applied: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             reloader: Arc::default(),
         };

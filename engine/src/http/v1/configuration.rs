@@ -96,16 +96,17 @@ pub(super) async fn reload(call: &Call<'_>) -> Result<Answer, Problem> {
 pub(super) fn report(report: &Report) -> Result<Answer, Problem> {
     match &report.outcome {
         Ok(_) => json(&shown(report)),
-        Err(error) => Err(problem(error)),
+        Err(error) => Err(Problem::new(status_of(error), error.to_string())),
     }
 }
 
-fn problem(error: &ReloadError) -> Problem {
-    let status = match error {
+/// The status of the answer to whoever wanted what has failed.
+pub(crate) fn status_of(error: &ReloadError) -> StatusCode {
+    match error {
         ReloadError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        ReloadError::Changed(_) => StatusCode::CONFLICT,
         ReloadError::Write(_) => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    Problem::new(status, error.to_string())
+    }
 }
 
 fn shown(report: &Report) -> ReloadReport {
@@ -123,5 +124,6 @@ fn shown(report: &Report) -> ReloadReport {
         restart: owned(applied.restart),
         policy_changed: applied.policy,
         certificate_changed: applied.certificates,
+        late_shards: applied.late,
     }
 }

@@ -34,6 +34,7 @@ use super::urls::{self, Addressed};
 use crate::config::model::Config;
 
 pub(crate) use self::body::BODY_BYTES_MAX;
+pub(crate) use self::configuration::status_of;
 pub(crate) use self::model::{Object, PolicyDocument, Statistics};
 pub(crate) use self::policy::{edited as edited_policy, shown as shown_policy};
 

@@ -397,6 +397,8 @@ pub(super) struct ReloadReport {
     pub(super) policy_changed: bool,
     /// Another certificate is shown now.
     pub(super) certificate_changed: bool,
+    /// Shards that do not go by it yet: they were too busy, and follow as soon as they can.
+    pub(super) late_shards: usize,
 }
 
 /// `policy.xml`.
