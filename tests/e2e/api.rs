@@ -91,6 +91,9 @@ fn what_is_written_keeps_comments_and_secrets() {
         (json!({ "options": { "rtmp/rec": "live" } }), 422),
         (json!({ "options": { "log": "a\u{1b}[2Jb" } }), 422),
         (json!({ "options": [] }), 422),
+        // Three stars that stand for nothing.
+        (json!({ "options": { "rtsp/user": ["ann:***", "eve:***"] } }), 422),
+        (json!({ "options": { "auth/sign_key": ["***"] } }), 422),
     ] {
         let answer = http::send_json(server.http, "PUT", "/api/v1/config", &change.to_string());
         assert_eq!(answer.status, status, "{change}: {}", answer.text());

@@ -484,7 +484,7 @@ pub(crate) fn changed(opt: &'static options::Opt) -> Config {
         _ => {}
     }
     let empty = Document::parse("c.xml", "<config/>", Path::new(".")).expect("valid");
-    let text = empty.edited(&edits);
+    let text = empty.edited(&edits).expect("no value is masked");
     parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 

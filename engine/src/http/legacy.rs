@@ -122,7 +122,9 @@ where
                 let value: Value = serde_json::from_slice(&body).map_err(unreadable)?;
                 let edits =
                     edits(&value).map_err(|why| refuse(StatusCode::UNPROCESSABLE_ENTITY, why))?;
-                let write = move || reloader.write_config(|old: &Document| Ok(old.edited(&edits)));
+                let write = move || {
+                    reloader.write_config(|old| old.edited(&edits).map_err(ReloadError::Refused))
+                };
                 written(&*glommio::executor().spawn_blocking(write).await, ctx, true)
             } else {
                 let v1::Object(change) =
@@ -244,10 +246,10 @@ mod tests {
     #[test]
     fn what_is_shown_can_be_sent_back_and_changes_nothing() {
         let old = document("<config>\n  <rtmp><port>19350</port></rtmp>\n</config>");
-        let text = old.edited(&edits(&shown(&old)).unwrap());
+        let text = old.edited(&edits(&shown(&old)).unwrap()).unwrap();
         assert!(document(&text).changed(&old).is_empty(), "{text}");
-        let text =
-            old.edited(&edits(&json!({ "rtmp": { "port": "1936", "ssl": false } })).unwrap());
+        let new = json!({ "rtmp": { "port": "1936", "ssl": false } });
+        let text = old.edited(&edits(&new).unwrap()).unwrap();
         assert_eq!(document(&text).changed(&old), ["rtmp/port", "rtmp/ssl"], "{text}");
         for wrong in [json!([]), json!({ "rtmp": 1 }), json!({ "rtmp": { "prot": 1 } })] {
             assert!(edits(&wrong).is_err(), "{wrong}");
