@@ -478,4 +478,8 @@ fn peers_cannot_write_the_log() {
     let newer = get(&server, &format!("/api/v1/log?from={from}"));
     let newer = newer["lines"].as_array().expect("lines");
     assert!(newer.iter().all(|line| line["number"].as_u64() >= Some(from)), "{newer:?}");
+    // Whoever counts from a longer log, that of an earlier process, comes back to this one.
+    let beyond = get(&server, "/api/v1/log?from=1000000000");
+    assert_eq!(beyond["lines"], json!([]));
+    assert!(beyond["next"].as_u64().is_some_and(|next| (from..1_000_000).contains(&next)));
 }

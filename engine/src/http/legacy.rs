@@ -1,5 +1,5 @@
 //! `/api/config` and `/api/policy` in the shapes of the older API: groups of short names, for the
-//! web pages written for it. Both answer this machine only.
+//! web pages written for it. Both are the operator's: see [`Guard::Operate`].
 
 use bytes::Bytes;
 use hyper::body::Body;

@@ -14,7 +14,7 @@ use crate::observe::{ShardReport, Topic};
 use crate::reload::Reconfigured;
 use crate::segment::{Packaging, Snapshot};
 use crate::shard::sessions::{SessionQuery, SessionSlice};
-use crate::shard::{Kick, TunnelHalf};
+use crate::shard::{Kick, Kicked, TunnelHalf};
 use crate::stream::PublisherInfo;
 use crate::timeshift::Refused;
 
@@ -274,8 +274,8 @@ pub enum ControlMessage {
     Kicked {
         /// The question number.
         question: u64,
-        /// How many have ended.
-        count: usize,
+        /// Those that have ended.
+        kicked: Kicked,
     },
     /// Somebody waits for a stream that origins may have.
     WantStream {

@@ -112,10 +112,10 @@ impl Shard {
                 self.on_judged(id, answer, fresh_until, now);
             }
             ControlMessage::KickSessions { kick, from, question } => {
-                let count = self.kick(&kick, now);
-                self.mesh.send(from, ControlMessage::Kicked { question, count });
+                let kicked = self.kick(&kick, now);
+                self.mesh.send(from, ControlMessage::Kicked { question, kicked });
             }
-            ControlMessage::Kicked { question, count } => self.kicks.answer(question, count),
+            ControlMessage::Kicked { question, kicked } => self.kicks.answer(question, kicked),
             ControlMessage::WantStream { key, from, hops } => {
                 self.on_want_stream(&key, from, &hops, now);
             }

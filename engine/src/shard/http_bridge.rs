@@ -15,7 +15,7 @@ use futures_lite::future::BoxedLocal;
 use protocols::media::StreamKey;
 
 use super::auth_task::admission;
-use super::kick::Kick;
+use super::kick::{Kick, Kicked};
 use super::sessions::{self, SessionPage, SessionQuery};
 use super::{Absent, Ports, Wanted, ask_all, shift, snapshot};
 use crate::auth::{By, Question, Role};
@@ -118,7 +118,7 @@ impl Backend for ShardBackend {
         Box::pin(async move { sessions::page(&shard, query).await })
     }
 
-    fn kick(&self, kick: Kick) -> BoxedLocal<usize> {
+    fn kick(&self, kick: Kick) -> BoxedLocal<Kicked> {
         let shard = Rc::clone(&self.shard);
         Box::pin(async move { super::kick(&shard, kick).await })
     }
