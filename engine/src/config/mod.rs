@@ -1,6 +1,6 @@
 //! `config.xml`: one table of options, and from it the parser, the checks and the reference text.
 //!
-//! [`load`] goes file → [`xml`] tree → checked values → typed [`Config`]. Nothing turns itself off
+//! [`Document::load`] goes file → [`xml`] tree → checked values → typed [`Config`]. Nothing turns itself off
 //! silently: a wrong value or an unknown element is a [`ConfigError`] naming file, line, element
 //! and what is allowed; an option of a feature this build lacks is a warning sentence, or a refusal
 //! where ignoring it would open the server wider than the file asks for.

@@ -11,6 +11,7 @@ mod model;
 mod openapi;
 mod page;
 mod policy;
+mod policy_rule;
 mod problem;
 mod recordings;
 mod route;

@@ -1,25 +1,18 @@
 //! `policy.xml`: its rules as JSON, and the same text with other rules. A rule that stays is not
 //! touched, nor is what stands around it.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
-
-use quick_xml::escape::escape;
 
 use super::model::{
     ForwardTarget, Origin, OriginsRule, PolicyDocument, PullRule, UrlRule, VhostRule,
 };
+use super::policy_rule::Rule;
 use super::problem::Problem;
 use super::{Answer, Call, body, configuration, json};
-use crate::config::options::Shown;
+use crate::config::Markup;
 use crate::config::xml::{self, Element};
-use crate::config::{Markup, Unmasked, masked_back};
 use crate::reload::ReloadError;
 
-/// How much is shown of the URL of an app, and of one that is fetched.
-const OF_APP: Shown = Shown::Address;
-/// How much of that of a stream elsewhere: its name is what lets it in there.
-const OF_STREAM: Shown = Shown::AddressWithKey;
 /// The text of a policy without rules.
 const EMPTY: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<policy>\n</policy>\n";
 
@@ -37,25 +30,15 @@ pub(super) async fn put(call: &Call<'_>, text: &[u8]) -> Result<Answer, Problem>
 
 /// The rules of a text that has been accepted, without keys and credentials.
 pub(crate) fn shown(text: &str) -> PolicyDocument {
-    let groups = Groups::read(text);
-    let masked = |forward: Vec<ForwardTarget>, shown: Shown| {
-        let mask =
-            |target: ForwardTarget| ForwardTarget { rewrite: shown.of(&target.rewrite), ..target };
-        forward.into_iter().map(mask).collect()
-    };
-    let vhost = |rule: VhostRule| VhostRule { forward: masked(rule.forward, OF_APP), ..rule };
-    let url = |rule: UrlRule| UrlRule { forward: masked(rule.forward, OF_STREAM), ..rule };
-    let pull = |rule: PullRule| PullRule { url: OF_APP.of(&rule.url), ..rule };
-    let origin = |origin: Origin| Origin { url: OF_APP.of(&origin.url) };
-    let origins = |rule: OriginsRule| OriginsRule {
-        origins: rule.origins.into_iter().map(origin).collect(),
-        ..rule
-    };
+    fn all<R: Rule>(rules: Vec<(Range<usize>, R)>) -> Option<Vec<R>> {
+        Some(rules.iter().map(|(_, rule)| rule.shown()).collect())
+    }
+    let Groups { vhosts, urls, pulls, origins } = Groups::read(text);
     PolicyDocument {
-        vhosts: Some(groups.vhosts.into_iter().map(|(_, rule)| vhost(rule)).collect()),
-        urls: Some(groups.urls.into_iter().map(|(_, rule)| url(rule)).collect()),
-        pulls: Some(groups.pulls.into_iter().map(|(_, rule)| pull(rule)).collect()),
-        origins: Some(groups.origins.into_iter().map(|(_, rule)| origins(rule)).collect()),
+        vhosts: all(vhosts),
+        urls: all(urls),
+        pulls: all(pulls),
+        origins: all(origins),
     }
 }
 
@@ -84,46 +67,6 @@ pub(crate) fn edited(text: &str, change: &PolicyDocument) -> Result<String, Relo
         text = replaced(&text, "", old, new)?;
     }
     Ok(text)
-}
-
-/// URLs again that come back as they were shown.
-fn urls_back<'u>(
-    shown: Shown,
-    new: impl Iterator<Item = &'u String>,
-    old: impl Iterator<Item = &'u String>,
-) -> Result<Vec<String>, Unmasked> {
-    let new: Vec<String> = new.cloned().collect();
-    let old: Vec<&str> = old.map(String::as_str).collect();
-    masked_back(shown, &new, &old)
-}
-
-/// The same of targets: a key is for the server it was given to, and no other.
-fn targets_back(
-    shown: Shown,
-    new: &[ForwardTarget],
-    old: &[ForwardTarget],
-) -> Result<Vec<ForwardTarget>, Unmasked> {
-    let mut targets = new.to_vec();
-    let hosts: BTreeSet<&str> = new.iter().map(|target| target.host.as_str()).collect();
-    for host in hosts {
-        let of_host = |target: &&ForwardTarget| target.host == host;
-        let new = new.iter().filter(of_host).map(|target| &target.rewrite);
-        let old = old.iter().filter(of_host).map(|target| &target.rewrite);
-        let rewrites = urls_back(shown, new, old)?;
-        let places = targets.iter_mut().filter(|target| target.host == host);
-        places.zip(rewrites).for_each(|(target, rewrite)| target.rewrite = rewrite);
-    }
-    Ok(targets)
-}
-
-/// One rule of a group.
-trait Rule: Clone + Default + PartialEq {
-    /// What tells it from the others.
-    fn name(&self) -> &str;
-    /// With what comes back as it was shown of the old one made that again.
-    fn back(&self, old: &Self) -> Result<Self, Unmasked>;
-    /// As an element.
-    fn render(&self) -> String;
 }
 
 /// A text with other rules in one group.
@@ -238,105 +181,6 @@ impl Groups {
             }
             _ => {}
         }
-    }
-}
-
-/// Those that say something.
-fn attributes(list: &[(&str, &String)]) -> String {
-    let given = list.iter().filter(|(_, value)| !value.is_empty());
-    given.map(|(name, value)| format!(" {name}=\"{}\"", escape(value.as_str()))).collect()
-}
-
-fn render_forwards(element: &str, name: &str, forward: &[ForwardTarget]) -> String {
-    let mut text = format!("<{element} name=\"{}\">", escape(name));
-    for target in forward {
-        let (rewrite, host) = (escape(&target.rewrite), escape(&target.host));
-        let more = attributes(&[("ca", &target.ca), ("local", &target.local)]);
-        text += &format!("\n  <forward rewrite=\"{rewrite}\"{more}>{host}</forward>");
-    }
-    text + &format!("\n</{element}>")
-}
-
-impl Rule for VhostRule {
-    fn name(&self) -> &str {
-        &self.vhost
-    }
-
-    fn back(&self, old: &Self) -> Result<Self, Unmasked> {
-        let forward = targets_back(OF_APP, &self.forward, &old.forward)?;
-        Ok(Self { forward, ..self.clone() })
-    }
-
-    fn render(&self) -> String {
-        render_forwards("vhost", &self.vhost, &self.forward)
-    }
-}
-
-impl Rule for UrlRule {
-    fn name(&self) -> &str {
-        &self.url
-    }
-
-    fn back(&self, old: &Self) -> Result<Self, Unmasked> {
-        let forward = targets_back(OF_STREAM, &self.forward, &old.forward)?;
-        Ok(Self { forward, ..self.clone() })
-    }
-
-    fn render(&self) -> String {
-        render_forwards("url", &self.url, &self.forward)
-    }
-}
-
-impl Rule for OriginsRule {
-    fn name(&self) -> &str {
-        &self.app
-    }
-
-    fn back(&self, old: &Self) -> Result<Self, Unmasked> {
-        let urls = self.origins.iter().map(|origin| &origin.url);
-        let urls = urls_back(OF_APP, urls, old.origins.iter().map(|origin| &origin.url))?;
-        Ok(Self { origins: urls.into_iter().map(|url| Origin { url }).collect(), ..self.clone() })
-    }
-
-    fn render(&self) -> String {
-        let Self { app, origins, linger, transport, ca, local } = self;
-        let mut text = format!("<origins app=\"{}\"", escape(app));
-        text += &attributes(&[
-            ("linger", linger),
-            ("transport", transport),
-            ("ca", ca),
-            ("local", local),
-        ]);
-        text.push('>');
-        for origin in origins {
-            text += &format!("\n  <origin url=\"{}\"/>", escape(&origin.url));
-        }
-        text + "\n</origins>"
-    }
-}
-
-impl Rule for PullRule {
-    fn name(&self) -> &str {
-        &self.stream
-    }
-
-    fn back(&self, old: &Self) -> Result<Self, Unmasked> {
-        let url = urls_back(OF_APP, [&self.url].into_iter(), [&old.url].into_iter())?.concat();
-        Ok(Self { url, ..self.clone() })
-    }
-
-    fn render(&self) -> String {
-        let Self { url, stream, when, transport, linger, play, ca, local } = self;
-        let mut text = format!("<pull url=\"{}\" stream=\"{}\"", escape(url), escape(stream));
-        text += &attributes(&[
-            ("when", when),
-            ("transport", transport),
-            ("linger", linger),
-            ("play", play),
-            ("ca", ca),
-            ("local", local),
-        ]);
-        text + "/>"
     }
 }
 
