@@ -9,7 +9,7 @@ use engine::config::Document;
 use engine::net::preflight::{self, StartError};
 use engine::net::sys_signal::{Signal, Signals};
 use engine::policy::ActivePolicy;
-use engine::reload::{Accepted, Files};
+use engine::reload::{Accepted, Contents, Files};
 use engine::server::{Ended, Server};
 use engine::{auth, clock, config, observe, policy};
 
@@ -79,12 +79,17 @@ fn run(arguments: &Arguments) -> Result<ExitCode, StartError> {
     let document = Document::load(&arguments.config)?;
     let config = document.config.clone();
     let beside = config.base_dir.join("policy.xml");
-    let policy_file = arguments.policy.clone().unwrap_or(beside);
-    let policy = policy::load(&policy_file)?;
+    let policy = arguments.policy.clone().unwrap_or(beside);
+    let files = Files { config: arguments.config.clone(), policy };
+    let policy_text = policy::read_text(&files.policy)?;
+    let policy = files.policy_of(&policy_text)?;
+    // Before they are read: what changes from here on is seen by the watch.
+    let named = Contents::of_named(&config, &policy, config.shows_certificate());
+    let name = files.config.display().to_string();
+    let mut rules = document.rules(&name, &config)?;
     let active = ActivePolicy::new(policy.clone(), &config)?;
     let cpus = preflight::place(&config.engine.cores)?;
     if arguments.check {
-        auth::Rules::load(&config).map_err(|bad| StartError::Rules(bad.to_string()))?;
         say(&format!("{}: ok\n", arguments.config.display()));
         return Ok(ExitCode::SUCCESS);
     }
@@ -94,20 +99,21 @@ fn run(arguments: &Arguments) -> Result<ExitCode, StartError> {
         tracing::warn!("{warning}");
     }
     preflight::run(cpus.len())?;
-    make_token(&config);
-    let mut server = Server::start(config.clone(), active, &cpus)?;
-    let files = Files { config: arguments.config.clone(), policy: policy_file };
-    let accepted = Accepted { policy_text: policy::read_text(&files.policy)?, document };
-    server.watch_files(files, accepted, policy)?;
+    if make_token(&config) {
+        rules = document.rules(&name, &config)?;
+    }
+    let mut server = Server::start(config.clone(), rules, active, &cpus)?;
+    server.watch_files(files, Accepted { document, policy_text }, policy, named)?;
     announce(&server, &config);
     Ok(supervise(server, &signals))
 }
 
-/// Makes the administrator's token at a first start, and says where it is.
-fn make_token(config: &config::Config) {
+/// Makes the administrator's token at a first start, and says where it is; whether it did.
+fn make_token(config: &config::Config) -> bool {
     let path = &config.auth.token_file;
     let shown = path.display();
-    match auth::ensure_token(path) {
+    let made = auth::ensure_token(path);
+    match &made {
         Ok(true) => {
             say(&format!("token  {shown} opens the API to any address (made now, once)\n"));
             tracing::info!(path = %shown, "the administrator's token was made");
@@ -118,6 +124,7 @@ fn make_token(config: &config::Config) {
             "the administrator's token cannot be made: only this machine may use the API"
         ),
     }
+    matches!(made, Ok(true))
 }
 
 /// Waits for signals, and for a shard that dies or stalls.

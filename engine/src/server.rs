@@ -26,7 +26,7 @@ use crate::plane::{Listener, Service};
 use crate::policy::{ActivePolicy, Policy};
 use crate::record::Upkeep;
 use crate::reload::watch::Watch;
-use crate::reload::{Accepted, Files, Reloader, Running};
+use crate::reload::{Accepted, Contents, Files, Reloader, Running};
 use crate::ring::{ControlMessage, Mesh, Remote};
 use crate::shard::{self, Nudge, Ports, Shard, Shared};
 
@@ -50,6 +50,8 @@ pub struct Server {
     remote: Remote,
     shared: Shared,
     addresses: Vec<(&'static str, SocketAddr)>,
+    /// Until somebody else sees to it that files are reloaded.
+    events: Events,
     beats: Vec<(u64, Instant)>,
     /// Until somebody else sees to it that files are reloaded, ends with the server.
     upkeep: Option<Upkeep>,
@@ -71,12 +73,14 @@ pub enum Ended {
 }
 
 impl Server {
-    /// Binds the ports and brings every shard up, or none.
+    /// Binds the ports and brings every shard up, or none. `rules` and `policy` are made from the
+    /// configuration.
     ///
     /// # Errors
     /// What prevents it, with the remedy; see [`StartError`].
     pub fn start(
         config: Config,
+        rules: Rules,
         policy: Arc<ActivePolicy>,
         cpus: &[usize],
     ) -> Result<Self, StartError> {
@@ -86,7 +90,6 @@ impl Server {
         bind_all(&config, shards, &mut bound)?;
         let (ends, remote) =
             Mesh::new(shards, config.engine.ring_depth, config.engine.control_depth).into_ends();
-        let rules = Rules::load(&config).map_err(|bad| StartError::Rules(bad.to_string()))?;
         let thread = |error: io::Error| failed(0, &error.to_string());
         let resolver = Resolver::start(&remote).map_err(thread)?;
         let comparer = Comparer::start(&remote).map_err(thread)?;
@@ -107,7 +110,7 @@ impl Server {
             rules: Arc::new(rules),
             comparer: Some(comparer),
             upkeep: Arc::default(),
-            events,
+            event_counts: Arc::clone(&events.counts),
             applied: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             reloader: Arc::default(),
         };
@@ -117,6 +120,7 @@ impl Server {
         for ((index, end), listeners) in ends.into_iter().enumerate().zip(bound.per_shard) {
             let start = Start {
                 shared: shared.clone(),
+                events: events.clone(),
                 listeners,
                 seed: secret_seed(index)?,
                 ready: ready.clone(),
@@ -138,7 +142,8 @@ impl Server {
         let beats = vec![(0, now); shards];
         let addresses = bound.addresses;
         let (upkeep, watch) = (None, None);
-        let mut server = Self { handles, ended, remote, shared, addresses, beats, upkeep, watch };
+        let mut server =
+            Self { handles, ended, remote, shared, addresses, events, beats, upkeep, watch };
         server.await_shards(&started)?;
         let upkeep = Upkeep::start(&server.shared.config.record, &server.shared.upkeep);
         server.upkeep = upkeep
@@ -203,7 +208,8 @@ impl Server {
     }
 
     /// From now on the files are read again when they change, and when that is asked for.
-    /// `accepted` and `policy` are what the server was started with.
+    /// `accepted` and `policy` are what the server was started with, `named` what the files they
+    /// name held before that.
     ///
     /// # Errors
     /// There are no more threads.
@@ -212,12 +218,14 @@ impl Server {
         files: Files,
         accepted: Accepted,
         policy: Policy,
+        named: Contents,
     ) -> Result<(), StartError> {
         let shared = &self.shared;
         let running = Running {
             config: Arc::clone(&shared.config),
             policy,
-            events: shared.events.clone(),
+            active: Arc::clone(&shared.policy),
+            events: std::mem::take(&mut self.events),
             remote: self.remote.clone(),
             applied: Arc::clone(&shared.applied),
             tls: shared.tls.clone(),
@@ -225,7 +233,7 @@ impl Server {
             upkeep: self.upkeep.take(),
             upkeep_counts: Arc::clone(&shared.upkeep),
         };
-        let reloader = Arc::new(Reloader::new(files, accepted, running));
+        let reloader = Arc::new(Reloader::new(files, accepted, named, running));
         let watch = Watch::start(Arc::clone(&reloader)).map_err(|e| failed(0, &e.to_string()))?;
         self.watch = Some(watch);
         // Set once, here.
@@ -269,6 +277,9 @@ impl Server {
     /// Stops all shards and waits for them, up to the deadline.
     #[must_use]
     pub fn stop(mut self, deadline: Instant) -> Ended {
+        if let Some(watch) = self.watch.take() {
+            watch.stop(deadline);
+        }
         // A full control queue is tried again: shards drain theirs on every turn.
         while !self.remote.broadcast(|| ControlMessage::Stop) {
             if clock::now() >= deadline {
@@ -282,13 +293,10 @@ impl Server {
                 return Ended::ShardDied { shard: 0, cause };
             }
         }
-        let events = std::mem::take(&mut self.shared.events);
-        if let Some(reloader) = self.shared.reloader.get() {
-            // Its clone must not be the one that is waited for.
-            drop(events);
-            reloader.finish(deadline.min(clock::now() + EVENTS_MAX));
-        } else {
-            events.finish(deadline.min(clock::now() + EVENTS_MAX));
+        let deadline = deadline.min(clock::now() + EVENTS_MAX);
+        match self.shared.reloader.get() {
+            Some(reloader) => reloader.finish(deadline),
+            None => self.events.finish(deadline),
         }
         Ended::Stopped
     }
@@ -309,6 +317,7 @@ impl Drop for OnDrop {
 
 struct Start {
     shared: Shared,
+    events: Events,
     listeners: Vec<Listener>,
     seed: u64,
     ready: Sender<usize>,
@@ -317,7 +326,8 @@ struct Start {
 impl Start {
     async fn run(self, end: crate::ring::MeshEnd) -> io::Result<()> {
         let id = end.id();
-        let shard = Shard::new(end, self.shared, self.listeners, self.seed, clock::now())?;
+        let mut shard = Shard::new(end, self.shared, self.listeners, self.seed, clock::now())?;
+        shard.events = self.events;
         let shard = Rc::new(RefCell::new(shard));
         // As many places as shards: never full. The receiver may have given up; then so do we.
         let _ = self.ready.try_send(id.index());
@@ -337,7 +347,7 @@ fn secret_seed(shard: usize) -> Result<u64, StartError> {
 }
 
 fn load_tls(config: &Config) -> Result<Option<Arc<TlsContext>>, StartError> {
-    if !config.rtmp.ssl && !config.rtsp.ssl && !config.http.ssl {
+    if !config.shows_certificate() {
         return Ok(None);
     }
     match TlsContext::load(&config.ssl, &config.base_dir) {
@@ -430,15 +440,20 @@ mod tests {
     use crate::ring::{Fault, ShardId};
 
     fn start(shards: usize) -> Server {
+        start_with(shards, "")
+    }
+
+    fn start_with(shards: usize, options: &str) -> Server {
         let text = format!(
-            "<config><engine><cores>{shards}</cores></engine>\
+            "<config><engine><cores>{shards}</cores></engine>{options}\
              <rtmp><ip>127.0.0.1</ip><port>0</port><ssl>false</ssl></rtmp>\
              <rtsp><ip>127.0.0.1</ip><port>0</port><ssl>false</ssl></rtsp>\
              <http><ip>127.0.0.1</ip><port>0</port><ssl>false</ssl></http></config>"
         );
         let config = load_str("test", &text, std::path::Path::new(".")).unwrap();
         let cpus = preflight::place(&config.engine.cores).unwrap();
-        Server::start(config, ActivePolicy::none(), &cpus).unwrap()
+        let rules = Rules::load(&config).unwrap();
+        Server::start(config, rules, ActivePolicy::none(), &cpus).unwrap()
     }
 
     fn await_death(server: &mut Server) -> Ended {
@@ -457,6 +472,15 @@ mod tests {
         let server = start(3);
         assert_eq!(server.addresses().len(), 3);
         assert_eq!(server.stop(clock::now() + Duration::from_secs(5)), Ended::Stopped);
+    }
+
+    #[test]
+    fn a_stop_does_not_wait_for_events_where_none_are_queued() {
+        let server = start_with(2, "<events><url>http://127.0.0.1:1/</url></events>");
+        let begun = clock::now();
+        assert_eq!(server.stop(begun + Duration::from_secs(20)), Ended::Stopped);
+        let taken = clock::now().saturating_duration_since(begun);
+        assert!(taken < EVENTS_MAX, "{taken:?}");
     }
 
     #[test]

@@ -91,6 +91,9 @@ fn what_is_written_keeps_comments_and_secrets() {
         (json!({ "options": { "rtmp/rec": "live" } }), 422),
         (json!({ "options": { "log": "a\u{1b}[2Jb" } }), 422),
         (json!({ "options": [] }), 422),
+        // Three stars that stand for nothing.
+        (json!({ "options": { "rtsp/user": ["ann:***", "eve:***"] } }), 422),
+        (json!({ "options": { "auth/sign_key": ["***"] } }), 422),
     ] {
         let answer = http::send_json(server.http, "PUT", "/api/v1/config", &change.to_string());
         assert_eq!(answer.status, status, "{change}: {}", answer.text());
@@ -98,6 +101,34 @@ fn what_is_written_keeps_comments_and_secrets() {
         assert_eq!(file(&server, "config.xml"), expected, "{change}");
     }
     assert_eq!(server.metrics().sum("smart_rtmpd_panics_total", &[]), 0.0);
+}
+
+/// Whoever edits the file by hand is not to find it overwritten, nor what he wrote in the other.
+#[test]
+fn a_file_that_changed_on_the_disk_is_not_written_over() {
+    let server = Server::start(&Config::default().raw(FILE));
+    // By hand, and with a fault: it will not be in force before it is mended.
+    let by_hand = FILE.replace("</config>", "  <!-- to be gone on with -->\n");
+    std::fs::write(server.folder().join("config.xml"), &by_hand).expect("the folder is writable");
+    let change = json!({ "options": { "rtmp/chunksize": 4096 } }).to_string();
+    let older = json!({ "rtmp": { "chunk_size": 4096 } }).to_string();
+    for (path, change) in [("/api/v1/config", &change), ("/api/config", &older)] {
+        let answer = http::send_json(server.http, "PUT", path, change);
+        assert_eq!(answer.status, 409, "{}", answer.text());
+        assert!(answer.text().contains("config.xml: has changed on the disk"), "{}", answer.text());
+    }
+    // The other file has nothing to do with it.
+    let pulls = json!([{ "url": "rtsp://192.0.2.1/x", "stream": "live/cam" }]);
+    let answer = put(&server, "/api/v1/policy", &json!({ "pulls": pulls }));
+    assert_eq!((&answer["policy_changed"], &answer["late_shards"]), (&json!(true), &json!(0)));
+    assert_eq!(file(&server, "config.xml"), by_hand);
+    assert!(file(&server, "policy.xml").contains("192.0.2.1"));
+    // Mended: it is read again, and then it can be written.
+    let mended = format!("{by_hand}</config>\n");
+    std::fs::write(server.folder().join("config.xml"), &mended).expect("the folder is writable");
+    assert_eq!(http::send_json(server.http, "POST", "/api/v1/reload", "").status, 200);
+    put(&server, "/api/v1/config", &json!({ "options": { "rtmp/chunksize": 4096 } }));
+    assert_eq!(file(&server, "config.xml"), mended.replace("8192", "4096"));
 }
 
 #[test]
@@ -447,4 +478,8 @@ fn peers_cannot_write_the_log() {
     let newer = get(&server, &format!("/api/v1/log?from={from}"));
     let newer = newer["lines"].as_array().expect("lines");
     assert!(newer.iter().all(|line| line["number"].as_u64() >= Some(from)), "{newer:?}");
+    // Whoever counts from a longer log, that of an earlier process, comes back to this one.
+    let beyond = get(&server, "/api/v1/log?from=1000000000");
+    assert_eq!(beyond["lines"], json!([]));
+    assert!(beyond["next"].as_u64().is_some_and(|next| (from..1_000_000).contains(&next)));
 }

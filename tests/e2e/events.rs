@@ -1,5 +1,7 @@
 //! Event callbacks: in order, signed, sent again, and never in anybody's way.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use hmac::{Hmac, Mac as _};
@@ -124,6 +126,20 @@ fn redirects_are_not_followed_and_refusals_not_repeated() {
     assert_eq!(calls.len(), 2, "{calls:?}");
     assert!(calls.iter().all(|call| call.target.starts_with("/hook")), "{calls:?}");
     assert_eq!(server.metrics().sum("smart_rtmpd_events_total", &["outcome=\"retried\""]), 0.0);
+}
+
+/// Also with connections of HTTP that nobody uses.
+#[test]
+fn where_nothing_is_to_be_told_the_end_is_prompt() {
+    let hooks = Hooks::start(|_| Some(200));
+    let mut server = Server::start(&config(&hooks));
+    let mut idle = TcpStream::connect(("127.0.0.1", server.http)).expect("connects");
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n").expect("is sent");
+    let read = idle.read(&mut [0; 512]).expect("an answer");
+    assert!(read > 0);
+    let (status, taken) = server.terminate(Duration::from_secs(10));
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+    assert!(taken < Duration::from_millis(1500), "{taken:?}");
 }
 
 #[test]

@@ -331,3 +331,30 @@ fn pulls_follow_the_policy_and_those_that_stay_run_on() {
     server.wait_live("goes");
     assert_eq!(pull(&server, "stays")["attempts"], json!(1));
 }
+
+#[test]
+fn authorities_renewed_under_their_name_are_trusted() {
+    let origin = Server::start_default();
+    let Some(_publisher) = publish(&origin, NAME) else { return };
+    let server = Server::start(&Config::default().policy("<policy/>"));
+    let (own, theirs) = (server.folder(), origin.folder());
+    let trusted = own.join("trusted.pem");
+    std::fs::copy(own.join("ssl/self-signed.crt"), &trusted).expect("a copy");
+    let url = origin.rtmps_url(NAME).replace("127.0.0.1", "localhost");
+    let rule = format!("<pull url='{url}' stream='live/x' when='always' ca='trusted.pem'/>");
+    write(&server, "policy.xml", format!("<policy><pulls>{rule}</pulls></policy>"));
+    assert_eq!(reload(&server).1["policy_changed"], true);
+    wait::until_true("a stranger is not trusted", BOUND, || {
+        server.metrics().sum("smart_rtmpd_pull_failures_total", &["reason=\"tls\""]) >= 1.0
+    });
+    std::fs::copy(theirs.join("ssl/self-signed.crt"), own.join("new.pem")).expect("a copy");
+    std::fs::rename(own.join("new.pem"), &trusted).expect("in the same folder");
+    // Nobody has to say so; the next attempt is due within its pause.
+    wait::until_true("the renewed one is", BOUND * 3, || server.is_live("x"));
+    let last = server.api("/api/v1/reload");
+    assert_eq!(
+        (&last["cause"], &last["policy_changed"]),
+        (&json!("file"), &json!(false)),
+        "{last}"
+    );
+}

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::jwt::Verifier;
 use super::{Networks, Role, Roles, Via, token_file};
 use crate::config::Config;
-use crate::config::auth::{Auth, Hook, JwtKey, Password, User};
+use crate::config::auth::{Auth, Hook, Password, User};
 use crate::config::model::Secret;
 use crate::net::tls_client::TlsClient;
 
@@ -57,6 +57,8 @@ impl Rules {
     /// A file cannot be used, or nobody could ever be let in.
     pub fn load(config: &Config) -> Result<Self, BadRules> {
         let auth = &config.auth;
+        // Before they are read: one that changes meanwhile makes the next rules differ.
+        let files = digest(config);
         let bad = |option, sentence| BadRules { option, sentence };
         let tokens = match &auth.jwt {
             Some(jwt) => {
@@ -104,7 +106,7 @@ impl Rules {
             addresses: auth.addresses.iter().map(rule).collect(),
             required,
             required_by_rtsp: required.and(of_users(true)),
-            files: digest(config),
+            files,
             options: auth.clone(),
         })
     }
@@ -112,7 +114,13 @@ impl Rules {
     /// The same, so that whoever was let in by the one would be by the other.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        self.options == other.options && self.api == other.api && self.files == other.files
+        let same_hook = match (&self.hook, &other.hook) {
+            (Some((_, tls)), Some((_, other))) => tls.is_same(other),
+            (None, None) => true,
+            _ => false,
+        };
+        let same_files = same_hook && self.files == other.files;
+        same_files && self.options == other.options && self.api == other.api
     }
 
     /// The user of that name, as far as the protocol knows it.
@@ -229,16 +237,12 @@ impl Rules {
         }
     }
 }
-/// What stands in the files of keys; those that cannot be read have been refused.
+
+/// What stands in the files of keys; those that cannot be read are refused when they are.
 fn digest(config: &Config) -> [u8; 32] {
     let auth = &config.auth;
-    let keys = auth.jwt.as_ref().and_then(|jwt| match &jwt.key {
-        JwtKey::Secret(_) => None,
-        JwtKey::Pem(path) | JwtKey::Jwks(path) => Some(path),
-    });
-    let authorities = auth.hook.as_ref().and_then(|hook| hook.ca.as_ref());
     let mut digest = Sha256::new();
-    for path in [Some(&auth.token_file), keys, authorities].into_iter().flatten() {
+    for path in [Some(auth.token_file.as_path()), auth.jwt_file()].into_iter().flatten() {
         let bytes = std::fs::read(path).unwrap_or_default();
         digest.update((bytes.len() as u64).to_be_bytes());
         digest.update(bytes);

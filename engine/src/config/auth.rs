@@ -50,6 +50,17 @@ pub struct Auth {
     pub token_file: PathBuf,
 }
 
+impl Auth {
+    /// The file of the keys that tokens are checked with.
+    #[must_use]
+    pub fn jwt_file(&self) -> Option<&Path> {
+        match &self.jwt.as_ref()?.key {
+            JwtKey::Secret(_) => None,
+            JwtKey::Pem(path) | JwtKey::Jwks(path) => Some(path),
+        }
+    }
+}
+
 /// The authorisation server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {

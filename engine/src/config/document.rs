@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::edit::Markup;
 use super::error::{ConfigError, Problem};
-use super::mask::{mask, masked_back};
+use super::mask::masked_back;
 use super::model::Config;
 use super::options::{Kind, Opt, table};
 use super::read::{self, Values};
@@ -40,18 +40,15 @@ impl Document {
         let name = path.display().to_string();
         let text = xml::read_file(path, &name)?;
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        let document = Self::parse(&name, &text, absolute.parent().unwrap_or(Path::new(".")))?;
-        document.check_files(&name)?;
-        Ok(document)
+        Self::parse(&name, &text, absolute.parent().unwrap_or(Path::new(".")))
     }
 
-    /// Reads the files of keys that it names, to see whether they can be used.
+    /// Who may do what by a configuration made from this file, from the files of keys it names.
     ///
     /// # Errors
-    /// One cannot, or nobody could ever be let in.
-    pub fn check_files(&self, name: &str) -> Result<(), ConfigError> {
-        let rules = Rules::load(&self.config);
-        rules.map(drop).map_err(|BadRules { option, sentence }| {
+    /// One cannot be used, or nobody could ever be let in; with the line in this file.
+    pub fn rules(&self, name: &str, config: &Config) -> Result<Rules, ConfigError> {
+        Rules::load(config).map_err(|BadRules { option, sentence }| {
             let line = self.values.line(option);
             ConfigError::new(name, line, option, Problem::Conflict(sentence))
         })
@@ -76,8 +73,7 @@ impl Document {
     /// The same without secrets.
     #[must_use]
     pub fn shown(&self, opt: &Opt) -> Vec<String> {
-        let show = |text: &str| if opt.secret { mask(text) } else { text.to_owned() };
-        self.given(opt).map(show).collect()
+        self.given(opt).map(|text| opt.shown.of(text)).collect()
     }
 
     /// Options that do not mean the same in both.
@@ -90,20 +86,20 @@ impl Document {
 
     /// The text with other values, everything else as it is: comments, order, space. A secret
     /// that comes back as it was shown is the one that is there. The result is not checked yet.
-    #[must_use]
-    pub fn edited(&self, edits: &[Edit]) -> String {
+    ///
+    /// # Errors
+    /// A sentence, if it cannot be told which secret is meant.
+    pub fn edited(&self, edits: &[Edit]) -> Result<String, String> {
         let mut text = self.text.clone();
         for Edit { opt, values } in edits {
             let old: Vec<&str> = self.given(opt).collect();
-            let new = match opt.secret {
-                true => masked_back(values, &old, mask),
-                false => values.clone(),
-            };
+            let new = masked_back(opt.shown, values, &old)
+                .map_err(|why| format!("{}: {why}", opt.path))?;
             if new != old {
                 text = Markup::scan(&text).set(opt, &new);
             }
         }
-        text
+        Ok(text)
     }
 }
 
@@ -121,6 +117,10 @@ mod tests {
         Document::parse("c.xml", text, Path::new(".")).unwrap_or_else(|e| panic!("{e}\n{text}"))
     }
 
+    fn edited(document: &Document, edits: &[Edit]) -> String {
+        document.edited(edits).unwrap()
+    }
+
     fn edit(path: &str, values: &[&str]) -> Edit {
         let values = values.iter().map(|value| (*value).to_owned()).collect();
         Edit { opt: find(path).unwrap(), values }
@@ -129,11 +129,11 @@ mod tests {
     #[test]
     fn an_edit_touches_its_value_and_nothing_else() {
         let old = document(FILE);
-        let text = old.edited(&[edit("rtmp/port", &["1936"])]);
+        let text = edited(&old, &[edit("rtmp/port", &["1936"])]);
         assert_eq!(text, FILE.replace("1935", "1936"));
         let new = document(&text);
         assert_eq!(new.changed(&old), ["rtmp/port"]);
-        assert_eq!(new.edited(&[edit("rtmp/port", &["1935"])]), FILE);
+        assert_eq!(edited(&new, &[edit("rtmp/port", &["1935"])]), FILE);
     }
 
     #[test]
@@ -143,9 +143,9 @@ mod tests {
         let shown = old.shown(user);
         assert_eq!(shown, ["ann:***", "bob:***"]);
         let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
-        assert_eq!(old.edited(&[edit("rtsp/user", &shown)]), FILE);
+        assert_eq!(edited(&old, &[edit("rtsp/user", &shown)]), FILE);
         // The other way round, with a new one between them.
-        let text = old.edited(&[edit("rtsp/user", &["bob:***", "eve:new", "ann:***"])]);
+        let text = edited(&old, &[edit("rtsp/user", &["bob:***", "eve:new", "ann:***"])]);
         let new = document(&text);
         assert_eq!(
             new.given(user).collect::<Vec<_>>(),
@@ -153,7 +153,9 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("<!-- Ann -->"), "{text}");
-        let text = new.edited(&[edit("rtsp/user", &[])]);
+        let refused = new.edited(&[edit("rtsp/user", &["tom:***"])]).unwrap_err();
+        assert!(refused.starts_with("rtsp/user: *** stands for"), "{refused}");
+        let text = edited(&new, &[edit("rtsp/user", &[])]);
         assert!(document(&text).config.auth.users.is_empty(), "{text}");
     }
 
@@ -170,7 +172,7 @@ mod tests {
                     "" => continue,
                     default => default,
                 };
-                let new = document(&old.edited(&[Edit { opt, values: vec![value.to_owned()] }]));
+                let new = document(&edited(&old, &[Edit { opt, values: vec![value.to_owned()] }]));
                 assert_eq!(new.given(opt).collect::<Vec<_>>(), [value], "{}", opt.path);
                 let changed = new.changed(&old);
                 let alias = text.contains("<flv>") && opt.path == "rtmp/hasflv";
@@ -183,7 +185,7 @@ mod tests {
     fn what_is_written_is_escaped() {
         let old = document(FILE);
         let value = "a:<b>&\"c\"</user><x>";
-        let new = document(&old.edited(&[edit("rtsp/user", &[value])]));
+        let new = document(&edited(&old, &[edit("rtsp/user", &[value])]));
         assert_eq!(new.given(find("rtsp/user").unwrap()).collect::<Vec<_>>(), [value]);
     }
 }

@@ -1,6 +1,6 @@
 //! `config.xml`: one table of options, and from it the parser, the checks and the reference text.
 //!
-//! [`load`] goes file → [`xml`] tree → checked values → typed [`Config`]. Nothing turns itself off
+//! [`Document::load`] goes file → [`xml`] tree → checked values → typed [`Config`]. Nothing turns itself off
 //! silently: a wrong value or an unknown element is a [`ConfigError`] naming file, line, element
 //! and what is allowed; an option of a feature this build lacks is a warning sentence, or a refusal
 //! where ignoring it would open the server wider than the file asks for.
@@ -29,16 +29,10 @@ pub use diff::{diff_reloadable, keep_restart_options};
 pub use document::{Document, Edit};
 pub(crate) use edit::Markup;
 pub(crate) use error::shorten;
-pub use error::{ConfigError, Problem};
-pub(crate) use mask::{mask_url, masked_back};
+pub use error::{ConfigError, Line, Problem};
+pub(crate) use mask::{Unmasked, mask_url, masked_back};
 pub use model::{Config, EgressMode, Limits, MergeWindow, SecondPublisher};
 pub use reference::reference_text;
-
-/// Reads and checks the configuration file, and the files of keys it names; relative paths in it
-/// start at its directory.
-pub fn load(path: &Path) -> Result<Config, ConfigError> {
-    Document::load(path).map(|document| document.config)
-}
 
 /// Checks a configuration text; `name` stands for the file in errors.
 pub fn load_str(name: &str, text: &str, base_dir: &Path) -> Result<Config, ConfigError> {
@@ -78,6 +72,7 @@ fn edit_and_read_back(document: &Document) {
     {
         let opt = options::find(path).expect("an option of the table");
         let text = document.edited(&[Edit { opt, values: vec![value.to_owned()] }]);
+        let text = text.expect("no value is masked");
         let again = Document::parse("fuzz.xml", &text, Path::new("."));
         let again = again.unwrap_or_else(|error| panic!("{error}: {text:?}"));
         assert!(again.given(opt).eq([value]), "{path}: {text:?}");

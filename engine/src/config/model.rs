@@ -5,7 +5,7 @@
 //! options table, nowhere else.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocols::media::StreamKey;
@@ -56,6 +56,11 @@ impl Config {
     /// Whether a stream is recorded: one of the recorded app, or one a rule names.
     pub fn records(&self, app: &str, name: &str) -> bool {
         app == self.rtmp.rec_app || self.record.matches(app, name)
+    }
+
+    /// Whether some service shows a certificate.
+    pub fn shows_certificate(&self) -> bool {
+        self.rtmp.ssl || self.rtsp.ssl || self.http.ssl
     }
 }
 
@@ -140,9 +145,9 @@ pub struct Ssl {
 
 impl Ssl {
     /// What those who are dialled are shown and held to.
-    #[must_use]
-    pub fn client_files(&self) -> [&Option<PathBuf>; 3] {
-        [&self.client_ca, &self.client_cert, &self.client_key]
+    pub fn client_files(&self) -> impl Iterator<Item = &Path> {
+        let files = [&self.client_ca, &self.client_cert, &self.client_key];
+        files.into_iter().flatten().map(PathBuf::as_path)
     }
 }
 

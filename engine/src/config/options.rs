@@ -13,6 +13,7 @@ use super::model::{Cores, HostPort, MergeWindow};
 use super::units;
 use crate::auth::Role;
 
+pub use super::mask::Shown;
 pub use super::table::{SECTIONS, table};
 
 /// One option of `config.xml`.
@@ -30,8 +31,8 @@ pub struct Opt {
     pub reloadable: bool,
     /// May stand several times in its section.
     pub repeatable: bool,
-    /// Nobody is shown its value.
-    pub secret: bool,
+    /// How much of its value anybody is shown.
+    pub shown: Shown,
     /// Other paths that mean the same.
     pub aliases: &'static [&'static str],
     /// What this build does with it.
@@ -147,7 +148,7 @@ impl Opt {
     pub fn parse(&self, text: &str) -> Result<Value, Problem> {
         let text = if text.is_empty() { self.default } else { text };
         let value = self.kind.parse(text);
-        let shown = if self.secret { "…" } else { text };
+        let shown = if self.shown.hides() { "…" } else { text };
         value.ok_or_else(|| Problem::value(shown, self.kind.wanted(self.unit)))
     }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::error::{ConfigError, Problem, shorten};
-use super::mask::mask;
 use super::options::{self, Kind, Opt, Support, Value};
 use super::xml::Element;
 
@@ -178,7 +177,9 @@ impl Reader<'_> {
         let value = opt.parse(text).map_err(|problem| {
             let problem = match problem {
                 // A wrong secret is one all the same.
-                Problem::Value { wanted, .. } if opt.secret => Problem::value(&mask(text), wanted),
+                Problem::Value { wanted, .. } if opt.shown.hides() => {
+                    Problem::value(&opt.shown.of(text), wanted)
+                }
                 other => other,
             };
             self.error(line, opt.path, problem)

@@ -1,6 +1,6 @@
 //! The rows of the options table, in the order of the reference text.
 
-use super::options::{Kind, Opt, Support};
+use super::options::{Kind, Opt, Shown, Support};
 use super::table_auth::AUTH;
 use Kind::{
     App, Bool, Cores, Endings, Groups, Host, HostPort, HttpUrl, Int, Ip, Log, Millis, Minutes,
@@ -68,7 +68,7 @@ pub(super) const fn opt(
         },
         reloadable: true,
         repeatable: false,
-        secret: false,
+        shown: Shown::Whole,
         aliases: &[],
         support: Support::Yes,
         doc,
@@ -107,8 +107,9 @@ impl Opt {
         Self { repeatable: true, ..self }
     }
 
-    pub(super) const fn secret(self) -> Self {
-        Self { secret: true, ..self }
+    /// Of its value only so much is shown.
+    pub(super) const fn secret(self, shown: Shown) -> Self {
+        Self { shown, ..self }
     }
 
     const fn refuse(self, why: &'static str) -> Self {
@@ -255,7 +256,7 @@ const RTSP: &[Opt] = &[
          several users; none = as elsewhere. auth/user is for every protocol.",
     )
     .many()
-    .secret(),
+    .secret(Shown::Name),
     opt(
         "rtsp/multicast",
         Groups,
@@ -517,7 +518,7 @@ const EVENTS: &[Opt] = &[
          Redirects are not followed, certificates are checked.",
     )
     .many()
-    .secret(),
+    .secret(Shown::Address),
     opt(
         "events/kinds",
         Names,
@@ -531,7 +532,7 @@ const EVENTS: &[Opt] = &[
         "Key of the signature: X-Signature is sha256= and the HMAC-SHA256 of X-Timestamp, a dot \
          and the body; empty = no signature.",
     )
-    .secret(),
+    .secret(Shown::Nothing),
     opt("events/timeout", Millis(100, 60_000), "3000", "An attempt must be answered by then."),
     opt(
         "events/attempts",

@@ -1,6 +1,6 @@
 //! The rows of the options table that say who may do what.
 
-use super::options::{Kind, Opt};
+use super::options::{Kind, Opt, Shown};
 use super::table::opt;
 use Kind::{
     AuthUrl, Bool, Int, Millis, Networks, OneOf, Path, Patterns, Roles, Seconds, Text, UrlPath,
@@ -30,7 +30,8 @@ pub(super) const AUTH: &[Opt] = &[
         "What the questions call plays by HTTP: type=http, or type=rtmp as old servers do.",
     ),
     opt("auth/ca", Path, "", "Authorities of an https authurl, PEM; empty = those of the system."),
-    opt("auth/secret", Text, "", "Sent with the questions as Authorization: Bearer.").secret(),
+    opt("auth/secret", Text, "", "Sent with the questions as Authorization: Bearer.")
+        .secret(Shown::Nothing),
     opt(
         "auth/cache",
         Seconds(0, 3600),
@@ -60,7 +61,7 @@ pub(super) const AUTH: &[Opt] = &[
     opt("auth/user@name", Text, "", "A user, once per element.").many(),
     opt("auth/user@password", Text, "", "Password, or its Argon2 hash ($argon2id$…).")
         .many()
-        .secret(),
+        .secret(Shown::Nothing),
     opt("auth/user@roles", Roles, "", "What the user may be; empty = publisher and player.").many(),
     opt("auth/user@streams", Patterns, "", "Streams it may use (files: vod/NAME); empty = all.")
         .many(),
@@ -71,9 +72,9 @@ pub(super) const AUTH: &[Opt] = &[
         "Key of signed URLs, 16 characters or more; several elements, several keys.",
     )
     .many()
-    .secret(),
+    .secret(Shown::Nothing),
     opt("auth/jwt_secret", Text, "", "JSON Web Tokens: secret of HS256, 32 characters or more.")
-        .secret(),
+        .secret(Shown::Nothing),
     opt("auth/jwt_key", Path, "", "The same: public key of RS256 or ES256, PEM."),
     opt("auth/jwt_jwks", Path, "", "The same: keys of RS256 and ES256 as a JSON Web Key Set."),
     opt("auth/jwt_issuer", Text, "", "The claim iss that a token must have; empty = any or none."),

@@ -22,7 +22,7 @@ fn the_shipped_file_is_the_rendered_table() {
     let shipped = std::fs::read_to_string(&path).expect("config.xml at the root");
     assert!(shipped == reference_text(), "config.xml differs; run with UPDATE_REFERENCE=1");
     assert_eq!(parse(&shipped).expect("valid"), Config::default());
-    let mut loaded = load(&path).expect("valid");
+    let mut loaded = Document::load(&path).expect("valid").config;
     assert!(loaded.base_dir.is_absolute() && loaded.http.html_dir.is_absolute());
     loaded.base_dir = ".".into();
     loaded.http.html_dir = "./html".into();
@@ -123,7 +123,7 @@ fn elements_of_one_name_keep_their_attributes_together() {
     assert!(!format!("{:?}", auth.users).contains("secret"));
 }
 
-/// A file of keys that cannot be used is found when the file is loaded, with its line.
+/// A file of keys that cannot be used is told of with the line that names it.
 #[test]
 fn files_of_keys_are_checked_with_the_file() {
     let folder = std::env::temp_dir().join(format!("config-keys-{}", std::process::id()));
@@ -131,7 +131,9 @@ fn files_of_keys_are_checked_with_the_file() {
     let file = folder.join("config.xml");
     let text = "<config>\n<auth>\n<jwt_key>missing.pem</jwt_key>\n</auth>\n</config>";
     std::fs::write(&file, text).expect("writable");
-    let error = load(&file).expect_err("no such file").to_string();
+    let document = Document::load(&file).expect("valid");
+    let rules = document.rules("config.xml", &document.config).map(drop);
+    let error = rules.expect_err("no such file").to_string();
     assert!(error.contains("config.xml:3: auth/jwt_key: "), "{error}");
     assert!(error.contains("missing.pem cannot be read"), "{error}");
     std::fs::remove_dir_all(&folder).expect("ours");
@@ -372,7 +374,7 @@ fn bytes_that_are_not_utf8_name_line_or_encoding() {
         assert_eq!(xml::decode("c.xml", bytes).expect_err("not text").to_string(), sentence);
     }
     assert!(parse("\u{feff}<config/>").is_ok(), "a byte order mark is no obstacle");
-    let error = load(Path::new("no-such/config.xml")).expect_err("missing").to_string();
+    let error = Document::load(Path::new("no-such/config.xml")).expect_err("missing").to_string();
     assert!(error.starts_with("no-such/config.xml: cannot be read ("), "{error}");
 }
 
@@ -482,7 +484,7 @@ pub(crate) fn changed(opt: &'static options::Opt) -> Config {
         _ => {}
     }
     let empty = Document::parse("c.xml", "<config/>", Path::new(".")).expect("valid");
-    let text = empty.edited(&edits);
+    let text = empty.edited(&edits).expect("no value is masked");
     parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 

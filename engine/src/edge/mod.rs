@@ -13,6 +13,7 @@ use std::time::Duration;
 use protocols::media::StreamKey;
 use protocols::text::push_uri;
 
+use crate::config::Line;
 use crate::pull::{Entry, EntryError, Remote, Scheme, Source, Transport};
 
 pub use health::Health;
@@ -32,8 +33,8 @@ pub struct Origins {
     pub ca: Option<PathBuf>,
     /// Link-local addresses may be dialled.
     pub local: bool,
-    /// Line of the file, for messages.
-    pub line: usize,
+    /// Line of the file.
+    pub line: Line,
 }
 
 /// Whether streams can be fetched from below `url`.
@@ -48,12 +49,6 @@ pub fn check(url: &str) -> Result<(), EntryError> {
 }
 
 impl Origins {
-    /// The same but for where it stands in the file.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        Self { line: other.line, ..self.clone() } == *other
-    }
-
     /// Streams of this key are fetched by these rules.
     #[must_use]
     pub fn cover(&self, key: &StreamKey) -> bool {
@@ -159,7 +154,7 @@ mod tests {
             transport: Transport::Tcp,
             ca: None,
             local: false,
-            line: 1,
+            line: Line(1),
         }
     }
 

@@ -136,7 +136,8 @@ pub enum Event {
     },
     /// See [`EventKind::Record`].
     Record {
-        /// Folder of the stream's recordings: vhost and name.
+        /// Folder of the stream's recordings: `VHOST/NAME`, with the app in front of the name unless
+        /// it is the recorded one.
         place: String,
         /// Local day, `YYYY-MM-DD`.
         day: String,

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use sha2::{Digest as _, Sha256};
 
 pub use event::{Event, EventKind, EventSession, EventStream};
 pub use sign::signature;
@@ -69,6 +70,8 @@ struct Target {
 #[derive(Debug, Clone, Default)]
 pub struct Events {
     options: Arc<EventOptions>,
+    /// Digest of the file of authorities, if there is one.
+    authorities: Option<[u8; 32]>,
     targets: Arc<[Target]>,
     /// Counted over all configurations of a process.
     pub counts: Arc<EventCounts>,
@@ -81,6 +84,8 @@ impl Events {
     /// # Errors
     /// A file of authorities is unusable, or there are no more threads.
     pub fn start(options: &EventOptions, counts: &Arc<EventCounts>) -> Result<Self, String> {
+        // Before it is read: one that changes meanwhile makes a difference to the next look.
+        let authorities = digest(options);
         let mut targets = Vec::new();
         for url in &options.urls {
             let (queue, waiting) = crossbeam_channel::bounded(options.queue);
@@ -88,13 +93,13 @@ impl Events {
             targets.push(Target { queue, ended });
         }
         let options = Arc::new(options.clone());
-        Ok(Self { options, targets: targets.into(), counts: Arc::clone(counts) })
+        Ok(Self { options, authorities, targets: targets.into(), counts: Arc::clone(counts) })
     }
 
-    /// The same configuration: nothing is to be started anew.
+    /// The same configuration and authorities: nothing is to be started anew.
     #[must_use]
     pub fn is_of(&self, options: &EventOptions) -> bool {
-        *self.options == *options
+        *self.options == *options && self.authorities == digest(options)
     }
 
     /// Somebody wants to be told of this kind.
@@ -129,4 +134,10 @@ impl Events {
             let _ = ended.recv_deadline(deadline);
         }
     }
+}
+
+/// What stands in the file of authorities; one that cannot be read is refused where it is.
+fn digest(options: &EventOptions) -> Option<[u8; 32]> {
+    let path = options.ca.as_deref()?;
+    Some(Sha256::digest(std::fs::read(path).unwrap_or_default()).into())
 }

@@ -19,9 +19,9 @@ use crate::http::v1::Statistics;
 use crate::observe::{PullReport, ShardReport, Viewers};
 use crate::reload::Reloader;
 use crate::segment::{Packaging, Snapshot};
-use crate::shard::Kick;
 use crate::shard::sessions::{SessionPage, SessionQuery};
 use crate::shard::{Absent, Wanted};
+use crate::shard::{Kick, Kicked};
 use crate::timeshift::Refused;
 
 /// Where the HTTP service gets its answers; implemented by the engine on each shard.
@@ -48,7 +48,7 @@ pub trait Backend {
     fn recheck_at(&self) -> Option<Instant>;
     /// The configuration in force.
     fn config(&self) -> Arc<Config>;
-    /// Every live stream of the server, gathered from all shards.
+    /// Every live stream of the server, gathered from all shards, sorted by vhost, app and name.
     fn streams(&self) -> BoxedLocal<Vec<StreamInfo>>;
     /// The metrics of all shards in text exposition format.
     fn metrics(&self) -> BoxedLocal<String>;
@@ -56,8 +56,8 @@ pub trait Backend {
     fn status(&self) -> StatusInfo;
     /// Sessions, a page at a time.
     fn sessions(&self, query: SessionQuery) -> BoxedLocal<SessionPage>;
-    /// Ends sessions; how many have ended.
-    fn kick(&self, kick: Kick) -> BoxedLocal<usize>;
+    /// Ends sessions; those that have ended.
+    fn kick(&self, kick: Kick) -> BoxedLocal<Kicked>;
     /// What is pulled.
     fn pulls(&self) -> BoxedLocal<Vec<PullReport>>;
     /// Sums over all shards.

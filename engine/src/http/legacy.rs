@@ -1,5 +1,5 @@
 //! `/api/config` and `/api/policy` in the shapes of the older API: groups of short names, for the
-//! web pages written for it. Both answer this machine only.
+//! web pages written for it. Both are the operator's: see [`Guard::Operate`].
 
 use bytes::Bytes;
 use hyper::body::Body;
@@ -122,7 +122,9 @@ where
                 let value: Value = serde_json::from_slice(&body).map_err(unreadable)?;
                 let edits =
                     edits(&value).map_err(|why| refuse(StatusCode::UNPROCESSABLE_ENTITY, why))?;
-                let write = move || reloader.write_config(|old: &Document| Ok(old.edited(&edits)));
+                let write = move || {
+                    reloader.write_config(|old| old.edited(&edits).map_err(ReloadError::Refused))
+                };
                 written(&*glommio::executor().spawn_blocking(write).await, ctx, true)
             } else {
                 let v1::Object(change) =
@@ -137,13 +139,8 @@ where
 }
 
 fn written(report: &Report, ctx: &HttpContext, is_config: bool) -> Result<Value, Box<Reply>> {
-    let applied = report.outcome.as_ref().map_err(|error| {
-        let status = match error {
-            ReloadError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            ReloadError::Write(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        refuse(status, error.to_string())
-    })?;
+    let applied =
+        report.outcome.as_ref().map_err(|error| refuse(v1::status_of(error), error.to_string()))?;
     let mut value = json!({
         "changed": applied.changed,
         "restart": applied.restart,
@@ -249,10 +246,10 @@ mod tests {
     #[test]
     fn what_is_shown_can_be_sent_back_and_changes_nothing() {
         let old = document("<config>\n  <rtmp><port>19350</port></rtmp>\n</config>");
-        let text = old.edited(&edits(&shown(&old)).unwrap());
+        let text = old.edited(&edits(&shown(&old)).unwrap()).unwrap();
         assert!(document(&text).changed(&old).is_empty(), "{text}");
-        let text =
-            old.edited(&edits(&json!({ "rtmp": { "port": "1936", "ssl": false } })).unwrap());
+        let new = json!({ "rtmp": { "port": "1936", "ssl": false } });
+        let text = old.edited(&edits(&new).unwrap()).unwrap();
         assert_eq!(document(&text).changed(&old), ["rtmp/port", "rtmp/ssl"], "{text}");
         for wrong in [json!([]), json!({ "rtmp": 1 }), json!({ "rtmp": { "prot": 1 } })] {
             assert!(edits(&wrong).is_err(), "{wrong}");

@@ -10,9 +10,9 @@ use crate::net::tls::{Purpose, TlsContext};
 use crate::observe::{PullReport, Viewers};
 use crate::reload::Reloader;
 use crate::segment::{Packaging, Snapshot};
-use crate::shard::Kick;
 use crate::shard::sessions::{SessionPage, SessionQuery};
 use crate::shard::{Absent, Wanted};
+use crate::shard::{Kick, Kicked};
 use crate::timeshift::Refused;
 use futures_lite::future::BoxedLocal;
 use glommio::LocalExecutorBuilder;
@@ -109,8 +109,8 @@ impl Backend for Fake {
     fn sessions(&self, _: SessionQuery) -> BoxedLocal<SessionPage> {
         Box::pin(async { SessionPage::default() })
     }
-    fn kick(&self, _: Kick) -> BoxedLocal<usize> {
-        Box::pin(async { 0 })
+    fn kick(&self, _: Kick) -> BoxedLocal<Kicked> {
+        Box::pin(async { Kicked::default() })
     }
     fn pulls(&self) -> BoxedLocal<Vec<PullReport>> {
         Box::pin(async { Default::default() })

@@ -117,9 +117,6 @@ pub enum StartError {
     /// A certificate or key cannot be used.
     #[error("{0}; correct ssl/servercert and ssl/serverkey, or switch rtmp/ssl and http/ssl off")]
     Certificate(String),
-    /// The rules of who may do what cannot be applied.
-    #[error("{0}")]
-    Rules(String),
     /// Signals cannot be taken.
     #[error("signals cannot be blocked: {0}")]
     Signals(io::Error),
@@ -144,7 +141,6 @@ impl StartError {
             | Self::Policy(_)
             | Self::Events(_)
             | Self::Certificate(_)
-            | Self::Rules(_)
             | Self::CpuNotAllowed { .. }
             | Self::Memlock { .. }
             | Self::OpenFiles { .. }

@@ -80,28 +80,34 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    /// Where the configured pair is, or else the self-signed one.
+    ///
+    /// # Errors
+    /// Only one of the two is configured.
+    pub fn files(ssl: &Ssl, base_dir: &Path) -> Result<[PathBuf; 2], TlsError> {
+        match (&ssl.server_cert, &ssl.server_key) {
+            (Some(cert), Some(key)) => Ok([base_dir.join(cert), base_dir.join(key)]),
+            (None, None) => Ok([base_dir.join(SELF_SIGNED_CERT), base_dir.join(SELF_SIGNED_KEY)]),
+            _ => Err(TlsError::HalfConfigured),
+        }
+    }
+
     /// Reads the configured pair; without one, the self-signed pair in `ssl/` beneath
     /// `base_dir`, made now if it is not there yet.
     ///
     /// # Errors
     /// The files are unusable; see [`TlsError`].
     pub fn read(ssl: &Ssl, base_dir: &Path) -> Result<Self, TlsError> {
-        let (cert, key, self_signed) = match (&ssl.server_cert, &ssl.server_key) {
-            (Some(cert), Some(key)) => (base_dir.join(cert), base_dir.join(key), false),
-            (None, None) => {
-                let pair = (base_dir.join(SELF_SIGNED_CERT), base_dir.join(SELF_SIGNED_KEY));
-                if !pair.0.exists() || !pair.1.exists() {
-                    generate(&pair.0, &pair.1)?;
-                    tracing::warn!(
-                        certificate = %pair.0.display(),
-                        "no certificate is configured: made a self-signed one, which browsers \
-                         and players will question"
-                    );
-                }
-                (pair.0, pair.1, true)
-            }
-            _ => return Err(TlsError::HalfConfigured),
-        };
+        let [cert, key] = Self::files(ssl, base_dir)?;
+        let self_signed = ssl.server_cert.is_none();
+        if self_signed && (!cert.exists() || !key.exists()) {
+            generate(&cert, &key)?;
+            tracing::warn!(
+                certificate = %cert.display(),
+                "no certificate is configured: made a self-signed one, which browsers and \
+                 players will question"
+            );
+        }
         let configs = read_configs(&cert, &key)?;
         Ok(Self { cert, key, self_signed, configs })
     }
@@ -128,12 +134,6 @@ impl TlsContext {
             *current = certificate;
         }
         differs
-    }
-
-    /// The files it was read from: certificate and key.
-    pub fn files(&self) -> [PathBuf; 2] {
-        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        [current.cert.clone(), current.key.clone()]
     }
 
     /// The certificate was made by this server and is vouched for by nobody.

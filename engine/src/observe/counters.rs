@@ -319,9 +319,9 @@ impl Memory {
 pub enum Topic {
     /// Streams and viewers.
     Streams,
-    /// Counters and histograms beside them.
+    /// Counters, histograms and memory beside them.
     Counters,
-    /// Pulls beside them.
+    /// Pulls alone.
     Pulls,
 }
 

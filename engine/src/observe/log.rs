@@ -52,9 +52,10 @@ pub fn kept_bytes() -> usize {
 }
 
 /// At most `limit` of the kept lines with their numbers, in order: the first ones from a number
-/// on, or the last ones.
+/// on, or the last ones. And the number of the line that comes next, which whoever counts from an
+/// earlier process must be told.
 #[must_use]
-pub fn tail(from: Option<u64>, limit: usize) -> Vec<(u64, Box<str>)> {
+pub fn tail(from: Option<u64>, limit: usize) -> (Vec<(u64, Box<str>)>, u64) {
     let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     let first = kept.next - kept.lines.len() as u64;
     let start = match from {
@@ -62,7 +63,10 @@ pub fn tail(from: Option<u64>, limit: usize) -> Vec<(u64, Box<str>)> {
         None => kept.next.saturating_sub(limit as u64).max(first),
     };
     let skipped = usize::try_from(start - first).unwrap_or(usize::MAX);
-    (start..).zip(kept.lines.iter().skip(skipped).take(limit).cloned()).collect()
+    let lines: Vec<_> =
+        (start..).zip(kept.lines.iter().skip(skipped).take(limit).cloned()).collect();
+    let next = start + lines.len() as u64;
+    (lines, next)
 }
 
 /// Logs by other `tracing` directives from now on.
@@ -175,14 +179,19 @@ mod tests {
         for n in 0..KEPT_LINES + 10 {
             keep(format!("line {n}\n").as_bytes());
         }
-        let last = tail(None, 3);
+        let (last, next) = tail(None, 3);
         let (number, text) = last.last().unwrap();
+        assert_eq!(next, number + 1);
         assert!(text.ends_with(&format!("line {}", KEPT_LINES + 9)), "{text}");
         assert_eq!(last.len(), 3);
-        assert_eq!(tail(Some(number - 1), 10).len(), 2);
-        assert_eq!(tail(Some(0), 1).len(), 1, "what is gone is passed over");
-        assert!(tail(Some(number + 1), 10).is_empty());
+        assert_eq!(tail(Some(number - 1), 10).0.len(), 2);
+        let (first, behind) = tail(Some(0), 1);
+        assert_eq!(first.len(), 1, "what is gone is passed over");
+        assert_eq!(behind, first[0].0 + 1, "the next page begins behind this one");
+        for beyond in [next, next + 1, u64::MAX] {
+            assert_eq!(tail(Some(beyond), 10), (Vec::new(), next), "what comes is not missed");
+        }
         keep(&[b'x'; 10_000]);
-        assert_eq!(tail(None, 1)[0].1.len(), KEPT_LINE_BYTES);
+        assert_eq!(tail(Some(next), 1).0[0].1.len(), KEPT_LINE_BYTES);
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Policy;
-use crate::config::Config;
+use crate::config::{Config, Line};
 use crate::edge::Origins;
 use crate::net::preflight::StartError;
 use crate::net::tls_client::TlsClient;
@@ -44,7 +44,7 @@ impl ActivePolicy {
         policy.origins.iter_mut().for_each(|origins| absolute(&mut origins.ca));
         let names = policy.pulls.iter().map(|pull| (pull.line, pull.app.as_str(), &*pull.name));
         let apps = policy.origins.iter().map(|origins| (origins.line, &*origins.app, "*"));
-        for (line, app, name) in names.chain(apps) {
+        for (Line(line), app, name) in names.chain(apps) {
             // Any name does to ask whether there is such an app.
             let asked = if name == "*" { "x" } else { name };
             if let Err(refusal) = config.stream_key("", app, asked) {

@@ -13,13 +13,13 @@ use std::path::{Path, PathBuf};
 
 use crate::config::model::HostPort;
 use crate::config::xml::{self, Element};
-use crate::config::{ConfigError, Problem, mask_url, units};
+use crate::config::{ConfigError, Line, Problem, mask_url, units};
 use crate::edge::Origins;
 use crate::pull::Entry;
 
 pub use active::ActivePolicy;
 
-/// All active rules of a file.
+/// All active rules of a file, in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Every stream whose URL begins with the name.
@@ -39,8 +39,8 @@ pub struct Rule {
     pub name: String,
     /// Targets, all at once.
     pub forward: Vec<Forward>,
-    /// Line of the rule, for messages.
-    pub line: usize,
+    /// Line of the rule.
+    pub line: Line,
 }
 
 /// One target of a rule.
@@ -56,37 +56,12 @@ pub struct Forward {
     pub local: bool,
 }
 
-impl Policy {
-    /// The same rules in the same order, wherever they stand in their files.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        let same_rules = |a: &[Rule], b: &[Rule]| {
-            let of = |rule: &Rule| (rule.name.clone(), rule.forward.clone());
-            a.iter().map(of).eq(b.iter().map(of))
-        };
-        let same_pulls = self.pulls.len() == other.pulls.len()
-            && self.pulls.iter().zip(&other.pulls).all(|(a, b)| a.is_same(b));
-        let same_origins = self.origins.len() == other.origins.len()
-            && self.origins.iter().zip(&other.origins).all(|(a, b)| a.is_same(b));
-        let same_forwards = same_rules(&self.vhosts, &other.vhosts);
-        same_forwards && same_rules(&self.urls, &other.urls) && same_pulls && same_origins
-    }
-}
-
 /// The text of a policy file; a file that does not exist is empty.
 pub fn read_text(path: &Path) -> Result<String, ConfigError> {
     if path.try_exists().is_ok_and(|exists| !exists) {
         return Ok(String::new());
     }
     xml::read_file(path, &path.display().to_string())
-}
-
-/// Reads and checks a policy file; a file that does not exist is a policy without rules.
-pub fn load(path: &Path) -> Result<Policy, ConfigError> {
-    match read_text(path)?.as_str() {
-        "" => Ok(Policy::default()),
-        text => load_str(&path.display().to_string(), text),
-    }
 }
 
 /// Checks a policy text; `name` stands for the file in errors.
@@ -173,7 +148,7 @@ impl Reader<'_> {
                 local: self.truth(target, &path, "local")?,
             });
         }
-        let rule = Rule { name: name.to_owned(), forward, line: element.line };
+        let rule = Rule { name: name.to_owned(), forward, line: Line(element.line) };
         Ok((!name.is_empty()).then_some(rule))
     }
 

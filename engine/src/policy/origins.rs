@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Reader;
 use super::pull::{linger, transport};
 use crate::config::xml::Element;
-use crate::config::{ConfigError, Problem, shorten};
+use crate::config::{ConfigError, Line, Problem, shorten};
 use crate::edge::{self, Origins};
 use crate::pull::masked;
 
@@ -53,7 +53,7 @@ impl Reader<'_> {
             return Ok(None);
         }
         if let Some(first) = known.iter().find(|other| other.app == app) {
-            let problem = Problem::Duplicate { first_line: first.line };
+            let problem = Problem::Duplicate { first_line: first.line.0 };
             return Err(self.error(group.line, "origins@app", problem));
         }
         Ok(Some(Origins {
@@ -67,7 +67,7 @@ impl Reader<'_> {
             })?,
             ca: Some(group.attribute("ca")).filter(|ca| !ca.is_empty()).map(PathBuf::from),
             local: self.truth(group, "origins", "local")?,
-            line: group.line,
+            line: Line(group.line),
         }))
     }
 }

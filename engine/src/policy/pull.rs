@@ -7,7 +7,7 @@ use protocols::media::StreamKey;
 
 use super::Reader;
 use crate::config::xml::Element;
-use crate::config::{ConfigError, Problem, shorten};
+use crate::config::{ConfigError, Line, Problem, shorten};
 use crate::pull::{Entry, Source, Transport, masked};
 
 /// Most entries of a file.
@@ -29,7 +29,7 @@ impl Reader<'_> {
             let Some(entry) = self.pull(element)? else { continue };
             let same = |other: &&Entry| (&other.app, &other.name) == (&entry.app, &entry.name);
             if let Some(first) = entries.iter().find(same) {
-                let problem = Problem::Duplicate { first_line: first.line };
+                let problem = Problem::Duplicate { first_line: first.line.0 };
                 return Err(self.error(element.line, "pulls/pull@stream", problem));
             }
             if entries.len() >= PULLS_MAX {
@@ -79,7 +79,7 @@ impl Reader<'_> {
             ca: Some(element.attribute("ca")).filter(|ca| !ca.is_empty()).map(PathBuf::from),
             local: self.truth(element, "pulls/pull", "local")?,
             once: one_of("play", false, ["once", "loop"])?,
-            line: element.line,
+            line: Line(element.line),
         }))
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use protocols::text::{split_authority, split_url, split_user, without_user};
 
+use crate::config::Line;
+
 /// Longest URL.
 const URL_BYTES_MAX: usize = 1024;
 /// Redirects followed before a source counts as failed.
@@ -35,8 +37,8 @@ pub struct Entry {
     pub local: bool,
     /// A file ends with its end; otherwise it begins again.
     pub once: bool,
-    /// Line of the file, for messages.
-    pub line: usize,
+    /// Line of the file.
+    pub line: Line,
 }
 
 impl Entry {
@@ -44,12 +46,6 @@ impl Entry {
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         matches!(&self.source, Source::Remote(remote) if remote.tls)
-    }
-
-    /// The same but for where it stands in the file.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        Self { line: other.line, ..self.clone() } == *other
     }
 
     /// The source, without credentials: for logs and the API.

@@ -1,40 +1,36 @@
 //! Reloading: both files are read and checked, and what differs is put in force on every shard.
-//! A file with a fault changes nothing and is told of.
+//! A file with a fault changes nothing and is told of. Only the API writes, and only the file that it
+//! was asked to write.
 //!
 //! One [`Reloader`] per process. Whoever reloads does so on a thread that may wait, one at a time:
 //! the thread of [`watch`] for signals and changed files, a blocking thread of a shard for the API.
 //! A shard gets one message with one `Arc`, in [`crate::shard::Shard::reconfigure`], and says that
 //! it goes by it.
 
+mod apply;
 mod files;
 mod report;
+#[cfg(test)]
+mod tests;
 pub mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use self::files::Stamps;
+use self::apply::Checked;
+pub use self::files::Contents;
 pub use self::report::{Applied, Cause, ReloadError, Report};
 use crate::auth::Rules;
 use crate::clock;
 use crate::config::model::Config;
-use crate::config::{Document, diff_reloadable, keep_restart_options};
+use crate::config::{ConfigError, Document, diff_reloadable};
 use crate::events::Events;
-use crate::net::tls::{Certificate, TlsContext};
+use crate::net::tls::TlsContext;
 use crate::policy::{self, ActivePolicy, Policy};
 use crate::record::{Upkeep, UpkeepCounts};
-use crate::ring::{ControlMessage, Remote};
-use crate::{config, observe};
-
-/// How long shards may take to go by a new configuration before the answer says that some do not.
-const APPLY_MAX: Duration = Duration::from_secs(2);
-/// How long it is tried to tell a shard whose queue is full; by then the process has ended, for
-/// that shard does not turn.
-const SEND_MAX: Duration = Duration::from_secs(15);
-/// How often they are looked at meanwhile.
-const APPLY_POLL: Duration = Duration::from_millis(2);
+use crate::ring::Remote;
 
 /// Where the two files are.
 #[derive(Debug, Clone)]
@@ -45,24 +41,34 @@ pub struct Files {
     pub policy: PathBuf,
 }
 
-/// What a shard goes by from now on.
-#[derive(Debug, Clone)]
+impl Files {
+    fn both(&self) -> [&Path; 2] {
+        [&self.config, &self.policy]
+    }
+
+    /// Checks the text of `policy.xml`; none is a policy without rules.
+    ///
+    /// # Errors
+    /// It is wrong.
+    pub fn policy_of(&self, text: &str) -> Result<Policy, ConfigError> {
+        match text {
+            "" => Ok(Policy::default()),
+            text => policy::load_str(&self.policy.display().to_string(), text),
+        }
+    }
+}
+
+/// What a shard goes by from now on: all of it at once, so that none goes by half of a change.
+#[derive(Debug)]
 pub struct Reconfigured {
     /// The configuration.
     pub config: Arc<Config>,
     /// Who may do what.
     pub rules: Arc<Rules>,
+    /// What is forwarded and pulled.
+    pub policy: Arc<ActivePolicy>,
     /// Who is told of events.
     pub events: Events,
-    /// Counts up with each.
-    pub generation: u64,
-}
-
-/// What a shard forwards and pulls from now on.
-#[derive(Debug)]
-pub struct PolicyInForce {
-    /// The policy.
-    pub policy: Arc<ActivePolicy>,
     /// Counts up with each.
     pub generation: u64,
 }
@@ -76,12 +82,24 @@ pub struct Accepted {
     pub policy_text: String,
 }
 
+impl Accepted {
+    fn config_text(&self) -> &str {
+        &self.document.text
+    }
+
+    fn policy_text(&self) -> &str {
+        &self.policy_text
+    }
+}
+
 /// What a running server has that a reload changes.
 pub struct Running {
     /// The configuration in force.
     pub config: Arc<Config>,
     /// The policy in force.
     pub policy: Policy,
+    /// The same with what it needs from outside.
+    pub active: Arc<ActivePolicy>,
     /// Who is told of events.
     pub events: Events,
     /// The way to the shards.
@@ -103,37 +121,38 @@ pub struct Reloader {
     files: Files,
     /// Held for a whole reload. Never waited for by a shard.
     running: Mutex<Running>,
-    tls: Option<Arc<TlsContext>>,
     generation: AtomicU64,
     accepted: RwLock<Arc<Accepted>>,
     last: RwLock<Arc<Report>>,
-    stamps: Mutex<Stamps>,
+    /// The files as they were when they were read last.
+    known: Mutex<Contents>,
     /// Reloads that changed something or nothing, and those that failed.
     succeeded: AtomicU64,
     failed: AtomicU64,
 }
 
 impl Reloader {
-    /// For a server that runs with what these files say.
+    /// For a server that runs with what these files say. `named`: the files they name, looked at
+    /// before they were read; one that was missing may have been made since.
     #[must_use]
-    pub fn new(files: Files, accepted: Accepted, running: Running) -> Self {
+    pub fn new(files: Files, accepted: Accepted, named: Contents, running: Running) -> Self {
         let restart = diff_reloadable(&running.config, &accepted.document.config);
         let applied = Applied { restart, ..Applied::default() };
         let unix_ms = clock::unix_millis();
         let last = Report { unix_ms, cause: Cause::Start, outcome: Ok(applied) };
-        let this = Self {
+        let mut known = named.with_made();
+        known.set(&files.config, &accepted.document.text);
+        known.set(&files.policy, &accepted.policy_text);
+        Self {
             files,
-            tls: running.tls.clone(),
             running: Mutex::new(running),
             generation: AtomicU64::new(0),
             accepted: RwLock::new(Arc::new(accepted)),
             last: RwLock::new(Arc::new(last)),
-            stamps: Mutex::default(),
+            known: Mutex::new(known),
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-        };
-        *this.stamps.lock().unwrap_or_else(PoisonError::into_inner) = this.look();
-        this
+        }
     }
 
     /// Both files as they were last accepted; never waits for a reload.
@@ -162,47 +181,36 @@ impl Reloader {
 
     /// Reads both files and puts in force what differs. May wait; not on a shard.
     pub fn reload(&self, cause: Cause) -> Arc<Report> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        self.reload_locked(running, cause)
+        let running = self.lock();
+        let checked = self.read(&running);
+        self.conclude(running, cause, checked)
     }
 
     /// The same, unless somebody else has read the files as they are meanwhile.
     fn reload_changed(&self) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.lock();
         if !self.knows(&self.look()) {
-            self.reload_locked(running, Cause::File);
+            let checked = self.read(&running);
+            self.conclude(running, Cause::File, checked);
         }
     }
 
-    /// These are the files that were read last.
-    fn knows(&self, stamps: &Stamps) -> bool {
-        *self.stamps.lock().unwrap_or_else(PoisonError::into_inner) == *stamps
-    }
-
-    fn reload_locked(&self, running: MutexGuard<'_, Running>, cause: Cause) -> Arc<Report> {
-        self.run(running, cause, |this| {
-            let document = Document::load(&this.files.config).map_err(refused)?;
-            let policy_text = policy::read_text(&this.files.policy).map_err(refused)?;
-            Ok(Accepted { document, policy_text })
-        })
-    }
-
-    /// Writes `config.xml` with the text that `edit` makes of the one on the disk, and puts it in
-    /// force; nothing is written that would be refused. May wait; not on a shard.
+    /// Writes `config.xml` with the text that `edit` makes of the one that was accepted last, and
+    /// puts it in force; nothing is written that would be refused, nor over what somebody else has
+    /// written since. May wait; not on a shard.
     pub fn write_config(
         &self,
         edit: impl FnOnce(&Document) -> Result<String, ReloadError>,
     ) -> Arc<Report> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        self.run(running, Cause::Api, |this| {
-            let path = &this.files.config;
-            let old = Document::load(path).map_err(refused)?;
-            let text = edit(&old)?;
-            let name = path.display().to_string();
-            let document = Document::parse(&name, &text, &old.config.base_dir).map_err(refused)?;
-            let policy_text = policy::read_text(&this.files.policy).map_err(refused)?;
-            Ok(Accepted { document, policy_text })
-        })
+        let running = self.lock();
+        let before = self.accepted();
+        let name = self.files.config.display().to_string();
+        let base_dir = &before.document.config.base_dir;
+        let checked = edit(&before.document)
+            .and_then(|text| Document::parse(&name, &text, base_dir).map_err(refused))
+            .map(|document| Accepted { document, policy_text: before.policy_text.clone() })
+            .and_then(|new| self.write(&running, new, &self.files.config, Accepted::config_text));
+        self.conclude(running, Cause::Api, checked)
     }
 
     /// The same for `policy.xml`.
@@ -210,41 +218,46 @@ impl Reloader {
         &self,
         edit: impl FnOnce(&str) -> Result<String, ReloadError>,
     ) -> Arc<Report> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        self.run(running, Cause::Api, |this| {
-            let document = Document::load(&this.files.config).map_err(refused)?;
-            let old = policy::read_text(&this.files.policy).map_err(refused)?;
-            let policy_text = edit(&old)?;
-            Ok(Accepted { document, policy_text })
-        })
+        let running = self.lock();
+        let before = self.accepted();
+        let checked = edit(&before.policy_text)
+            .map(|policy_text| Accepted { document: before.document.clone(), policy_text })
+            .and_then(|new| self.write(&running, new, &self.files.policy, Accepted::policy_text));
+        self.conclude(running, Cause::Api, checked)
     }
 
     /// The shards have ended: waits for the last events to be told, but not beyond the deadline.
     pub fn finish(&self, deadline: Instant) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.lock();
+        running.upkeep = None;
         std::mem::take(&mut running.events).finish(deadline);
     }
 
-    /// One at a time: makes what is wanted, checks it, writes what is not on the disk yet, and puts
-    /// it in force.
-    fn run(
+    fn lock(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These are the files that were read last.
+    fn knows(&self, contents: &Contents) -> bool {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) == *contents
+    }
+
+    /// The files that were read last as they are now.
+    fn look(&self) -> Contents {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        known.again()
+    }
+
+    /// Puts in force what has passed all checks, and tells what came of it.
+    fn conclude(
         &self,
         mut running: MutexGuard<'_, Running>,
         cause: Cause,
-        make: impl FnOnce(&Self) -> Result<Accepted, ReloadError>,
+        checked: Result<Checked, ReloadError>,
     ) -> Arc<Report> {
-        // Before the files are read: what changes from here on is seen by the watch.
-        let stamps = self.look();
-        let outcome = make(self).and_then(|wanted| {
-            let checked = self.check(&running, &wanted)?;
-            self.write(&wanted)?;
-            Ok(self.apply(&mut running, wanted, checked))
-        });
+        let outcome = checked.map(|checked| self.apply(&mut running, checked));
         let counter = if outcome.is_ok() { &self.succeeded } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
-        let written = cause == Cause::Api && outcome.is_ok();
-        let stamps = if written { self.look() } else { stamps };
-        *self.stamps.lock().unwrap_or_else(PoisonError::into_inner) = stamps;
         match &outcome {
             Ok(applied) => tracing::info!(cause = cause.name(), "reloaded: {applied}"),
             Err(error) => {
@@ -256,144 +269,49 @@ impl Reloader {
         report
     }
 
-    /// Everything that can fail, before anything changes.
-    fn check(&self, running: &Running, wanted: &Accepted) -> Result<Checked, ReloadError> {
-        let file = &wanted.document.config;
-        let config = keep_restart_options(&running.config, file.clone());
-        let name = self.files.policy.display().to_string();
-        let policy = match wanted.policy_text.as_str() {
-            "" => Policy::default(),
-            text => policy::load_str(&name, text).map_err(refused)?,
-        };
-        let active = ActivePolicy::new(policy.clone(), &config).map_err(refused)?;
-        let rules = Rules::load(&config).map_err(refused)?;
-        let certificate = match &running.tls {
-            None => None,
-            Some(_) => Some(Certificate::read(&config.ssl, &config.base_dir).map_err(refused)?),
-        };
-        let events = match running.events.is_of(&config.events) {
-            true => running.events.clone(),
-            false => Events::start(&config.events, &running.events.counts)
-                .map_err(ReloadError::Refused)?,
-        };
-        Ok(Checked { config, policy, active, rules, certificate, events })
+    /// Reads and checks both files.
+    fn read(&self, running: &Running) -> Result<Checked, ReloadError> {
+        // Before they are read: what changes from here on is seen by the watch.
+        let mut seen = self.look();
+        let checked = self.read_both(&mut seen).and_then(|new| self.check(running, new, &mut seen));
+        // A fault is known too, so that it is told of once.
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        checked
     }
 
-    /// Writes the files that are not as they should be.
-    fn write(&self, wanted: &Accepted) -> Result<(), ReloadError> {
-        let put = |path: &Path, text: &str| {
-            let same = std::fs::read_to_string(path).is_ok_and(|there| there == text);
-            if same || (text.is_empty() && !path.exists()) {
-                return Ok(());
+    fn read_both(&self, seen: &mut Contents) -> Result<Accepted, ReloadError> {
+        let document = Document::load(&self.files.config).map_err(refused)?;
+        seen.set(&self.files.config, &document.text);
+        let policy_text = policy::read_text(&self.files.policy).map_err(refused)?;
+        seen.set(&self.files.policy, &policy_text);
+        Ok(Accepted { document, policy_text })
+    }
+
+    /// Checks what has been edited, and writes the file that was; the other one is as it was
+    /// accepted last, whatever stands on the disk by now.
+    fn write(
+        &self,
+        running: &Running,
+        new: Accepted,
+        path: &Path,
+        text: fn(&Accepted) -> &str,
+    ) -> Result<Checked, ReloadError> {
+        let mut seen = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let checked = self.check(running, new, &mut seen)?;
+        let (old, new) = (self.accepted(), text(&checked.accepted));
+        let shown = path.display();
+        match files::replace(path, text(&old), new) {
+            Ok(true) => seen.set(path, new),
+            Ok(false) => return Err(ReloadError::Changed(shown.to_string())),
+            Err(error) => {
+                return Err(ReloadError::Write(format!("{shown}: cannot be written: {error}")));
             }
-            files::replace(path, text).map(drop).map_err(|error| {
-                ReloadError::Write(format!("{}: cannot be written: {error}", path.display()))
-            })
-        };
-        put(&self.files.config, &wanted.document.text)?;
-        put(&self.files.policy, &wanted.policy_text)
+        }
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        Ok(checked)
     }
-
-    /// Cannot fail: puts everything in force.
-    fn apply(&self, running: &mut Running, wanted: Accepted, checked: Checked) -> Applied {
-        let Checked { config, policy, active, rules, certificate, events } = checked;
-        let before = self.accepted();
-        let restart = diff_reloadable(&running.config, &wanted.document.config);
-        let mut changed = wanted.document.changed(&before.document);
-        changed.retain(|path| config::options::find(path).is_some_and(|opt| opt.reloadable));
-        let certificates = match (&running.tls, certificate) {
-            (Some(tls), Some(certificate)) => tls.install(certificate),
-            _ => false,
-        };
-        if config.log_level != running.config.log_level
-            && let Err(error) = observe::log::set_filter(&config.log_level)
-        {
-            tracing::warn!(%error, "the log goes on as before");
-        }
-        let kept = |config: &Config| (config.record.age_max, config.record.bytes_max);
-        if kept(&config) != kept(&running.config) {
-            running.upkeep = Upkeep::start(&config.record, &running.upkeep_counts)
-                .inspect_err(|error| tracing::error!(%error, "nobody looks after recordings"))
-                .ok();
-        }
-        for warning in config.warnings.iter().filter(|new| !running.config.warnings.contains(new)) {
-            tracing::warn!("{warning}");
-        }
-        let mut shards = running.applied.len();
-        let policy_changed = !policy.is_same(&running.policy);
-        // Those that are dialled from now on are shown the new certificate.
-        let dials_anew = config.ssl.client_files() != running.config.ssl.client_files();
-        // Files of keys may have changed under their names.
-        let auth_differs = dials_anew || !rules.is_same(&running.rules);
-        if *running.config != config || auth_differs {
-            let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-            running.config = Arc::new(config);
-            running.events = events;
-            // Whoever was let in a moment ago stays so while the rules are the same.
-            if auth_differs {
-                running.rules = Arc::new(rules);
-            }
-            let (config, rules) = (Arc::clone(&running.config), Arc::clone(&running.rules));
-            let new = Reconfigured { config, rules, events: running.events.clone(), generation };
-            shards = put_in_force(running, generation, || {
-                ControlMessage::Reconfigure(Box::new(new.clone()))
-            });
-        }
-        if policy_changed || dials_anew {
-            let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-            running.policy = policy;
-            let in_force = Arc::new(PolicyInForce { policy: active, generation });
-            shards = put_in_force(running, generation, || {
-                ControlMessage::ApplyPolicy(Arc::clone(&in_force))
-            });
-        }
-        *self.accepted.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(wanted);
-        Applied { changed, restart, policy: policy_changed, certificates, shards }
-    }
-
-    /// The files as they are now.
-    fn look(&self) -> Stamps {
-        let certificates = self.tls.as_deref().map(TlsContext::files);
-        let files = [self.files.config.as_path(), self.files.policy.as_path()];
-        Stamps::of(files.into_iter().chain(certificates.iter().flatten().map(PathBuf::as_path)))
-    }
-}
-
-/// What has passed all checks.
-struct Checked {
-    config: Config,
-    policy: Policy,
-    active: Arc<ActivePolicy>,
-    rules: Rules,
-    certificate: Option<Certificate>,
-    events: Events,
 }
 
 fn refused(error: impl std::fmt::Display) -> ReloadError {
     ReloadError::Refused(error.to_string())
-}
-
-/// Sends to every shard and waits until they go by it; how many do.
-fn put_in_force(running: &Running, generation: u64, make: impl Fn() -> ControlMessage) -> usize {
-    let start = clock::now();
-    let shards = running.applied.len();
-    let mut unsent: Vec<usize> = (0..shards).collect();
-    loop {
-        // A full control queue is tried again: shards drain theirs on every turn.
-        unsent.retain(|&index| {
-            let to = crate::ring::ShardId(u16::try_from(index).unwrap_or(u16::MAX));
-            !running.remote.send(to, make())
-        });
-        let there = |index: &usize| running.applied[*index].load(Ordering::Acquire) >= generation;
-        let done = (0..shards).filter(there).count();
-        let taken = clock::now().saturating_duration_since(start);
-        let patience = if unsent.is_empty() { APPLY_MAX } else { SEND_MAX };
-        if done == shards || taken >= patience {
-            if done < shards {
-                tracing::error!(done, shards, "some shards do not go by the new files yet");
-            }
-            return done;
-        }
-        std::thread::sleep(APPLY_POLL);
-    }
 }

@@ -39,8 +39,8 @@ pub struct Applied {
     pub policy: bool,
     /// Another certificate is shown.
     pub certificates: bool,
-    /// Shards that go by it; one that was too busy follows as soon as it can.
-    pub shards: usize,
+    /// Shards that do not go by it yet: they were too busy, and follow as soon as they can.
+    pub late: usize,
 }
 
 /// One reload.
@@ -60,6 +60,12 @@ pub enum ReloadError {
     /// A file is wrong, or what it names cannot be used.
     #[error("{0}")]
     Refused(String),
+    /// The file that was to be written is not the one that was accepted last.
+    #[error(
+        "{0}: has changed on the disk and is not in force, so that nothing is written over it: \
+         reload, and try again"
+    )]
+    Changed(String),
     /// A file cannot be written.
     #[error("{0}")]
     Write(String),
@@ -79,6 +85,9 @@ impl fmt::Display for Applied {
         }
         if parts.is_empty() {
             parts.push("nothing changed".to_owned());
+        }
+        if self.late > 0 {
+            parts.push(format!("{} shards follow", self.late));
         }
         if !self.restart.is_empty() {
             parts.push(format!("a restart is needed for {}", self.restart.join(", ")));

@@ -11,10 +11,10 @@ use protocols::session::Refusal;
 use crate::auth::{Answer, Target};
 use crate::net::resolve::Asker;
 use crate::observe::{ShardReport, Topic};
-use crate::reload::{PolicyInForce, Reconfigured};
+use crate::reload::Reconfigured;
 use crate::segment::{Packaging, Snapshot};
 use crate::shard::sessions::{SessionQuery, SessionSlice};
-use crate::shard::{Kick, TunnelHalf};
+use crate::shard::{Kick, Kicked, TunnelHalf};
 use crate::stream::PublisherInfo;
 use crate::timeshift::Refused;
 
@@ -274,8 +274,8 @@ pub enum ControlMessage {
     Kicked {
         /// The question number.
         question: u64,
-        /// How many have ended.
-        count: usize,
+        /// Those that have ended.
+        kicked: Kicked,
     },
     /// Somebody waits for a stream that origins may have.
     WantStream {
@@ -300,10 +300,8 @@ pub enum ControlMessage {
         /// What was found; nothing if the name is not known.
         addresses: Vec<SocketAddr>,
     },
-    /// Go by another configuration.
-    Reconfigure(Box<Reconfigured>),
-    /// Go by another policy.
-    ApplyPolicy(Arc<PolicyInForce>),
+    /// Go by other files.
+    Reconfigure(Arc<Reconfigured>),
     /// Stop: close listeners, tell peers, drain, return.
     Stop,
     /// Fault injection for the supervisor's tests: panic or hang on purpose.

@@ -112,10 +112,10 @@ impl Shard {
                 self.on_judged(id, answer, fresh_until, now);
             }
             ControlMessage::KickSessions { kick, from, question } => {
-                let count = self.kick(&kick, now);
-                self.mesh.send(from, ControlMessage::Kicked { question, count });
+                let kicked = self.kick(&kick, now);
+                self.mesh.send(from, ControlMessage::Kicked { question, kicked });
             }
-            ControlMessage::Kicked { question, count } => self.kicks.answer(question, count),
+            ControlMessage::Kicked { question, kicked } => self.kicks.answer(question, kicked),
             ControlMessage::WantStream { key, from, hops } => {
                 self.on_want_stream(&key, from, &hops, now);
             }
@@ -126,8 +126,7 @@ impl Shard {
             ControlMessage::Resolved { asker, attempt, addresses } => {
                 self.on_resolved(asker, attempt, addresses, now);
             }
-            ControlMessage::Reconfigure(new) => self.on_reconfigured(*new, now),
-            ControlMessage::ApplyPolicy(policy) => self.on_policy(&policy, now),
+            ControlMessage::Reconfigure(new) => self.on_reconfigured(&new, now),
             ControlMessage::Stop => self.stop(now),
             ControlMessage::Fault(fault) => act_out(fault),
         }

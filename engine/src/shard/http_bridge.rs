@@ -15,7 +15,7 @@ use futures_lite::future::BoxedLocal;
 use protocols::media::StreamKey;
 
 use super::auth_task::admission;
-use super::kick::Kick;
+use super::kick::{Kick, Kicked};
 use super::sessions::{self, SessionPage, SessionQuery};
 use super::{Absent, Ports, Wanted, ask_all, shift, snapshot};
 use crate::auth::{By, Question, Role};
@@ -107,7 +107,7 @@ impl Backend for ShardBackend {
                 nudges: shared.nudges.iter().map(|nudge| nudge.count()).sum(),
                 recovered: shared.upkeep.recovered.load(Ordering::Relaxed),
                 deleted: shared.upkeep.deleted.load(Ordering::Relaxed),
-                events: shared.events.counts.by_outcome(),
+                events: shared.event_counts.by_outcome(),
                 reloads: reloads(&shared),
             };
             observe::render(&reports, &process)
@@ -119,7 +119,7 @@ impl Backend for ShardBackend {
         Box::pin(async move { sessions::page(&shard, query).await })
     }
 
-    fn kick(&self, kick: Kick) -> BoxedLocal<usize> {
+    fn kick(&self, kick: Kick) -> BoxedLocal<Kicked> {
         let shard = Rc::clone(&self.shard);
         Box::pin(async move { super::kick(&shard, kick).await })
     }

@@ -1,13 +1,13 @@
 //! Ending sessions on request: one by its name, or all of a stream.
 
 use std::cell::RefCell;
+use std::iter::Sum;
 use std::rc::Rc;
 use std::time::Instant;
 
 use protocols::media::StreamKey;
 use protocols::session::Refusal;
 
-use super::ask::gather;
 use crate::auth::Role as Wanted;
 use crate::conn::{Conn, ConnId, Protocol, Role};
 use crate::ring::{ControlMessage, ShardId, Token};
@@ -27,29 +27,68 @@ pub enum Kick {
     },
 }
 
-/// Ends sessions on all shards; how many have ended, as far as is known after half a second.
+/// Sessions that were told to go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kicked {
+    /// Those that published, or were about to.
+    pub publishers: usize,
+    /// Those that played, or waited for what they would play.
+    pub viewers: usize,
+    /// Those that did nothing yet.
+    pub idle: usize,
+}
+
+impl Kicked {
+    /// All of them.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.publishers + self.viewers + self.idle
+    }
+}
+
+impl Sum for Kicked {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            publishers: a.publishers + b.publishers,
+            viewers: a.viewers + b.viewers,
+            idle: a.idle + b.idle,
+        })
+    }
+}
+
+/// Ends sessions on all shards; those that have ended, as far as is known after half a second.
 ///
 /// A viewer of segments has no connection of its own: what it was let in for is forgotten, so that
 /// its next request is judged.
-pub async fn kick(shard: &Rc<RefCell<Shard>>, kick: Kick) -> usize {
+pub async fn kick(shard: &Rc<RefCell<Shard>>, kick: Kick) -> Kicked {
     let question = {
         let mut this = shard.borrow_mut();
-        let (from, shards) = (this.id, this.mesh.shards());
-        let Some(question) = this.kicks.open(Vec::new(), shards) else { return 0 };
-        for to in 0..shards {
-            let to = ShardId(u16::try_from(to).expect("shards are counted in u16"));
-            this.mesh.send(to, ControlMessage::KickSessions { kick: kick.clone(), from, question });
+        let shards = 0..u16::try_from(this.mesh.shards()).expect("shards are counted in u16");
+        // The name of a session says where it is.
+        let asked = match &kick {
+            Kick::Session(id) if shards.contains(&id.shard.0) => id.shard.0..id.shard.0 + 1,
+            Kick::Session(_) => return Kicked::default(),
+            Kick::Stream { .. } => shards,
+        };
+        let Ok(question) = this.kicks.open(Vec::new(), asked.len()) else {
+            return Kicked::default();
+        };
+        let (from, number) = (this.id, question.number);
+        for to in asked {
+            let kick = kick.clone();
+            let message = ControlMessage::KickSessions { kick, from, question: number };
+            this.mesh.send(ShardId(to), message);
         }
         this.mesh.kick();
         this.mesh.kick_self();
         question
     };
-    gather(shard, question, |shard| &mut shard.kicks).await.into_iter().sum()
+    question.answers().await.into_iter().sum()
 }
 
 impl Shard {
-    /// Ends sessions of this shard; how many have ended.
-    pub(super) fn kick(&mut self, kick: &Kick, now: Instant) -> usize {
+    /// Ends sessions of this shard; those that have ended.
+    pub(super) fn kick(&mut self, kick: &Kick, now: Instant) -> Kicked {
         if let Kick::Stream { key, role } = kick
             && *role != Some(Wanted::Publisher)
         {
@@ -62,13 +101,16 @@ impl Shard {
                 Kick::Session(id) => conn.id == *id,
                 Kick::Stream { key, role } => self.takes_part(conn, key, *role),
             };
-            (named && conn.draining.is_none()).then(|| self.plane.token(slot))
+            // A forward is no session: it ends with its stream, or by the policy.
+            let is_session = conn.draining.is_none() && conn.protocol != Protocol::Forward;
+            (named && is_session).then(|| (self.plane.token(slot), count(&conn.role)))
         };
-        let tokens: Vec<Token> = self.plane.conns.iter().filter_map(meant).collect();
-        for token in &tokens {
-            self.dismiss(*token, Refusal::Kicked, now);
+        let (tokens, kicked): (Vec<Token>, Vec<Kicked>) =
+            self.plane.conns.iter().filter_map(meant).unzip();
+        for token in tokens {
+            self.dismiss(token, Refusal::Kicked, now);
         }
-        tokens.len()
+        kicked.into_iter().sum()
     }
 
     fn takes_part(&self, conn: &Conn, key: &StreamKey, role: Option<Wanted>) -> bool {
@@ -81,10 +123,6 @@ impl Shard {
             }
             Role::Idle | Role::Applying(_) => return false,
         };
-        // A forward is no viewer: it ends with its stream, or by the policy.
-        if conn.protocol == Protocol::Forward {
-            return false;
-        }
         let meant = match role {
             None => true,
             Some(Wanted::Publisher) => publishes,
@@ -92,4 +130,15 @@ impl Shard {
         };
         here && meant
     }
+}
+
+/// One session of this role.
+fn count(role: &Role) -> Kicked {
+    let mut kicked = Kicked::default();
+    match role {
+        Role::Publisher(_) | Role::Claiming { .. } => kicked.publishers = 1,
+        Role::Waiting { .. } | Role::Viewer { .. } => kicked.viewers = 1,
+        Role::Idle | Role::Applying(_) => kicked.idle = 1,
+    }
+    kicked
 }

@@ -52,7 +52,7 @@ use crate::auth::Rules;
 use crate::auth::hash::Comparer;
 use crate::config::Config;
 use crate::conn::Conn;
-use crate::events::Events;
+use crate::events::{EventCounts, Events};
 use crate::http::HttpContext;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsContext;
@@ -68,7 +68,7 @@ use crate::stream::{Container, Mirror, PackagerOptions, Stream, StreamSnapshot};
 pub use ask::{Asks, ask_all};
 pub use auth::Auth;
 pub use auth_conn::{Applicant, Wish};
-pub use kick::{Kick, kick};
+pub use kick::{Kick, Kicked, kick};
 pub use nudge::Nudge;
 pub use owner::{owner_of, owner_of_text};
 pub(crate) use pull::PULL_WAIT;
@@ -117,8 +117,8 @@ pub struct Shared {
     pub comparer: Option<Comparer>,
     /// What the thread that looks after recordings did.
     pub upkeep: Arc<crate::record::UpkeepCounts>,
-    /// Who is told of events at the start.
-    pub events: Events,
+    /// What became of events.
+    pub event_counts: Arc<EventCounts>,
     /// The configuration or policy each shard goes by, as the reloader counts them.
     pub applied: Arc<[AtomicU64]>,
     /// Who reloads; set once the server has come up.
@@ -169,7 +169,7 @@ pub struct Shard {
     /// Who may do what.
     pub auth: Auth,
     /// Questions about sessions that are to end.
-    kicks: Asks<usize>,
+    kicks: Asks<Kicked>,
     /// Segments of streams that are asked for here.
     shelves: segments::Shelves,
     /// What is forwarded and pulled.
@@ -186,7 +186,7 @@ pub struct Shard {
     shifts: shift::Shifts,
     /// Tunnels of RTSP through HTTP.
     tunnels: tunnel::Tunnels,
-    /// Who is told of events.
+    /// Who is told of events; nobody unless this is set.
     pub events: Events,
     /// Everything process-wide.
     pub shared: Shared,
@@ -264,10 +264,17 @@ impl Shard {
             this: Weak::new(),
             seed,
             generation: 0,
-            events: shared.events.clone(),
+            events: Events::default(),
             config,
             shared,
         })
+    }
+
+    /// The loop has ended: lets go of what holds this shard in turn, and of the threads that would
+    /// wait for its events.
+    fn let_go(&mut self) {
+        self.http = None;
+        self.events = Events::default();
     }
 
     /// A seed for a new session: unpredictable to peers, as the first one was.
@@ -294,21 +301,35 @@ impl Shard {
     /// What this shard reports of itself.
     #[must_use]
     pub fn report(&self, topic: Topic) -> ShardReport {
-        // What is played later is the same stream.
-        let live = self.streams.iter().filter(|(_, stream)| stream.key.delay_s() == 0);
-        let streams = live.filter_map(|(_, stream)| self.snapshot(stream)).collect();
-        ShardReport {
+        let mut report = ShardReport {
             shard: self.id,
-            counters: (topic == Topic::Counters).then(|| Box::new(self.counters_now())),
-            streams,
-            audiences: self.mirrors.iter().map(|(_, mirror)| self.audience(mirror)).collect(),
+            counters: None,
+            streams: Vec::new(),
+            audiences: Vec::new(),
             connections: self.plane.connections(),
             ring_messages: self.mesh.media_sent.clone(),
             control_dropped: self.mesh.control_dropped,
-            memory: self.memory(),
-            pulls: if topic == Topic::Pulls { self.pull_reports() } else { Vec::new() },
+            memory: Memory::default(),
+            pulls: Vec::new(),
             window_us: u64::try_from(self.plane.window.current().as_micros()).unwrap_or(u64::MAX),
+        };
+        match topic {
+            Topic::Streams => self.report_streams(&mut report),
+            Topic::Pulls => report.pulls = self.pull_reports(),
+            Topic::Counters => {
+                self.report_streams(&mut report);
+                report.counters = Some(Box::new(self.counters_now()));
+                report.memory = self.memory();
+            }
         }
+        report
+    }
+
+    fn report_streams(&self, report: &mut ShardReport) {
+        // What is played later is the same stream.
+        let live = self.streams.iter().filter(|(_, stream)| stream.key.delay_s() == 0);
+        report.streams = live.filter_map(|(_, stream)| self.snapshot(stream)).collect();
+        report.audiences = self.mirrors.iter().map(|(_, mirror)| self.audience(mirror)).collect();
     }
 
     /// Where this shard's memory is.

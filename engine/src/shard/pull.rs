@@ -233,12 +233,12 @@ impl Shard {
                 Some(edge) => {
                     let rule = self.origins_of(&pull.key);
                     let entry = wanted.by_key.contains_key(&pull.key);
-                    !entry && rule.is_some_and(|rule| edge.rule.is_same(rule))
+                    !entry && rule.is_some_and(|rule| edge.rule == *rule)
                 }
                 None => wanted
                     .by_key
                     .get(&pull.key)
-                    .is_some_and(|&at| wanted.list[at].entry.is_same(&pull.entry)),
+                    .is_some_and(|&at| wanted.list[at].entry == pull.entry),
             };
             if same {
                 let key = self.pulls.list[index].key.clone();

@@ -13,7 +13,7 @@ use protocols::rtp::NtpTime;
 use super::{RTP_SEED, Shard, Shared};
 use crate::auth::Rules;
 use crate::config::Config;
-use crate::reload::{PolicyInForce, Reconfigured};
+use crate::reload::Reconfigured;
 use crate::service::rtmp::RtmpOptions;
 use crate::service::rtsp::RtspOptions;
 use crate::stream::PackagerOptions;
@@ -30,19 +30,17 @@ pub(super) fn packager_options(config: &Config, shared: &Shared, seed: u64) -> P
 }
 
 impl Shard {
-    pub(super) fn on_reconfigured(&mut self, new: Reconfigured, now: Instant) {
-        self.events = new.events;
-        self.reconfigure(new.config, &new.rules, now);
-        self.goes_by(new.generation);
-    }
-
-    pub(super) fn on_policy(&mut self, new: &PolicyInForce, now: Instant) {
-        self.apply_policy(&new.policy, now);
-        self.goes_by(new.generation);
-    }
-
-    fn goes_by(&self, generation: u64) {
-        self.shared.applied[self.id.index()].store(generation, Ordering::Release);
+    /// Goes by other files, and says so.
+    pub(super) fn on_reconfigured(&mut self, new: &Reconfigured, now: Instant) {
+        self.events = new.events.clone();
+        let same_rules = Arc::ptr_eq(&self.auth.rules, &new.rules);
+        if !same_rules || !Arc::ptr_eq(&self.config, &new.config) {
+            self.reconfigure(Arc::clone(&new.config), &new.rules, now);
+        }
+        if !Arc::ptr_eq(&self.policy, &new.policy) {
+            self.apply_policy(&new.policy, now);
+        }
+        self.shared.applied[self.id.index()].store(new.generation, Ordering::Release);
     }
 
     /// Goes by another configuration; what needs a restart is the same in it.

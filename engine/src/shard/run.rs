@@ -89,6 +89,7 @@ pub async fn run(shard: Rc<RefCell<Shard>>) -> io::Result<()> {
             }
             (Next::Stop, _) => {
                 super::recording::finish(&shard).await;
+                shard.borrow_mut().let_go();
                 return Ok(());
             }
         }

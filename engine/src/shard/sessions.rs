@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use protocols::media::StreamKey;
 
 use super::Shard;
-use super::ask::gather;
 use crate::conn::{Conn, ConnId, Protocol, Role};
 use crate::ring::{ControlMessage, ShardId};
 
@@ -132,18 +131,17 @@ pub async fn page(shard: &Rc<RefCell<Shard>>, mut query: SessionQuery) -> Sessio
 async fn slice_of(shard: &Rc<RefCell<Shard>>, to: ShardId, query: SessionQuery) -> SessionSlice {
     let question = {
         let mut this = shard.borrow_mut();
-        let Some(question) = this.session_asks.open(Vec::new(), 1) else {
+        let Ok(question) = this.session_asks.open(Vec::new(), 1) else {
             return SessionSlice::default();
         };
-        let from = this.id;
+        let (from, number) = (this.id, question.number);
         let query = Box::new(query);
-        this.mesh.send(to, ControlMessage::AskSessions { from, question, query });
+        this.mesh.send(to, ControlMessage::AskSessions { from, question: number, query });
         this.mesh.kick();
         this.mesh.kick_self();
         question
     };
-    let slices = gather(shard, question, |shard| &mut shard.session_asks).await;
-    slices.into_iter().next().unwrap_or_default()
+    question.answers().await.into_iter().next().unwrap_or_default()
 }
 
 impl Shard {

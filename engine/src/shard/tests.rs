@@ -95,7 +95,7 @@ impl World {
             node: NodeId(1),
             resolver: None,
             upkeep: Arc::default(),
-            events: Events::default(),
+            event_counts: Arc::default(),
             applied: (0..shards).map(|_| AtomicU64::new(0)).collect(),
             reloader: Arc::default(),
         };
@@ -468,7 +468,7 @@ fn sessions_end_by_name_or_by_stream_on_every_shard() {
     let (_, _bystander) = world.watch(1, "y", HTTP_FLV);
     let now = world.now;
     let end = |world: &mut World, kick: &Kick| -> usize {
-        world.shards.iter_mut().map(|shard| shard.kick(kick, now)).sum()
+        world.shards.iter_mut().map(|shard| shard.kick(kick, now)).sum::<Kicked>().total()
     };
     let key = StreamKey::new("", "live", "x").unwrap();
     let players = Kick::Stream { key: key.clone(), role: Some(crate::auth::Role::Player) };

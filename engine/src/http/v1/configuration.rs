@@ -9,7 +9,7 @@ use super::model::{Configuration, ConfigurationChange, Described, ReloadReport};
 use super::problem::Problem;
 use super::{Answer, Call, json};
 use crate::config::options::{self, Kind, Opt};
-use crate::config::{Document, Edit, diff_reloadable};
+use crate::config::{Edit, diff_reloadable};
 use crate::http::api::Backend;
 use crate::reload::{Cause, ReloadError, Reloader, Report};
 
@@ -39,7 +39,7 @@ fn describe(opt: &Opt) -> Described {
         wanted: opt.kind.wanted(opt.unit),
         reloadable: opt.reloadable,
         repeatable: opt.repeatable,
-        secret: opt.secret,
+        secret: opt.shown.hides(),
         doc: opt.doc.to_owned(),
     }
 }
@@ -57,6 +57,7 @@ pub(super) async fn put(call: &Call<'_>, text: &[u8]) -> Result<Answer, Problem>
         };
         let values = values.texts();
         if opt.is_of_group() {
+            // An attribute belongs to those beside it: which element a new one is of cannot be told.
             // What comes back as it was shown is no change.
             if values == accepted.document.shown(opt) {
                 continue;
@@ -70,15 +71,10 @@ pub(super) async fn put(call: &Call<'_>, text: &[u8]) -> Result<Answer, Problem>
         if edits.iter().any(|edit: &Edit| edit.opt.path == opt.path) {
             return Err(wrong(format!("{} is given twice", opt.path)));
         }
-        // An attribute belongs to those beside it: which element a new one is of cannot be told.
-        let of_several = opt.repeatable && opt.path.contains('@');
-        if of_several && values.len() != accepted.document.given(opt).count() {
-            let detail = format!("elements with {path} are added and removed in the file");
-            return Err(wrong(detail));
-        }
         edits.push(Edit { opt, values });
     }
-    let write = move || reloader.write_config(|old: &Document| Ok(old.edited(&edits)));
+    let write =
+        move || reloader.write_config(|old| old.edited(&edits).map_err(ReloadError::Refused));
     report(&*glommio::executor().spawn_blocking(write).await)
 }
 
@@ -96,16 +92,17 @@ pub(super) async fn reload(call: &Call<'_>) -> Result<Answer, Problem> {
 pub(super) fn report(report: &Report) -> Result<Answer, Problem> {
     match &report.outcome {
         Ok(_) => json(&shown(report)),
-        Err(error) => Err(problem(error)),
+        Err(error) => Err(Problem::new(status_of(error), error.to_string())),
     }
 }
 
-fn problem(error: &ReloadError) -> Problem {
-    let status = match error {
+/// The status of the answer to whoever wanted what has failed.
+pub(crate) fn status_of(error: &ReloadError) -> StatusCode {
+    match error {
         ReloadError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        ReloadError::Changed(_) => StatusCode::CONFLICT,
         ReloadError::Write(_) => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    Problem::new(status, error.to_string())
+    }
 }
 
 fn shown(report: &Report) -> ReloadReport {
@@ -123,5 +120,6 @@ fn shown(report: &Report) -> ReloadReport {
         restart: owned(applied.restart),
         policy_changed: applied.policy,
         certificate_changed: applied.certificates,
+        late_shards: applied.late,
     }
 }

@@ -11,6 +11,7 @@ mod model;
 mod openapi;
 mod page;
 mod policy;
+mod policy_rule;
 mod problem;
 mod recordings;
 mod route;
@@ -34,6 +35,7 @@ use super::urls::{self, Addressed};
 use crate::config::model::Config;
 
 pub(crate) use self::body::BODY_BYTES_MAX;
+pub(crate) use self::configuration::status_of;
 pub(crate) use self::model::{Object, PolicyDocument, Statistics};
 pub(crate) use self::policy::{edited as edited_policy, shown as shown_policy};
 

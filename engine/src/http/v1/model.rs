@@ -397,6 +397,8 @@ pub(super) struct ReloadReport {
     pub(super) policy_changed: bool,
     /// Another certificate is shown now.
     pub(super) certificate_changed: bool,
+    /// Shards that do not go by it yet: they were too busy, and follow as soon as they can.
+    pub(super) late_shards: usize,
 }
 
 /// `policy.xml`.
@@ -412,10 +414,13 @@ pub(crate) struct PolicyDocument {
     /// Streams that are fetched; without it they stay as they are.
     #[serde(default, deserialize_with = "some_objects")]
     pub(crate) pulls: Option<Vec<PullRule>>,
+    /// Where streams that are not here are fetched from; without it that stays as it is.
+    #[serde(default, deserialize_with = "some_objects")]
+    pub(crate) origins: Option<Vec<OriginsRule>>,
 }
 
 /// All streams of an app, to other servers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct VhostRule {
     /// `rtmp://host/app`.
@@ -425,7 +430,7 @@ pub(crate) struct VhostRule {
 }
 
 /// One stream, to other servers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UrlRule {
     /// `rtmp://host/app/stream`.
@@ -480,11 +485,41 @@ pub(crate) struct PullRule {
     pub(crate) local: String,
 }
 
+/// Where the streams of an app are fetched from when they are not here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OriginsRule {
+    pub(crate) app: String,
+    #[serde(deserialize_with = "objects")]
+    pub(crate) origins: Vec<Origin>,
+    /// Seconds.
+    #[serde(default)]
+    pub(crate) linger: String,
+    /// `auto`, `tcp` or `udp`.
+    #[serde(default)]
+    pub(crate) transport: String,
+    /// PEM file.
+    #[serde(default)]
+    pub(crate) ca: String,
+    /// `true`: they may be link-local, or this machine.
+    #[serde(default)]
+    pub(crate) local: String,
+}
+
+/// One origin of an app.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Origin {
+    /// Host and app. Credentials are shown as `***` and stay what they are when written so.
+    pub(crate) url: String,
+}
+
 /// The last lines of the log.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Log {
     pub(super) lines: Vec<LogLine>,
-    /// What `from` is to be to go on behind these.
+    /// What `from` is to be to go on behind these; behind the last line of all if `from` was not
+    /// reached yet.
     pub(super) next: u64,
 }
 

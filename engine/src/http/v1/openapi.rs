@@ -102,8 +102,9 @@ fn document() -> Value {
             "title": "smart-rtmpd",
             "version": "1",
             "description": "What goes on in the server, and what can be changed while it does. \
-                Paths that change something, and those of the configuration, the policy and the \
-                log, answer this machine only.",
+                This machine may ask for everything, and others with a credential of role api, \
+                such as the administrator's token. The addresses of http/api_allow need none for \
+                what changes nothing, the configuration, the policy and the log left out.",
         },
         "servers": [{ "url": "/" }],
         "paths": paths,

@@ -3,13 +3,14 @@
 
 use std::ops::Range;
 
-use quick_xml::escape::escape;
-
-use super::model::{ForwardTarget, PolicyDocument, PullRule, UrlRule, VhostRule};
+use super::model::{
+    ForwardTarget, Origin, OriginsRule, PolicyDocument, PullRule, UrlRule, VhostRule,
+};
+use super::policy_rule::Rule;
 use super::problem::Problem;
 use super::{Answer, Call, body, configuration, json};
+use crate::config::Markup;
 use crate::config::xml::{self, Element};
-use crate::config::{Markup, mask_url, masked_back};
 use crate::reload::ReloadError;
 
 /// The text of a policy without rules.
@@ -29,75 +30,43 @@ pub(super) async fn put(call: &Call<'_>, text: &[u8]) -> Result<Answer, Problem>
 
 /// The rules of a text that has been accepted, without keys and credentials.
 pub(crate) fn shown(text: &str) -> PolicyDocument {
-    let groups = Groups::read(text);
-    let masked = |forward: Vec<ForwardTarget>, last_is_key| {
-        let mask = |target: ForwardTarget| ForwardTarget {
-            rewrite: mask_url(&target.rewrite, last_is_key),
-            ..target
-        };
-        forward.into_iter().map(mask).collect()
-    };
-    let vhost = |rule: VhostRule| VhostRule { forward: masked(rule.forward, false), ..rule };
-    let url = |rule: UrlRule| UrlRule { forward: masked(rule.forward, true), ..rule };
-    let pull = |rule: PullRule| PullRule { url: mask_url(&rule.url, false), ..rule };
+    fn all<R: Rule>(rules: Vec<(Range<usize>, R)>) -> Option<Vec<R>> {
+        Some(rules.iter().map(|(_, rule)| rule.shown()).collect())
+    }
+    let Groups { vhosts, urls, pulls, origins } = Groups::read(text);
     PolicyDocument {
-        vhosts: Some(groups.vhosts.into_iter().map(|(_, rule)| vhost(rule)).collect()),
-        urls: Some(groups.urls.into_iter().map(|(_, rule)| url(rule)).collect()),
-        pulls: Some(groups.pulls.into_iter().map(|(_, rule)| pull(rule)).collect()),
+        vhosts: all(vhosts),
+        urls: all(urls),
+        pulls: all(pulls),
+        origins: all(origins),
     }
 }
 
 /// The text with other rules. What comes back as it was shown is what it was.
+///
+/// # Errors
+/// It cannot be told what that was.
 pub(crate) fn edited(text: &str, change: &PolicyDocument) -> Result<String, ReloadError> {
     let text = if text.is_empty() { EMPTY } else { text };
     let mut text = text.to_owned();
     if let Some(new) = &change.vhosts {
         let old = Groups::read(&text).vhosts;
-        let back = |rule: &VhostRule, old: Option<&VhostRule>| VhostRule {
-            forward: targets_back(&rule.forward, old.map(|old| old.forward.as_slice()), false),
-            ..rule.clone()
-        };
-        text = replaced(&text, "vhosts", old, new, |rule| &rule.vhost, back);
+        text = replaced(&text, "vhosts", old, new)?;
     }
     if let Some(new) = &change.urls {
         let old = Groups::read(&text).urls;
-        let back = |rule: &UrlRule, old: Option<&UrlRule>| UrlRule {
-            forward: targets_back(&rule.forward, old.map(|old| old.forward.as_slice()), true),
-            ..rule.clone()
-        };
-        text = replaced(&text, "urls", old, new, |rule| &rule.url, back);
+        text = replaced(&text, "urls", old, new)?;
     }
     if let Some(new) = &change.pulls {
         let old = Groups::read(&text).pulls;
-        let back = |rule: &PullRule, old: Option<&PullRule>| {
-            let known: Vec<&str> = old.iter().map(|old| old.url.as_str()).collect();
-            let mask = |url: &str| mask_url(url, false);
-            let url = masked_back(std::slice::from_ref(&rule.url), &known, mask).concat();
-            PullRule { url, ..rule.clone() }
-        };
-        text = replaced(&text, "pulls", old, new, |rule| &rule.stream, back);
+        text = replaced(&text, "pulls", old, new)?;
+    }
+    if let Some(new) = &change.origins {
+        let old = Groups::read(&text).origins;
+        // Each is a group of its own.
+        text = replaced(&text, "", old, new)?;
     }
     Ok(text)
-}
-
-fn targets_back(
-    new: &[ForwardTarget],
-    old: Option<&[ForwardTarget]>,
-    last_is_key: bool,
-) -> Vec<ForwardTarget> {
-    let known: Vec<&str> =
-        old.into_iter().flatten().map(|target| target.rewrite.as_str()).collect();
-    let shown: Vec<String> = new.iter().map(|target| target.rewrite.clone()).collect();
-    let rewrites = masked_back(&shown, &known, |url| mask_url(url, last_is_key));
-    let with =
-        |(target, rewrite): (&ForwardTarget, String)| ForwardTarget { rewrite, ..target.clone() };
-    new.iter().zip(rewrites).map(with).collect()
-}
-
-/// One rule of a group.
-trait Rule: Clone + PartialEq {
-    /// As an element.
-    fn render(&self) -> String;
 }
 
 /// A text with other rules in one group.
@@ -106,16 +75,17 @@ fn replaced<R: Rule>(
     group: &str,
     old: Vec<(Range<usize>, R)>,
     new: &[R],
-    name: impl Fn(&R) -> &String,
-    back: impl Fn(&R, Option<&R>) -> R,
-) -> String {
+) -> Result<String, ReloadError> {
     let mut left: Vec<(Range<usize>, R)> = old;
     let mut edits = Vec::new();
     let mut added = Vec::new();
     for rule in new {
-        let at = left.iter().position(|(_, old)| name(old) == name(rule));
+        let at = left.iter().position(|(_, old)| old.name() == rule.name());
         let known = at.map(|at| left.remove(at));
-        let rule = back(rule, known.as_ref().map(|(_, old)| old));
+        let nothing = R::default();
+        let rule = rule.back(known.as_ref().map_or(&nothing, |(_, old)| old)).map_err(|why| {
+            ReloadError::Refused(format!("{}: {why}", crate::conn::escape(rule.name())))
+        })?;
         match known {
             Some((_, old)) if old == rule => {}
             Some((span, _)) => edits.push((span, rule.render())),
@@ -125,7 +95,7 @@ fn replaced<R: Rule>(
     let markup = Markup::scan(text);
     edits.extend(left.into_iter().map(|(span, _)| (markup.line_of(span), String::new())));
     let text = markup.replace(edits);
-    added.iter().fold(text, |text, element| Markup::scan(&text).insert(group, element))
+    Ok(added.iter().fold(text, |text, element| Markup::scan(&text).insert(group, element)))
 }
 
 /// The rules of a text with their places.
@@ -134,6 +104,7 @@ struct Groups {
     vhosts: Vec<(Range<usize>, VhostRule)>,
     urls: Vec<(Range<usize>, UrlRule)>,
     pulls: Vec<(Range<usize>, PullRule)>,
+    origins: Vec<(Range<usize>, OriginsRule)>,
 }
 
 impl Groups {
@@ -143,17 +114,38 @@ impl Groups {
         // It has been accepted, or is empty.
         let Ok(root) = xml::parse("policy.xml", text, "policy") else { return groups };
         let markup = Markup::scan(text);
+        let spans =
+            |path: &str| -> Vec<_> { markup.elements(path).map(|node| node.span()).collect() };
+        let of_apps = root.children.iter().filter(|group| group.name == "origins");
+        for (group, span) in of_apps.zip(spans("origins")) {
+            groups.add_origins(group, span);
+        }
         for group in &root.children {
             for path in ["vhost", "url", "pull"] {
                 let elements = group.children.iter().filter(|element| element.name == path);
                 let place = format!("{}/{path}", group.name);
-                let spans: Vec<_> = markup.elements(&place).map(|node| node.span()).collect();
-                for (element, span) in elements.zip(spans) {
+                for (element, span) in elements.zip(spans(&place)) {
                     groups.add(element, span);
                 }
             }
         }
         groups
+    }
+
+    fn add_origins(&mut self, group: &Element, span: Range<usize>) {
+        let value = |name: &str| group.attribute(name).to_owned();
+        let urls = group.children.iter().map(|origin| origin.attribute("url").to_owned());
+        let rule = OriginsRule {
+            app: value("app"),
+            origins: urls.filter(|url| !url.is_empty()).map(|url| Origin { url }).collect(),
+            linger: value("linger"),
+            transport: value("transport"),
+            ca: value("ca"),
+            local: value("local"),
+        };
+        if !rule.app.is_empty() && !rule.origins.is_empty() {
+            self.origins.push((span, rule));
+        }
     }
 
     fn add(&mut self, element: &Element, span: Range<usize>) {
@@ -192,50 +184,6 @@ impl Groups {
     }
 }
 
-/// Those that say something.
-fn attributes(list: &[(&str, &String)]) -> String {
-    let given = list.iter().filter(|(_, value)| !value.is_empty());
-    given.map(|(name, value)| format!(" {name}=\"{}\"", escape(value.as_str()))).collect()
-}
-
-fn render_forwards(element: &str, name: &str, forward: &[ForwardTarget]) -> String {
-    let mut text = format!("<{element} name=\"{}\">", escape(name));
-    for target in forward {
-        let (rewrite, host) = (escape(&target.rewrite), escape(&target.host));
-        let more = attributes(&[("ca", &target.ca), ("local", &target.local)]);
-        text += &format!("\n  <forward rewrite=\"{rewrite}\"{more}>{host}</forward>");
-    }
-    text + &format!("\n</{element}>")
-}
-
-impl Rule for VhostRule {
-    fn render(&self) -> String {
-        render_forwards("vhost", &self.vhost, &self.forward)
-    }
-}
-
-impl Rule for UrlRule {
-    fn render(&self) -> String {
-        render_forwards("url", &self.url, &self.forward)
-    }
-}
-
-impl Rule for PullRule {
-    fn render(&self) -> String {
-        let Self { url, stream, when, transport, linger, play, ca, local } = self;
-        let mut text = format!("<pull url=\"{}\" stream=\"{}\"", escape(url), escape(stream));
-        text += &attributes(&[
-            ("when", when),
-            ("transport", transport),
-            ("linger", linger),
-            ("play", play),
-            ("ca", ca),
-            ("local", local),
-        ]);
-        text + "/>"
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,8 +192,9 @@ mod tests {
         <pull url=\"rtsp://u:secret@cam/1?token=secret\" stream=\"live/a\"/> <!-- hall -->\n    \
         <pull url=\"\" stream=\"\"/>\n  </pulls>\n  <vhosts/>\n  <urls>\n    \
         <url name=\"rtmp://h/live/x\">\n      \
-        <forward rewrite=\"rtmps://a/live2/secret\">192.0.2.1</forward>\n    </url>\n  </urls>\n\
-        </policy>\n";
+        <forward rewrite=\"rtmps://a/live2/secret\">192.0.2.1</forward>\n    </url>\n  </urls>\n  \
+        <origins app=\"live\" linger=\"7\">\n    <origin url=\"rtmp://u:secret@o/live\"/>\n  \
+        </origins> <!-- ours -->\n  <origins/>\n</policy>\n";
 
     #[test]
     fn what_is_shown_holds_no_secret_and_comes_back_as_it_was() {
@@ -254,6 +203,8 @@ mod tests {
         assert!(!text.contains("secret"), "{text}");
         assert_eq!(document.pulls.as_ref().unwrap()[0].url, "rtsp://***@cam/1?***");
         assert_eq!(document.urls.as_ref().unwrap()[0].forward[0].rewrite, "rtmps://a/live2/***");
+        let origins = &document.origins.as_ref().unwrap()[0].origins;
+        assert_eq!(origins[0].url, "rtmp://***@o/live");
         assert_eq!(edited(FILE, &document).unwrap(), FILE);
         assert_eq!(edited(FILE, &PolicyDocument::default()).unwrap(), FILE);
     }
@@ -276,6 +227,53 @@ mod tests {
         assert_eq!(again.pulls, Some(Vec::new()));
         assert_eq!(again.vhosts, document.vhosts, "{text}");
         assert!(text.contains("live2/secret"), "{text}");
+    }
+
+    #[test]
+    fn origins_are_rules_too() {
+        let mut document = shown(FILE);
+        let origins = document.origins.as_mut().unwrap();
+        origins[0].origins.push(Origin { url: "http://h/live".to_owned() });
+        origins.push(OriginsRule {
+            app: "rec".to_owned(),
+            origins: vec![Origin { url: "rtsp://h/rec".to_owned() }],
+            ..OriginsRule::default()
+        });
+        let text = edited(FILE, &document).unwrap();
+        assert!(text.contains("u:secret@o/live") && text.contains("<!-- ours -->"), "{text}");
+        assert_eq!(shown(&text).origins, document.origins, "{text}");
+        let policy = crate::policy::load_str("p.xml", &text).unwrap();
+        assert_eq!((policy.origins.len(), policy.origins[0].urls.len()), (2, 2), "{text}");
+        document.origins = Some(Vec::new());
+        let text = edited(&text, &document).unwrap();
+        assert!(crate::policy::load_str("p.xml", &text).unwrap().origins.is_empty(), "{text}");
+    }
+
+    #[test]
+    fn a_key_is_for_the_server_it_was_given_to() {
+        let file = FILE.replace(
+            "</forward>",
+            "</forward>\n<forward rewrite=\"rtmps://a/live2/other\">b</forward>",
+        );
+        let refused = |change: &dyn Fn(&mut PolicyDocument)| {
+            let mut document = shown(&file);
+            change(&mut document);
+            let Err(ReloadError::Refused(why)) = edited(&file, &document) else { panic!("taken") };
+            why
+        };
+        let urls = |document: &mut PolicyDocument| document.urls.take().unwrap();
+        let why = refused(&|document| {
+            let mut rules = urls(document);
+            rules[0].forward[0].host = "192.0.2.66".to_owned();
+            document.urls = Some(rules);
+        });
+        assert!(why.starts_with("rtmp://h/live/x: *** stands for"), "{why}");
+        refused(&|document| document.pulls.as_mut().unwrap()[0].stream = "live/new".to_owned());
+        // The first goes, and the second keeps its own.
+        let mut document = shown(&file);
+        document.urls.as_mut().unwrap()[0].forward.remove(0);
+        let text = edited(&file, &document).unwrap();
+        assert!(!text.contains("live2/secret") && text.contains("live2/other"), "{text}");
     }
 
     #[test]

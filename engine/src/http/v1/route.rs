@@ -358,7 +358,7 @@ impl Parameter {
             Self::From => (
                 "from",
                 json!({ "type": "integer", "minimum": 0, "maximum": NUMBER_MAX }),
-                "Number of the first line.",
+                "Number of the first line; behind the last one there are none, and next is their end.",
             ),
         }
     }

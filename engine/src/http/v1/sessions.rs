@@ -35,24 +35,31 @@ pub(super) async fn one(call: &Call<'_>) -> Result<Answer, Problem> {
 }
 
 pub(super) async fn end(call: &Call<'_>) -> Result<Answer, Problem> {
-    let session = find(call).await?;
-    tracing::info!(conn = %session.id, "ended by the API");
-    match call.ctx.backend.kick(Kick::Session(session.id)).await {
-        0 => Err(Problem::not_found("no such session")),
-        _ => Ok(Answer::NoContent),
+    let id = named(call)?;
+    if call.ctx.backend.kick(Kick::Session(id)).await.total() == 0 {
+        return Err(missing());
     }
+    tracing::info!(conn = %id, "ended by the API");
+    Ok(Answer::NoContent)
+}
+
+fn missing() -> Problem {
+    Problem::not_found("no such session")
+}
+
+/// The session that the path names.
+fn named(call: &Call<'_>) -> Result<ConnId, Problem> {
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let parts = call.parameter(0).split_once('-');
+    let parts = parts.filter(|(shard, serial)| digits(shard) && digits(serial));
+    let id = parts.and_then(|(shard, serial)| {
+        Some(ConnId { shard: ShardId(shard.parse().ok()?), serial: serial.parse().ok()? })
+    });
+    id.ok_or_else(missing)
 }
 
 async fn find(call: &Call<'_>) -> Result<SessionSnapshot, Problem> {
-    let missing = || Problem::not_found("no such session");
-    let id = call.parameter(0).split_once('-');
-    let id = id.and_then(|(shard, serial)| {
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        let plain = digits(shard) && digits(serial);
-        let id = ConnId { shard: ShardId(shard.parse().ok()?), serial: serial.parse().ok()? };
-        plain.then_some(id)
-    });
-    let query = SessionQuery { id: Some(id.ok_or_else(missing)?), limit: 1, ..Default::default() };
+    let query = SessionQuery { id: Some(named(call)?), limit: 1, ..Default::default() };
     let found = call.ctx.backend.sessions(query).await;
     found.sessions.into_iter().next().ok_or_else(missing)
 }

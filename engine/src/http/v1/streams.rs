@@ -37,7 +37,6 @@ pub(super) async fn list(call: &Call<'_>) -> Result<Answer, Problem> {
         streams.retain(|stream| stream.app == app);
     }
     let key = |stream: &StreamInfo| sort_key(&stream.vhost, &stream.app, &stream.name);
-    streams.sort_by_key(key);
     let (streams, next) = page::page(call, streams, key)?;
     let status = call.ctx.backend.status();
     let streams = streams.iter().map(|stream| shown(call, stream, &status)).collect();
@@ -62,27 +61,12 @@ pub(super) async fn viewers(call: &Call<'_>) -> Result<Answer, Problem> {
 /// Tells the publisher and all viewers to go.
 pub(super) async fn end(call: &Call<'_>) -> Result<Answer, Problem> {
     let key = key_of(call)?;
-    let mut query = SessionQuery {
-        stream: Some(key.clone()),
-        limit: page::LIMIT_MAX,
-        ..SessionQuery::default()
-    };
-    let mut ended = Ended { publisher: false, viewers: 0 };
-    loop {
-        let found = call.ctx.backend.sessions(query.clone()).await;
-        ended.publisher |= found.sessions.iter().any(|s| s.role == SessionRole::Publish);
-        ended.viewers += found.sessions.iter().filter(|s| s.role == SessionRole::Play).count();
-        match found.next {
-            Some(next) => query.from = next,
-            None => break,
-        }
-    }
     // Viewers of segments have no session; they are judged again at their next request.
-    call.ctx.backend.kick(Kick::Stream { key, role: None }).await;
-    match ended {
-        Ended { publisher: false, viewers: 0 } => Err(not_live()),
-        ended => json(&ended),
+    let kicked = call.ctx.backend.kick(Kick::Stream { key, role: None }).await;
+    if kicked.total() == 0 {
+        return Err(not_live());
     }
+    json(&Ended { publisher: kicked.publishers > 0, viewers: kicked.viewers })
 }
 
 fn not_live() -> Problem {

@@ -27,10 +27,9 @@ pub(super) fn log(call: &Call<'_>) -> Result<Answer, Problem> {
             _ => return Err(Problem::bad_request("from is the number of a line")),
         },
     };
-    let kept = observe::log::tail(from, limit);
-    let next = kept.last().map_or(from.unwrap_or(0), |(number, _)| number + 1);
+    let (lines, next) = observe::log::tail(from, limit);
     let line = |(number, text): (u64, Box<str>)| LogLine { number, text: text.into_string() };
-    json(&Log { lines: kept.into_iter().map(line).collect(), next })
+    json(&Log { lines: lines.into_iter().map(line).collect(), next })
 }
 
 pub(super) async fn statistics(call: &Call<'_>) -> Result<Answer, Problem> {

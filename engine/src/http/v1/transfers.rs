@@ -25,7 +25,7 @@ fn key_bytes(key: &StreamKey) -> Vec<u8> {
 pub(super) async fn pulls(call: &Call<'_>) -> Result<Answer, Problem> {
     let mut pulls = call.ctx.backend.pulls().await;
     let key = |pull: &PullReport| key_bytes(&pull.key);
-    pulls.sort_by_key(key);
+    pulls.sort_by_cached_key(key);
     let (pulls, next) = page::page(call, pulls, key)?;
     let shown = |pull: PullReport| Pull {
         stream: name(&pull.key),
