@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
@@ -13,8 +14,13 @@ use crate::config::auth::{Auth, Hook, JwtKey, Password, User};
 use crate::config::model::Secret;
 use crate::net::tls_client::TlsClient;
 
+/// Rules made so far by this process.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
 /// See the module text.
 pub struct Rules {
+    /// Tells them from all others of this process.
+    pub number: u64,
     /// The server that is asked, and whom to trust that it is it.
     pub hook: Option<(Hook, TlsClient)>,
     /// The options.
@@ -96,6 +102,7 @@ impl Rules {
             (rule.roles, Networks::new(&rule.deny), Networks::new(&rule.allow))
         };
         Ok(Self {
+            number: MADE.fetch_add(1, Ordering::Relaxed),
             hook,
             tokens,
             admin,
@@ -229,6 +236,7 @@ impl Rules {
         }
     }
 }
+
 /// What stands in the files of keys; those that cannot be read have been refused.
 fn digest(config: &Config) -> [u8; 32] {
     let auth = &config.auth;

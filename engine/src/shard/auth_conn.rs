@@ -73,7 +73,11 @@ impl Shard {
             unasked: false,
             operates: false,
         };
-        let mut applicant = Applicant { id: 0, wish, request, question, key };
+        self.apply(slot, Applicant { id: 0, wish, request, question, key }, now);
+    }
+
+    /// Judges an applicant.
+    fn apply(&mut self, slot: usize, mut applicant: Applicant, now: Instant) {
         let token = self.plane.token(slot);
         match self.judge(&applicant.question, false, now) {
             Decision::Allow(by) => self.admit_conn(slot, by, applicant, now),
@@ -126,6 +130,25 @@ impl Shard {
         }
     }
 
+    /// The applicant whose question has that number.
+    fn take_applicant(&mut self, slot: usize, id: u64) -> Option<Applicant> {
+        let conn = &mut self.plane.conns[slot];
+        match std::mem::replace(&mut conn.role, Role::Idle) {
+            Role::Applying(applicant) if applicant.id == id => Some(*applicant),
+            other => {
+                conn.role = other;
+                None
+            }
+        }
+    }
+
+    /// Its question will not be answered: other rules are in force.
+    pub(super) fn apply_anew(&mut self, slot: usize, id: u64, now: Instant) {
+        if let Some(applicant) = self.take_applicant(slot, id) {
+            self.apply(slot, applicant, now);
+        }
+    }
+
     pub(super) fn end_application(
         &mut self,
         slot: usize,
@@ -133,14 +156,7 @@ impl Shard {
         verdict: Result<By, Reason>,
         now: Instant,
     ) {
-        let conn = &mut self.plane.conns[slot];
-        let applicant = match std::mem::replace(&mut conn.role, Role::Idle) {
-            Role::Applying(applicant) if applicant.id == id => *applicant,
-            other => {
-                conn.role = other;
-                return;
-            }
-        };
+        let Some(applicant) = self.take_applicant(slot, id) else { return };
         match verdict {
             Ok(by) => self.admit_conn(slot, by, applicant, now),
             Err(reason) => {

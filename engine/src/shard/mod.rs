@@ -8,6 +8,7 @@ mod ask;
 mod auth;
 mod auth_conn;
 mod auth_hook;
+mod auth_place;
 mod auth_task;
 mod control;
 mod dial;
