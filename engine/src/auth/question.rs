@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use protocols::media::StreamKey;
 use protocols::session::Identity;
+use protocols::text::{basic_credentials, percent_decode};
 
 use super::Role;
 use crate::config::model::Secret;
-use protocols::text::percent_decode;
 
 /// What the peer speaks, as far as the authorisation is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,17 +119,14 @@ impl Shown {
     /// From `Authorization` of HTTP: `Basic` and `Bearer`.
     #[must_use]
     pub fn of_header(header: &str) -> Self {
-        use base64::Engine as _;
-        use base64::engine::general_purpose::STANDARD;
         let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header, ""));
         let rest = rest.trim();
         if scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty() {
             return Self::Bearer(Secret(rest.to_owned()));
         }
-        let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(rest).ok());
-        let text = decoded.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
-        match text.as_deref().and_then(|text| text.split_once(':')) {
-            Some((user, password)) => Self::Password(user.to_owned(), Secret(password.to_owned())),
+        let basic = scheme.eq_ignore_ascii_case("basic").then(|| basic_credentials(rest));
+        match basic.flatten() {
+            Some((user, password)) => Self::Password(user, Secret(password)),
             None => Self::Nothing,
         }
     }
