@@ -27,7 +27,8 @@ use crate::http::io::Io;
 use crate::net::sys_socket;
 use crate::net::tls_client::TlsClient;
 
-/// What servers of this kind have always called themselves to authorisation servers.
+/// What this server calls itself to authorisation servers, which may go by it: the name that those
+/// written for the older server know. To all others it is [`crate::stream::SERVER_NAME`].
 const USER_AGENT: &str = "smart_rtmpd";
 /// Bytes of the head and of the body of an answer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;

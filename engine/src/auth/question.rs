@@ -37,7 +37,7 @@ pub struct Question {
     /// `app/name` of a stream, or the path of something else without its first slash: what users,
     /// tokens and signatures are for.
     pub resource: String,
-    /// Path of the client's URL, decoded.
+    /// Path of the client's URL: of HTTP it is decoded, names of RTMP and RTSP are as they were sent.
     pub path: String,
     /// Query of it, as it was sent.
     pub query: Query,
