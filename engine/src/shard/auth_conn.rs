@@ -20,6 +20,13 @@ pub enum Wish {
     Play,
     /// To know what a stream consists of.
     Describe,
+    /// To receive a track of it by multicast.
+    Group {
+        /// The track, as its session numbers it.
+        track: u8,
+        /// It is the pictures.
+        video: bool,
+    },
 }
 
 /// A connection that waits to be let in.
@@ -100,6 +107,7 @@ impl Shard {
             Wish::Publish => self.request_publish(slot, request),
             Wish::Play => self.request_play(slot, request, now),
             Wish::Describe => self.request_description(slot, request, now),
+            Wish::Group { track, video } => self.request_group(slot, (track, video), request, now),
         }
     }
 
