@@ -48,7 +48,12 @@ where
 {
     let routed = decide(ctx, caller, request).await;
     match routed {
-        Routed::Reply(reply) => Routed::Reply(respond::finish(reply, request.method())),
+        Routed::Reply(mut reply) => {
+            if request.headers().contains_key(header::AUTHORIZATION) {
+                respond::keep_private(&mut reply);
+            }
+            Routed::Reply(respond::finish(reply, request.method()))
+        }
         media @ Routed::Media(_) => media,
     }
 }
