@@ -59,6 +59,13 @@ impl Comparer {
         Ok(Self(comparisons))
     }
 
+    /// The way to a test that stands in for the thread.
+    #[cfg(test)]
+    pub(crate) fn to_test() -> (Self, Receiver<Comparison>) {
+        let (comparisons, waiting) = crossbeam_channel::bounded(WAITING_MAX);
+        (Self(comparisons), waiting)
+    }
+
     /// Asks; the answer comes as a control message. False when too many wait.
     #[must_use]
     pub fn ask(&self, comparison: Comparison) -> bool {

@@ -59,13 +59,21 @@ pub struct Admittance {
     pub key: StreamKey,
     /// When it is asked again, if ever.
     pub recheck_at: Option<Instant>,
+    /// Number of the rules by which it need not be asked about the same once more.
+    pub good_for_more: Option<u64>,
 }
 
 impl Admittance {
-    /// It is good for that, too.
+    /// It is good for that, too, by the rules of that number.
     #[must_use]
-    pub fn covers(&self, role: Role, key: &StreamKey) -> bool {
-        self.question.role == role && self.key == *key
+    pub fn covers(&self, role: Role, key: &StreamKey, rules: u64) -> bool {
+        self.good_for_more == Some(rules) && self.question.role == role && self.key == *key
+    }
+
+    /// The interval is another, which would be over at `next` if it began now; `None`: there is none.
+    /// Who was to be asked about earlier still is.
+    pub fn recheck_by(&mut self, next: Option<Instant>) {
+        self.recheck_at = next.map(|next| self.recheck_at.map_or(next, |at| at.min(next)));
     }
 }
 
@@ -135,7 +143,7 @@ impl Shown {
 #[cfg(test)]
 impl Question {
     /// A play by RTMP from a public address, for tests to change.
-    pub(super) fn example(query: &str) -> Self {
+    pub(crate) fn example(query: &str) -> Self {
         Self {
             role: Role::Player,
             via: Via::Rtmp,

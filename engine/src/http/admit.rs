@@ -89,7 +89,7 @@ impl Door {
         self
     }
 
-    /// Lets the caller in; gives the question that was answered, if there was one.
+    /// Lets the caller in.
     ///
     /// # Errors
     /// The answer to who may not.
@@ -99,10 +99,24 @@ impl Door {
         caller: Caller,
         query: &str,
         headers: &HeaderMap,
-    ) -> Result<Option<Question>, Reply> {
+    ) -> Result<(), Reply> {
         if ctx.backend.lets_all(self.role) {
-            return Ok(None);
+            return Ok(());
         }
+        self.open_for_long(ctx, caller, query, headers).await.map(|_| ())
+    }
+
+    /// Lets in who stays; gives the question that was answered, for it may be asked again.
+    ///
+    /// # Errors
+    /// The answer to who may not.
+    pub(super) async fn open_for_long(
+        self,
+        ctx: &HttpContext,
+        caller: Caller,
+        query: &str,
+        headers: &HeaderMap,
+    ) -> Result<Question, Reply> {
         if self.path.split('/').any(|part| matches!(part, "." | "..")) {
             // Nothing is there, and no other server is to be led elsewhere with it.
             let put = self.role == Role::Upload;
@@ -137,7 +151,7 @@ impl Door {
             Admission::Pending(verdict) => verdict.await,
         };
         match verdict {
-            Ok(_) => Ok(Some(question)),
+            Ok(_) => Ok(question),
             Err(reason) => Err(self.refuse(ctx, reason)),
         }
     }

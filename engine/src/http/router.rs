@@ -89,13 +89,17 @@ where
             && let Ok(key) = config.stream_key(&at.host, &live.app, &live.name)
         {
             let door = Door::of_stream(&live.app, &live.name, &path);
-            admittance = match door.open(ctx, caller, query, headers).await {
-                Ok(question) => question.zip(ctx.backend.recheck_at()).map(|(question, at)| {
-                    let (key, recheck_at) = (key.clone(), Some(at));
-                    Box::new(Admittance { question, key, recheck_at })
-                }),
+            let question = match door.open_for_long(ctx, caller, query, headers).await {
+                Ok(question) => question,
                 Err(reply) => return Routed::Reply(reply),
             };
+            // When it is asked again is said where it plays.
+            admittance = Some(Box::new(Admittance {
+                question,
+                key: key.clone(),
+                recheck_at: None,
+                good_for_more: None,
+            }));
             let begun = match delay::key_of_query(key, query) {
                 Ok(key) if *method == Method::GET => delay::begin(ctx, &key).await,
                 Ok(_) => Ok(()),

@@ -171,7 +171,10 @@ impl Shard {
         auth.places.clear();
         auth.fitting.clear();
         auth.rules = rules;
-        let open: Vec<u64> = auth.open.keys().copied().collect();
+        let next = self.recheck_at(now);
+        let held = self.plane.conns.iter_mut().filter_map(|(_, conn)| conn.admittance.as_mut());
+        held.for_each(|held| held.recheck_by(next));
+        let open: Vec<u64> = self.auth.open.keys().copied().collect();
         for id in open {
             self.judge_anew(id, now);
         }

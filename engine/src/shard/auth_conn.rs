@@ -63,7 +63,10 @@ impl Shard {
         // What cannot be is refused where it is looked at.
         let Ok(key) = key else { return self.go_on(slot, wish, &request, now) };
         let conn = &self.plane.conns[slot];
-        let covered = conn.admittance.as_ref().is_some_and(|held| held.covers(role, &key));
+        let covered = conn
+            .admittance
+            .as_ref()
+            .is_some_and(|held| held.covers(role, &key, self.auth.rules.number));
         if covered || !matches!(conn.role, Role::Idle) {
             return self.go_on(slot, wish, &request, now);
         }
@@ -115,12 +118,11 @@ impl Shard {
         let Applicant { wish, request, question, key, .. } = applicant;
         self.counters.auth.allowed(question.role, by);
         // DESCRIBE and PLAY of one connection are one play.
-        let asks_again = question.via == Via::Rtsp && by != By::Open;
+        let good_for_more = (question.via == Via::Rtsp).then_some(self.auth.rules.number);
         let recheck_at = self.recheck_at(now);
-        if asks_again || recheck_at.is_some() {
-            let admittance = Admittance { question, key, recheck_at };
-            self.plane.conns[slot].admittance = Some(Box::new(admittance));
-        }
+        // Kept whether or not it is asked about again: that may be switched on.
+        let admittance = Admittance { question, key, recheck_at, good_for_more };
+        self.plane.conns[slot].admittance = Some(Box::new(admittance));
         self.go_on(slot, wish, &request, now);
     }
 
