@@ -18,6 +18,7 @@ mod lifecycle;
 mod publish_play;
 mod pull;
 mod pull_ways;
+mod rebinding;
 mod record;
 mod reload;
 mod rtsp;

@@ -1,11 +1,15 @@
 //! Raw system calls of the harness, and all of its `unsafe`: signals, resource limits and the
 //! seccomp filter of a child.
 
+use std::ffi::CString;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
+use std::ptr;
 
 /// Sends `signal` to one process; errors (it is gone) are the caller's to ignore.
 pub fn signal(pid: u32, signal: i32) -> io::Result<()> {
@@ -36,6 +40,21 @@ pub fn is_root() -> bool {
 pub fn leave_network() -> io::Result<()> {
     // SAFETY: unshare takes an integer and touches no memory of ours; sockets that are open stay.
     check(unsafe { libc::unshare(libc::CLONE_NEWNET) })
+}
+
+/// Gives this thread, and the processes it starts from now on, `file` in the place of `target`.
+/// Only root may.
+pub fn replace_file(file: &Path, target: &Path) -> io::Result<()> {
+    let path = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other);
+    let (file, target) = (path(file)?, path(target)?);
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: the strings end with 0 and live for the calls; null stands for what is not used.
+    unsafe {
+        check(libc::unshare(libc::CLONE_NEWNS))?;
+        // What is mounted here is nobody else's.
+        check(libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), private, ptr::null()))?;
+        check(libc::mount(file.as_ptr(), target.as_ptr(), ptr::null(), libc::MS_BIND, ptr::null()))
+    }
 }
 
 /// Sets the receive buffer of a socket, so that the kernel does not read ahead for a slow reader.
