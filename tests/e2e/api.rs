@@ -184,8 +184,8 @@ fn nobody_but_this_machine_changes_anything() {
     let local = format!("127.0.0.1:{}", server.http);
     for (headers, host, status) in [
         (vec![json_type, length], "evil.example", 401),
-        (vec![json_type, length, "Origin: http://evil.example"], local.as_str(), 401),
-        (vec![json_type, length, "Sec-Fetch-Site: cross-site"], &local, 401),
+        (vec![json_type, length, "Origin: http://evil.example"], local.as_str(), 403),
+        (vec![json_type, length, "Sec-Fetch-Site: cross-site"], &local, 403),
         (vec![json_type, length, "X-Forwarded-For: 192.0.2.1"], &local, 401),
         (vec!["Content-Type: text/plain", length], &local, 415),
         (vec![length], &local, 415),

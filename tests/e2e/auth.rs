@@ -259,6 +259,44 @@ fn the_api_is_for_this_machine_and_the_administrator() {
     assert_eq!(get(&[]), 200);
 }
 
+/// A browser sends along what it knows of a server, whichever page has it ask.
+#[test]
+fn no_page_of_another_site_changes_anything() {
+    let users = "<auth><user name='ann' password='open sesame' roles='api,upload'/></auth>";
+    let server = Server::start(&Config::default().with(users));
+    let (Some(ip), Some(curl)) = (own_address(), clients::tool("curl")) else { return };
+    let token = std::fs::read_to_string(server.folder().join("admin.token")).expect("made");
+    let plain = format!("http://{ip}:{}", server.http);
+    let secure = format!("https://{ip}:{}", server.https);
+    let ask = |base: &str, path: &str, credential: &str, headers: &[&str]| {
+        let mut command = Command::new(&curl);
+        command.args(["-sk", "--http2", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}"]);
+        command.args(["-X", "POST", "-H", &format!("Authorization: {credential}")]);
+        for header in headers {
+            command.args(["-H", header]);
+        }
+        command.arg(format!("{base}{path}"));
+        let ran = Process::run("curl", command, BOUND);
+        ran.stdout_text().parse::<u16>().unwrap_or(0)
+    };
+    let (basic, bearer) = ("Basic YW5uOm9wZW4gc2VzYW1l", format!("Bearer {}", token.trim()));
+    let foreign = "Origin: http://a.example";
+    for base in [&plain, &secure] {
+        let reload =
+            |credential: &str, headers: &[&str]| ask(base, "/api/v1/reload", credential, headers);
+        assert_eq!(reload(basic, &[]), 200);
+        assert_eq!(reload(basic, &[&format!("Origin: {base}")]), 200);
+        assert_eq!(reload(basic, &[foreign]), 403);
+        assert_eq!(reload(basic, &["Sec-Fetch-Site: cross-site"]), 403);
+        // The browser knows better than who compares names that a proxy has changed.
+        assert_eq!(reload(basic, &[foreign, "Sec-Fetch-Site: same-origin"]), 200);
+        assert_eq!(reload(&bearer, &[foreign]), 200);
+        // No form: past the door it is 400.
+        assert_eq!(ask(base, "/vod/x", basic, &[foreign]), 403);
+        assert_ne!(ask(base, "/vod/x", basic, &[]), 403);
+    }
+}
+
 /// From public addresses publishing needs a credential, unless the file says otherwise.
 #[test]
 fn strangers_do_not_publish() {

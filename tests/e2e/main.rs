@@ -4,6 +4,7 @@ mod api;
 mod auth;
 mod auth_hook;
 mod auth_hook_faults;
+mod auth_reload;
 mod browser;
 mod cores;
 mod edge;

@@ -152,6 +152,15 @@ fn groups_are_limited_and_given_back() {
         .set("rtsp/multicast", format!("{0}-{0}", GROUPS.0))
         .set("rtsp/multicast@interface", "127.0.0.1");
     let server = Server::start(&config);
+    let mut publishers = Vec::new();
+    for name in ["a", "b"] {
+        let url = server.rtmp_url(name);
+        let Some(publisher) = Publisher::Ffmpeg.start(Clip::H264Aac, &url) else { return };
+        publishers.push(publisher);
+        server.wait_live(name);
+    }
+    let mut nobody = Peer::open(server.rtsp).expect("connects");
+    assert_eq!(nobody.status("SETUP", "c/trackID=0", MULTICAST, ""), 404);
     let mut first = Peer::open(server.rtsp).expect("connects");
     first.set_up("a/trackID=0", MULTICAST).expect("the group");
     first.set_up("a/trackID=1", MULTICAST).expect("the same for the other track");
@@ -161,6 +170,31 @@ fn groups_are_limited_and_given_back() {
     wait::until_true("the group is free", Duration::from_secs(3), || {
         second.status("SETUP", "b/trackID=0", MULTICAST, "") == 200
     });
+}
+
+#[test]
+fn groups_are_for_who_may_play() {
+    let Some(()) = own_network() else { return };
+    let users = "<auth><user name='ann' password='sesame'/></auth>";
+    let config = Config::default()
+        .cores(1)
+        .set("rtsp/multicast", format!("{0}-{0}", GROUPS.0))
+        .set("rtsp/multicast@interface", "127.0.0.1")
+        .with(users);
+    let server = Server::start(&config);
+    let mut publishers = Vec::new();
+    for name in ["a", "b"] {
+        let url = format!("{}?user=ann&pass=sesame", server.rtmp_url(name));
+        let Some(publisher) = Publisher::Ffmpeg.start(Clip::H264Aac, &url) else { return };
+        publishers.push(publisher);
+        server.wait_log(&format!("publishing live/{name}"), Duration::from_secs(5));
+    }
+    let mut stranger = Peer::open(server.rtsp).expect("connects");
+    assert_eq!(stranger.status("SETUP", "a/trackID=0", MULTICAST, ""), 401);
+    // It has taken nothing.
+    let mut user = Peer::open(server.rtsp).expect("connects");
+    let basic = format!("{MULTICAST}Authorization: Basic YW5uOnNlc2FtZQ==\r\n");
+    assert_eq!(user.status("SETUP", "b/trackID=0", &basic, ""), 200);
 }
 
 #[test]

@@ -187,7 +187,7 @@ pub fn decide(question: &Question, rules: &Rules, judging: Judging) -> Decision 
         None => {}
     }
     if let Some((hook, _)) = rules.hook.as_ref().filter(|_| rules.asks(role) && !question.unasked) {
-        return match target(hook, question) {
+        return match target(rules.number, hook, question) {
             Some(target) => Decision::Refer(Referral::Ask(target)),
             None => Decision::Deny(Reason::TooLong),
         };

@@ -58,7 +58,7 @@ fn words(decision: &Decision) -> String {
         Decision::Refer(Referral::Compare { then: Err(reason), .. }) => {
             format!("compare {}", reason.label())
         }
-        Decision::Refer(Referral::Ask(target)) => format!("ask {}", target.0),
+        Decision::Refer(Referral::Ask(target)) => format!("ask {}", target.text),
     }
 }
 

@@ -50,11 +50,28 @@ pub struct Desk {
     /// What was allowed a moment ago.
     kept: HashMap<Target, Instant>,
     waiting: usize,
-    /// Before the server.
-    pub breaker: Breaker,
+    /// Number of the rules in force.
+    rules: u64,
+    /// Before their server.
+    breaker: Breaker,
 }
 
 impl Desk {
+    /// For questions by the rules of that number.
+    #[must_use]
+    pub fn new(rules: u64) -> Self {
+        Self { rules, ..Self::default() }
+    }
+
+    /// Other rules are in force: what is known of the server that was asked, and what it allowed,
+    /// does not hold. Questions under way go on for who waits for them; those by the new rules are
+    /// others.
+    pub fn renew(&mut self, rules: u64) {
+        self.rules = rules;
+        self.breaker = Breaker::default();
+        self.forget();
+    }
+
     /// Takes a question. `keep`: its answer may be that of a moment ago, and is good for another.
     pub fn take(&mut self, target: &Target, who: Waiting, keep: bool, now: Instant) -> Step {
         if let Some(until) = self.kept.get(target).filter(|_| keep) {
@@ -75,7 +92,8 @@ impl Desk {
         if self.asked.len() >= ASKED_MAX {
             return Step::Answer(Answer::Unknown(Cause::Busy), None);
         }
-        if !self.breaker.lets_through(now) {
+        // Shards do not come to new rules in the same moment.
+        if target.rules == self.rules && !self.breaker.lets_through(now) {
             return Step::Answer(Answer::Unknown(Cause::Paused), None);
         }
         self.asked.insert(target.clone(), Asked { waiting: vec![who], keep, task: None });
@@ -112,6 +130,27 @@ impl Desk {
         cache: Duration,
         now: Instant,
     ) -> (Vec<Waiting>, Option<Instant>) {
+        let in_force = target.rules == self.rules;
+        if in_force {
+            self.note(answer, now);
+        }
+        let Some(asked) = self.asked.remove(target) else { return (Vec::new(), None) };
+        self.waiting -= asked.waiting.len();
+        let mut until = None;
+        if answer == Some(Answer::Yes) && asked.keep && in_force && !cache.is_zero() {
+            until = Some(now + cache);
+            if self.kept.len() >= KEPT_MAX {
+                self.kept.retain(|_, until| now < *until);
+            }
+            if self.kept.len() < KEPT_MAX {
+                self.kept.insert(target.clone(), now + cache);
+            }
+        }
+        (asked.waiting, until)
+    }
+
+    /// What an exchange says of the server.
+    fn note(&mut self, answer: Option<Answer>, now: Instant) {
         match answer {
             None => self.breaker.withdrawn(),
             Some(Answer::Unknown(_)) => {
@@ -126,19 +165,12 @@ impl Desk {
                 self.breaker.answered();
             }
         }
-        let Some(asked) = self.asked.remove(target) else { return (Vec::new(), None) };
-        self.waiting -= asked.waiting.len();
-        let mut until = None;
-        if answer == Some(Answer::Yes) && asked.keep && !cache.is_zero() {
-            until = Some(now + cache);
-            if self.kept.len() >= KEPT_MAX {
-                self.kept.retain(|_, until| now < *until);
-            }
-            if self.kept.len() < KEPT_MAX {
-                self.kept.insert(target.clone(), now + cache);
-            }
-        }
-        (asked.waiting, until)
+    }
+
+    /// The server of the rules in force is left alone.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.breaker.is_open()
     }
 
     /// Forgets what was allowed.
@@ -162,7 +194,7 @@ mod tests {
     }
 
     fn target(text: &str) -> Target {
-        Target(text.into())
+        Target { text: text.into(), rules: 0 }
     }
 
     const CACHE: Duration = Duration::from_secs(5);
@@ -209,6 +241,50 @@ mod tests {
     }
 
     #[test]
+    fn other_rules_are_other_questions_to_another_server() {
+        let now = crate::clock::now();
+        let mut desk = Desk::default();
+        let (a, new_a) = (target("a"), Target { rules: 1, ..target("a") });
+        for number in 0..4 {
+            let failing = target(&number.to_string());
+            desk.take(&failing, who(0), false, now);
+            desk.settle(&failing, Some(Answer::Unknown(Cause::Connect)), CACHE, now);
+        }
+        desk.take(&target("kept"), who(0), true, now);
+        desk.settle(&target("kept"), Some(Answer::Yes), CACHE, now);
+        assert_eq!(desk.take(&a, who(1), true, now), Step::Ask);
+        desk.renew(1);
+        assert_eq!(desk.take(&target("kept"), who(0), true, now), Step::Ask);
+        // The same words by the new rules are asked anew, and are not answered by the old server.
+        assert_eq!(desk.take(&new_a, who(2), true, now), Step::Ask);
+        let (waiting, until) = desk.settle(&a, Some(Answer::Yes), CACHE, now);
+        assert_eq!((waiting, until), (vec![who(1)], None));
+        assert_eq!(desk.take(&new_a, who(3), true, now), Step::Wait);
+        // Nor does its silence tell anything of the new one.
+        for number in 0..10 {
+            let old = target(&number.to_string());
+            desk.take(&old, who(0), false, now);
+            desk.settle(&old, Some(Answer::Unknown(Cause::Timeout)), CACHE, now);
+        }
+        assert!(!desk.is_paused());
+        let (waiting, until) = desk.settle(&new_a, Some(Answer::Yes), CACHE, now);
+        assert_eq!((waiting, until), (vec![who(2), who(3)], Some(now + CACHE)));
+    }
+
+    #[test]
+    fn a_server_that_was_silent_is_not_held_against_its_successor() {
+        let now = crate::clock::now();
+        let mut desk = Desk::default();
+        while !desk.is_paused() {
+            desk.take(&target("a"), who(1), false, now);
+            desk.settle(&target("a"), Some(Answer::Unknown(Cause::Timeout)), CACHE, now);
+        }
+        desk.renew(1);
+        let new = Target { rules: 1, ..target("a") };
+        assert_eq!(desk.take(&new, who(1), false, now), Step::Ask);
+    }
+
+    #[test]
     fn everything_is_bounded() {
         let now = crate::clock::now();
         let mut desk = Desk::default();
@@ -231,7 +307,7 @@ mod tests {
         let silent = Some(Answer::Unknown(Cause::Timeout));
         let paused = Step::Answer(Answer::Unknown(Cause::Paused), None);
         let a = target("a");
-        while !desk.breaker.is_open() {
+        while !desk.is_paused() {
             assert_eq!(desk.take(&a, who(1), false, now), Step::Ask);
             desk.settle(&a, silent, CACHE, now);
         }

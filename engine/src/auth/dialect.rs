@@ -19,9 +19,14 @@ const BYTES_MAX: usize = 8 * 1024;
 /// What a client cannot say of itself.
 const RESERVED: [&str; 2] = ["type", "role"];
 
-/// Path and query of a question; it may hold secrets.
+/// A question of certain rules: what others ask of other servers, or otherwise, is not the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Target(pub Arc<str>);
+pub struct Target {
+    /// Path and query; they may hold secrets.
+    pub text: Arc<str>,
+    /// Number of the rules.
+    pub rules: u64,
+}
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,9 +34,10 @@ impl fmt::Debug for Target {
     }
 }
 
-/// The question as it is sent. `None`: it is longer than any that makes sense.
+/// The question as it is sent, by the rules of that number. `None`: it is longer than any that
+/// makes sense.
 #[must_use]
-pub fn target(hook: &Hook, question: &Question) -> Option<Target> {
+pub fn target(rules: u64, hook: &Hook, question: &Question) -> Option<Target> {
     let mut out = format!("{}{}", hook.url.path, hook.router);
     question.path.bytes().for_each(|byte| push_byte(&mut out, byte, in_path(byte)));
     out.push('?');
@@ -47,7 +53,7 @@ pub fn target(hook: &Hook, question: &Question) -> Option<Target> {
         Via::Http => "http",
     };
     out += &format!("type={by}&role={}", question.role);
-    (out.len() <= BYTES_MAX).then(|| Target(out.into()))
+    (out.len() <= BYTES_MAX).then(|| Target { text: out.into(), rules })
 }
 
 /// The pair would be read as one of ours: by its name as any server decodes it, in any case, with
@@ -105,7 +111,7 @@ mod tests {
     fn asked(hook: &Hook, role: Role, via: Via, path: &str, query: &str) -> String {
         let mut question = Question::example(query);
         (question.role, question.via, question.path) = (role, via, path.to_owned());
-        target(hook, &question).expect("short enough").0.to_string()
+        target(1, hook, &question).expect("short enough").text.to_string()
     }
 
     #[test]
@@ -179,9 +185,9 @@ mod tests {
     fn what_is_too_long_is_not_asked() {
         let mut question = Question::example("");
         question.query = Query("x".repeat(BYTES_MAX));
-        assert_eq!(target(&hook("h", ""), &question), None);
+        assert_eq!(target(1, &hook("h", ""), &question), None);
         question.query = Query("x".repeat(BYTES_MAX / 2));
-        let target = target(&hook("h", ""), &question).expect("short enough");
+        let target = target(1, &hook("h", ""), &question).expect("short enough");
         assert_eq!(format!("{target:?}"), "…");
     }
 }

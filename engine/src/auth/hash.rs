@@ -4,6 +4,7 @@
 use argon2::Argon2;
 use argon2::password_hash::{PasswordHash, PasswordVerifier as _};
 use crossbeam_channel::{Receiver, Sender};
+use sha2::{Digest as _, Sha256};
 
 use super::Answer;
 use crate::config::model::Secret;
@@ -25,6 +26,22 @@ pub struct Comparison {
     pub password: Secret,
 }
 
+/// A password and the hash it is compared with: what has fitted once need not be compared again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pair([u8; 32]);
+
+impl Pair {
+    /// Of these two; the salt of the hash is in it.
+    #[must_use]
+    pub fn of(hash: &Secret, password: &Secret) -> Self {
+        let mut digest = Sha256::new();
+        digest.update((hash.0.len() as u64).to_be_bytes());
+        digest.update(&hash.0);
+        digest.update(&password.0);
+        Self(digest.finalize().into())
+    }
+}
+
 /// The way to the thread.
 #[derive(Debug, Clone)]
 pub struct Comparer(Sender<Comparison>);
@@ -40,6 +57,13 @@ impl Comparer {
         let thread = std::thread::Builder::new().name("passwords".to_owned());
         thread.spawn(move || serve(&waiting, &remote))?;
         Ok(Self(comparisons))
+    }
+
+    /// The way to a test that stands in for the thread.
+    #[cfg(test)]
+    pub(crate) fn to_test() -> (Self, Receiver<Comparison>) {
+        let (comparisons, waiting) = crossbeam_channel::bounded(WAITING_MAX);
+        (Self(comparisons), waiting)
     }
 
     /// Asks; the answer comes as a control message. False when too many wait.
@@ -73,6 +97,16 @@ mod tests {
         assert!(is_of(&Secret("password".to_owned()), &hash));
         assert!(!is_of(&Secret("Password".to_owned()), &hash));
         assert!(!is_of(&Secret("password".to_owned()), &Secret("password".to_owned())));
+    }
+
+    #[test]
+    fn a_pair_is_one_hash_and_one_password() {
+        let pair = |hash: &str, password: &str| {
+            Pair::of(&Secret(hash.to_owned()), &Secret(password.to_owned()))
+        };
+        assert_eq!(pair(HASH, "password"), pair(HASH, "password"));
+        assert_ne!(pair(HASH, "password"), pair(HASH, "passwore"));
+        assert_ne!(pair("ab", "c"), pair("a", "bc"));
     }
 
     const HASH: &str = "$argon2id$v=19$m=4096,t=2,p=1$c2FsdHNhbHQ$WE7Suia6hCi009asI//6Tu4ip/ZBxNU9";

@@ -26,7 +26,8 @@ use crate::net::awaited::{Awaited, Direction};
 use crate::net::sys_socket;
 use crate::net::tls_client::TlsClient;
 
-/// What this server calls itself to the other.
+/// What this server calls itself to authorisation servers, which may go by it: the name that those
+/// written for the older server know. To all others it is [`crate::stream::SERVER_NAME`].
 const USER_AGENT: &str = "smart_rtmpd";
 /// Bytes of the head and of the body of an answer.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -128,7 +129,7 @@ fn request(hook: &Hook, target: &Target) -> Option<Request<Empty<Bytes>>> {
     let method = if hook.get { Method::GET } else { Method::PUT };
     let mut request = Request::builder()
         .method(method)
-        .uri(&*target.0)
+        .uri(&*target.text)
         .header(header::HOST, hook.url.authority())
         .header(header::USER_AGENT, USER_AGENT)
         .header(header::CONNECTION, "close");

@@ -11,7 +11,8 @@
 //! Nothing here is on the path of frames: a session is judged when it begins, and again every
 //! `auth/recheck`. Whatever goes wrong on the way to an answer is a refusal of who wants to begin,
 //! and leaves alone what runs. What a shard keeps is made from [`Rules`] alone, which are made from
-//! the configuration in [`Rules::load`]: new rules replace old ones, sessions stay.
+//! the configuration in [`Rules::load`]: new rules replace old ones, and whoever waits is judged by
+//! them; sessions stay.
 
 mod address;
 mod answer;
@@ -43,5 +44,5 @@ pub use failures::Failures;
 pub use question::{Admittance, Query, Question, Shown, Via};
 pub use role::{Role, Roles};
 pub use rules::{BadRules, Rules};
-pub use sessions::{Sessions, session_key};
+pub use sessions::{Sessions, session_key, session_prefix};
 pub use token_file::ensure as ensure_token;

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use protocols::media::StreamKey;
 use protocols::session::Identity;
+use protocols::text::{basic_credentials, percent_decode};
 
 use super::Role;
 use crate::config::model::Secret;
-use protocols::text::percent_decode;
 
 /// What the peer speaks, as far as the authorisation is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Question {
     /// `app/name` of a stream, or the path of something else without its first slash: what users,
     /// tokens and signatures are for.
     pub resource: String,
-    /// Path of the client's URL, decoded.
+    /// Path of the client's URL: of HTTP it is decoded, names of RTMP and RTSP are as they were sent.
     pub path: String,
     /// Query of it, as it was sent.
     pub query: Query,
@@ -59,13 +59,21 @@ pub struct Admittance {
     pub key: StreamKey,
     /// When it is asked again, if ever.
     pub recheck_at: Option<Instant>,
+    /// Number of the rules by which it need not be asked about the same once more.
+    pub good_for_more: Option<u64>,
 }
 
 impl Admittance {
-    /// It is good for that, too.
+    /// It is good for that, too, by the rules of that number.
     #[must_use]
-    pub fn covers(&self, role: Role, key: &StreamKey) -> bool {
-        self.question.role == role && self.key == *key
+    pub fn covers(&self, role: Role, key: &StreamKey, rules: u64) -> bool {
+        self.good_for_more == Some(rules) && self.question.role == role && self.key == *key
+    }
+
+    /// The interval is another, which would be over at `next` if it began now; `None`: there is none.
+    /// Who was to be asked about earlier still is.
+    pub fn recheck_by(&mut self, next: Option<Instant>) {
+        self.recheck_at = next.map(|next| self.recheck_at.map_or(next, |at| at.min(next)));
     }
 }
 
@@ -119,17 +127,14 @@ impl Shown {
     /// From `Authorization` of HTTP: `Basic` and `Bearer`.
     #[must_use]
     pub fn of_header(header: &str) -> Self {
-        use base64::Engine as _;
-        use base64::engine::general_purpose::STANDARD;
         let (scheme, rest) = header.trim().split_once(' ').unwrap_or((header, ""));
         let rest = rest.trim();
         if scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty() {
             return Self::Bearer(Secret(rest.to_owned()));
         }
-        let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(rest).ok());
-        let text = decoded.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
-        match text.as_deref().and_then(|text| text.split_once(':')) {
-            Some((user, password)) => Self::Password(user.to_owned(), Secret(password.to_owned())),
+        let basic = scheme.eq_ignore_ascii_case("basic").then(|| basic_credentials(rest));
+        match basic.flatten() {
+            Some((user, password)) => Self::Password(user, Secret(password)),
             None => Self::Nothing,
         }
     }
@@ -138,7 +143,7 @@ impl Shown {
 #[cfg(test)]
 impl Question {
     /// A play by RTMP from a public address, for tests to change.
-    pub(super) fn example(query: &str) -> Self {
+    pub(crate) fn example(query: &str) -> Self {
         Self {
             role: Role::Player,
             via: Via::Rtmp,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
@@ -13,8 +14,13 @@ use crate::config::auth::{Auth, Hook, Password, User};
 use crate::config::model::Secret;
 use crate::net::tls_client::TlsClient;
 
+/// Rules made so far by this process.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
 /// See the module text.
 pub struct Rules {
+    /// Tells them from all others of this process.
+    pub number: u64,
     /// The server that is asked, and whom to trust that it is it.
     pub hook: Option<(Hook, TlsClient)>,
     /// The options.
@@ -98,6 +104,7 @@ impl Rules {
             (rule.roles, Networks::new(&rule.deny), Networks::new(&rule.allow))
         };
         Ok(Self {
+            number: MADE.fetch_add(1, Ordering::Relaxed),
             hook,
             tokens,
             admin,

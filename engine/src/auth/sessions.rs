@@ -1,13 +1,14 @@
 //! Viewers of many requests: who was let in a moment ago is not judged at each of them. Pure.
 //!
-//! A session is a role, what it is about, and what was shown for it; not an address, which for
-//! players behind a cache is that of the cache. Two generations of half the size bound the table:
-//! what is used moves to the young one, and when that is full the old one is forgotten.
+//! A session is a role, what it is about, what was shown for it, and an address: rules and tokens
+//! may be for some addresses only. Players behind a cache have that of the cache. Two generations of
+//! half the size bound the table: what is used moves to the young one, and when that is full the old
+//! one is forgotten.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::{Question, Shown};
+use super::{Question, Role, Shown};
 
 /// Sessions of one generation.
 const GENERATION_MAX: usize = 32_768;
@@ -30,7 +31,7 @@ pub fn session_key(about: &str, question: &Question) -> String {
     let name = |pair: &&str| pair.split('=').next().unwrap_or_default().to_owned();
     let pairs = question.query.0.split('&');
     let shown = pairs.filter(|pair| !plays.contains(&name(pair).as_str()));
-    let mut key = format!("{}|{about}|", question.role);
+    let mut key = session_prefix(question.role, about);
     for pair in shown {
         key.push_str(pair);
         key.push('&');
@@ -42,7 +43,13 @@ pub fn session_key(about: &str, question: &Question) -> String {
         Shown::Password(user, password) => key.extend(["|p", user, ":", &password.0]),
         Shown::Bearer(token) => key.extend(["|b", &token.0]),
     }
-    key
+    key + &format!("|@{}", question.peer.to_canonical())
+}
+
+/// What the names of all sessions of that role about the same begin with.
+#[must_use]
+pub fn session_prefix(role: Role, about: &str) -> String {
+    format!("{role}|{about}|")
 }
 
 /// See the module text.
@@ -133,6 +140,18 @@ mod tests {
         let mut shown = Question::example("token=a");
         shown.shown = Shown::of_header("Basic dTpw");
         assert_ne!(session_key("live/x", &shown), key("token=a"));
+        assert!(key("token=a").starts_with(&session_prefix(Role::Player, "live/x")));
+        assert!(!key("token=a").starts_with(&session_prefix(Role::Player, "live")));
+    }
+
+    #[test]
+    fn a_session_is_of_one_address_however_it_is_written() {
+        let from = |peer: &str| {
+            let peer = peer.parse().expect("an address");
+            session_key("live/x", &Question { peer, ..Question::example("token=a") })
+        };
+        assert_eq!(from("203.0.113.7"), from("::ffff:203.0.113.7"));
+        assert_ne!(from("203.0.113.7"), from("203.0.113.8"));
     }
 
     #[test]

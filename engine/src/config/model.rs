@@ -405,6 +405,19 @@ pub enum Listed {
     Both,
 }
 
+impl Listed {
+    /// The endings of the names, in the order in which they are listed.
+    #[must_use]
+    pub fn endings(self) -> &'static [&'static str] {
+        match self {
+            Self::Dash => &["mpd"],
+            Self::Hls => &["m3u8"],
+            Self::Mp4 => &["mp4"],
+            Self::Both => &["m3u8", "mpd"],
+        }
+    }
+}
+
 /// `events/*`: who is told what happens.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EventOptions {

@@ -131,6 +131,13 @@ pub enum Wants {
     Play(Format),
     /// To be told what the stream consists of.
     Description,
+    /// To be told the multicast group of a track.
+    Group {
+        /// The track, as its session numbers it.
+        track: u8,
+        /// It is the pictures.
+        video: bool,
+    },
 }
 
 /// The publisher's end on its own shard.

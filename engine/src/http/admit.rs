@@ -29,6 +29,8 @@ pub(super) struct Door {
     session: Option<String>,
     /// Why the caller may not what only this machine may.
     stranger: Option<Stranger>,
+    /// A page of another site makes a browser ask.
+    foreign: bool,
     unasked: bool,
     operates: bool,
 }
@@ -49,8 +51,7 @@ impl Door {
     /// To put one there.
     pub(super) fn of_upload<B>(path: &str, caller: Caller, request: &Request<B>) -> Self {
         let resource = path.trim_start_matches('/').to_owned();
-        let stranger = stranger(caller, request);
-        Self { stranger, ..Self::new(Role::Upload, resource, path) }
+        Self::new(Role::Upload, resource, path).of(caller, request)
     }
 
     /// To use the API or to read the metrics.
@@ -58,10 +59,9 @@ impl Door {
         let resource = path.trim_start_matches('/').to_owned();
         Self {
             session: Some(resource.clone()),
-            stranger: stranger(caller, request),
             // Who scrapes would ask all day long, and most of all when the server is in trouble.
             unasked: path == "/metrics",
-            ..Self::new(Role::Api, resource, path)
+            ..Self::new(Role::Api, resource, path).of(caller, request)
         }
     }
 
@@ -73,8 +73,17 @@ impl Door {
 
     fn new(role: Role, resource: String, path: &str) -> Self {
         let path = path.to_owned();
-        let (session, stranger, unasked, operates) = (None, None, false, false);
-        Self { role, resource, path, session, stranger, unasked, operates }
+        let (session, stranger, foreign) = (None, None, false);
+        let (unasked, operates) = (false, false);
+        Self { role, resource, path, session, stranger, foreign, unasked, operates }
+    }
+
+    /// With what it matters to who manages the server where the request comes from.
+    fn of<B>(mut self, caller: Caller, request: &Request<B>) -> Self {
+        let authority = request.uri().authority().map(|authority| authority.as_str());
+        self.stranger = origin::check(caller.peer.ip(), authority, request.headers()).err();
+        self.foreign = origin::is_of_other_site(authority, request.headers());
+        self
     }
 
     /// One of many requests of the same viewer of that stream.
@@ -89,7 +98,7 @@ impl Door {
         self
     }
 
-    /// Lets the caller in; gives the question that was answered, if there was one.
+    /// Lets the caller in.
     ///
     /// # Errors
     /// The answer to who may not.
@@ -99,23 +108,39 @@ impl Door {
         caller: Caller,
         query: &str,
         headers: &HeaderMap,
-    ) -> Result<Option<Question>, Reply> {
+    ) -> Result<(), Reply> {
         if ctx.backend.lets_all(self.role) {
-            return Ok(None);
+            return Ok(());
         }
+        self.open_for_long(ctx, caller, query, headers).await.map(|_| ())
+    }
+
+    /// Lets in who stays; gives the question that was answered, for it may be asked again.
+    ///
+    /// # Errors
+    /// The answer to who may not.
+    pub(super) async fn open_for_long(
+        self,
+        ctx: &HttpContext,
+        caller: Caller,
+        query: &str,
+        headers: &HeaderMap,
+    ) -> Result<Question, Reply> {
         if self.path.split('/').any(|part| matches!(part, "." | "..")) {
             // Nothing is there, and no other server is to be led elsewhere with it.
             let put = self.role == Role::Upload;
             let status = if put { StatusCode::BAD_REQUEST } else { StatusCode::NOT_FOUND };
             return Err(respond::text(status, "no path of this server has dots"));
         }
-        let cross_site = self.stranger == Some(Stranger::CrossSite);
-        let changes = self.role == Role::Upload || self.operates;
-        if changes && cross_site && origin::is_of_other_site(headers) {
-            // A browser may add credentials that the page knows nothing of.
-            return Err(self.refuse(ctx, Reason::NoCredential));
-        }
         let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let shown = header.map(Shown::of_header).unwrap_or_default();
+        // A browser adds what it knows of this server, and an address, that the page has no part
+        // in; a token is added by nobody who does not have it.
+        let changes = self.role == Role::Upload || self.operates;
+        if changes && self.foreign && !matches!(shown, Shown::Bearer(_)) {
+            let sentence = "no page of another site may do that without a bearer token";
+            return Err(respond::text(StatusCode::FORBIDDEN, sentence));
+        }
         let query = match &self.session {
             Some(_) => without_directives(query),
             None => query.to_owned(),
@@ -128,7 +153,7 @@ impl Door {
             resource: self.resource.clone(),
             path: self.path.clone(),
             query: Query(query),
-            shown: header.map(Shown::of_header).unwrap_or_default(),
+            shown,
             unasked: self.unasked,
             operates: self.operates,
         };
@@ -137,7 +162,7 @@ impl Door {
             Admission::Pending(verdict) => verdict.await,
         };
         match verdict {
-            Ok(_) => Ok(Some(question)),
+            Ok(_) => Ok(question),
             Err(reason) => Err(self.refuse(ctx, reason)),
         }
     }
@@ -173,9 +198,4 @@ impl Door {
         }
         reply
     }
-}
-
-fn stranger<B>(caller: Caller, request: &Request<B>) -> Option<Stranger> {
-    let authority = request.uri().authority().map(|authority| authority.as_str());
-    origin::check(caller.peer.ip(), authority, request.headers()).err()
 }

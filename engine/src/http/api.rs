@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_lite::future::BoxedLocal;
 use hyper::StatusCode;
@@ -44,8 +44,6 @@ pub trait Backend {
     fn lets_all(&self, role: Role) -> bool;
     /// What `WWW-Authenticate` says to who may not but might.
     fn challenge(&self, role: Role) -> Option<&'static str>;
-    /// When a session that is let in now is judged again.
-    fn recheck_at(&self) -> Option<Instant>;
     /// The configuration in force.
     fn config(&self) -> Arc<Config>;
     /// Every live stream of the server, gathered from all shards, sorted by vhost, app and name.

@@ -1,5 +1,6 @@
-//! Whether a request comes from this machine, and from nobody who speaks through it: what is open
-//! without credentials there. Pure.
+//! Where a request comes from: this machine, and nobody who speaks through it, may do without
+//! credentials what others may not; pages of other sites may not have a browser change anything.
+//! Pure.
 
 use std::net::IpAddr;
 
@@ -37,32 +38,32 @@ pub(crate) fn check(
     if FORWARDED.iter().any(|name| headers.contains_key(*name)) {
         return Err(Stranger::Proxied);
     }
-    let text =
-        |name: header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or(""));
     // A name that only resolves to this machine may belong to a page that rebinds it.
-    let host = authority.or_else(|| text(header::HOST)).unwrap_or_default();
+    let host = host_of(authority, headers);
     let is_local = urls::parse_host(host).is_some_and(|(host, _)| {
         host.eq_ignore_ascii_case("localhost")
             || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
     });
-    let foreign = is_of_other_site_than(host, headers);
+    let foreign = is_of_other_site(authority, headers);
     if is_local && !foreign { Ok(()) } else { Err(Stranger::CrossSite) }
 }
 
-/// A page of another site makes a browser send it.
-pub(super) fn is_of_other_site(headers: &HeaderMap) -> bool {
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    is_of_other_site_than(host.unwrap_or_default(), headers)
+/// Whom the request is for: HTTP/2 says it in `:authority`, others in `Host`.
+fn host_of<'a>(authority: Option<&'a str>, headers: &'a HeaderMap) -> &'a str {
+    let host = || headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    authority.or_else(host).unwrap_or_default()
 }
 
-fn is_of_other_site_than(host: &str, headers: &HeaderMap) -> bool {
-    let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or(""));
-    let same_origin = origin.is_none_or(|origin| {
-        origin.split_once("://").is_some_and(|(_, from)| from.eq_ignore_ascii_case(host))
-    });
-    let site = headers.get("sec-fetch-site").map(|value| value.to_str().unwrap_or(""));
-    let same_site = site.is_none_or(|site| matches!(site, "same-origin" | "none"));
-    !(same_origin && same_site)
+/// A page of another site makes a browser send it. Browsers that say so themselves know best
+/// (Fetch Metadata); of others `Origin` is compared with whom the request is for.
+pub(super) fn is_of_other_site(authority: Option<&str>, headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return !matches!(site.as_bytes(), b"same-origin" | b"none");
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let from = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    let host = host_of(authority, headers);
+    !from.is_some_and(|(_, from)| from.eq_ignore_ascii_case(host))
 }
 
 #[cfg(test)]
@@ -70,16 +71,37 @@ mod tests {
     use super::*;
     use hyper::header::{HeaderName, HeaderValue};
 
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| {
+            (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap())
+        });
+        pairs.collect()
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_told_from_our_own() {
+        let foreign = |authority, pairs: &[_]| is_of_other_site(authority, &headers(pairs));
+        let host = ("host", "media.example:8080");
+        let same = ("origin", "http://media.example:8080");
+        let other = ("origin", "http://evil.example");
+        assert!(!foreign(None, &[host]), "no browser");
+        assert!(!foreign(None, &[host, same]));
+        assert!(foreign(None, &[host, other]));
+        // HTTP/2 has no `Host`.
+        assert!(!foreign(Some("media.example:8080"), &[same]));
+        assert!(foreign(Some("media.example:8080"), &[other]));
+        assert!(foreign(Some("media.example:8080"), &[("host", "evil.example"), other]));
+        // What the browser says itself decides: a proxy may have changed whom it is for.
+        let inner = ("host", "10.0.0.1:8080");
+        assert!(!foreign(None, &[inner, same, ("sec-fetch-site", "same-origin")]));
+        for site in ["cross-site", "same-site", "?"] {
+            assert!(foreign(None, &[host, same, ("sec-fetch-site", site)]), "{site}");
+        }
+    }
+
     #[test]
     fn only_this_machine_and_its_own_pages_may() {
-        let check = |peer: &str, pairs: &[(&str, &str)]| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in pairs {
-                let name = HeaderName::try_from(*name).unwrap();
-                headers.insert(name, HeaderValue::from_str(value).unwrap());
-            }
-            check(peer.parse().unwrap(), None, &headers)
-        };
+        let check = |peer: &str, pairs: &[_]| check(peer.parse().unwrap(), None, &headers(pairs));
         let host = ("host", "localhost:8080");
         assert_eq!(check("127.0.0.1", &[host]), Ok(()));
         assert_eq!(check("::1", &[("host", "[::1]:8080")]), Ok(()));

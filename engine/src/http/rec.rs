@@ -182,20 +182,14 @@ impl Answer<'_> {
     }
 
     async fn pieces(self, day: jiff::civil::Date, lines: bool) -> Result<Reply, LoadError> {
-        let listed = self.listed;
+        let endings = self.listed.endings();
         let mut pieces = blocking(move || self.library.pieces(&self.place, day)).await?;
         if lines {
             pieces.reverse();
         }
-        let extensions: &[&str] = match listed {
-            Listed::Dash => &["mpd"],
-            Listed::Hls => &["m3u8"],
-            Listed::Mp4 => &["mp4"],
-            Listed::Both => &["m3u8", "mpd"],
-        };
         let names = |piece: PieceName| {
             let time = piece.time_text();
-            extensions.iter().map(move |extension| format!("{time}.{extension}"))
+            endings.iter().map(move |ending| format!("{time}.{ending}"))
         };
         let names: Vec<String> = pieces.into_iter().flat_map(names).collect();
         Ok(if lines {

@@ -67,6 +67,16 @@ pub(crate) fn allow_any_origin(reply: &mut Reply) {
     set(reply, header::ACCESS_CONTROL_ALLOW_METHODS, READ_ONLY_CORS);
 }
 
+/// What was asked for with a credential is for no cache that others share: `public` would let it
+/// (RFC 9111 3.5).
+pub(crate) fn keep_private(reply: &mut Reply) {
+    let caching = reply.headers().get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
+    if let Some(rest) = caching.and_then(|caching| caching.strip_prefix("public")) {
+        let caching = format!("private{rest}");
+        set_text(reply, header::CACHE_CONTROL, &caching);
+    }
+}
+
 /// Sets a header to a constant.
 pub(crate) fn set(reply: &mut Reply, name: HeaderName, value: &'static str) {
     reply.headers_mut().insert(name, HeaderValue::from_static(value));

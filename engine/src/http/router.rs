@@ -48,7 +48,12 @@ where
 {
     let routed = decide(ctx, caller, request).await;
     match routed {
-        Routed::Reply(reply) => Routed::Reply(respond::finish(reply, request.method())),
+        Routed::Reply(mut reply) => {
+            if request.headers().contains_key(header::AUTHORIZATION) {
+                respond::keep_private(&mut reply);
+            }
+            Routed::Reply(respond::finish(reply, request.method()))
+        }
         media @ Routed::Media(_) => media,
     }
 }
@@ -84,13 +89,17 @@ where
             && let Ok(key) = config.stream_key(&at.host, &live.app, &live.name)
         {
             let door = Door::of_stream(&live.app, &live.name, &path);
-            admittance = match door.open(ctx, caller, query, headers).await {
-                Ok(question) => question.zip(ctx.backend.recheck_at()).map(|(question, at)| {
-                    let (key, recheck_at) = (key.clone(), Some(at));
-                    Box::new(Admittance { question, key, recheck_at })
-                }),
+            let question = match door.open_for_long(ctx, caller, query, headers).await {
+                Ok(question) => question,
                 Err(reply) => return Routed::Reply(reply),
             };
+            // When it is asked again is said where it plays.
+            admittance = Some(Box::new(Admittance {
+                question,
+                key: key.clone(),
+                recheck_at: None,
+                good_for_more: None,
+            }));
             let begun = match delay::key_of_query(key, query) {
                 Ok(key) if *method == Method::GET => delay::begin(ctx, &key).await,
                 Ok(_) => Ok(()),

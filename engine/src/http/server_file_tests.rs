@@ -34,6 +34,25 @@ fn answer(bytes: &[u8]) -> (String, &[u8], &[u8]) {
     (head, body, rest)
 }
 
+/// Caches that others share keep what is `public`, credentials or not.
+#[test]
+fn what_was_asked_for_with_a_credential_is_private() {
+    let (server, _) = start_with_file("files-private");
+    for (header, caching) in [
+        ("", "cache-control: public, max-age=60\r\n"),
+        ("Authorization: Basic dTpw\r\n", "cache-control: private, max-age=60\r\n"),
+    ] {
+        let first = format!("{WHOLE}{header}\r\n");
+        // Past the library, and by it: it reads bodies.
+        let last = format!("{WHOLE}{header}Content-Length: 1\r\nConnection: close\r\n\r\nx");
+        let all = raw_bytes(server.port, [first, last].concat().as_bytes());
+        let (head, _, rest) = answer(&all);
+        assert!(head.contains(caching), "{head}");
+        let (head, ..) = answer(rest);
+        assert!(head.contains(caching), "{head}");
+    }
+}
+
 const WHOLE: &str = "GET /vod/deep/film.mp4 HTTP/1.1\r\nHost: h\r\n";
 
 #[test]

@@ -45,9 +45,6 @@ impl Backend for Fake {
     fn challenge(&self, _: Role) -> Option<&'static str> {
         Some("Bearer")
     }
-    fn recheck_at(&self) -> Option<Instant> {
-        None
-    }
     fn config(&self) -> Arc<Config> {
         self.0.clone()
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
@@ -58,6 +58,8 @@ struct Sockets {
     ipv6: bool,
     /// The kernel cuts messages into datagrams.
     segments: bool,
+    /// Packets to groups leave with this time to live, by this interface.
+    to_groups: Option<(u8, Option<Ipv4Addr>)>,
     inbox: Inbox,
 }
 
@@ -110,12 +112,17 @@ impl Datagrams {
         self.sockets.as_ref().map(|sockets| (&sockets.rtp, &sockets.rtcp, sockets.segments))
     }
 
-    /// Has packets to groups leave as configured.
-    pub(super) fn send_to_groups(&self, config: &Multicast) -> io::Result<()> {
-        let sockets = self.sockets.iter().flat_map(|sockets| [&sockets.rtp, &sockets.rtcp]);
-        for fd in sockets {
+    /// Has packets to groups leave as configured, from the first time on.
+    pub(super) fn send_to_groups(&mut self, config: &Multicast) -> io::Result<()> {
+        let Some(sockets) = &mut self.sockets else { return Ok(()) };
+        let wanted = (config.ttl, config.interface);
+        if sockets.to_groups == Some(wanted) {
+            return Ok(());
+        }
+        for fd in [&sockets.rtp, &sockets.rtcp] {
             sys_datagram::send_to_groups(fd.as_fd(), config.ttl, config.interface)?;
         }
+        sockets.to_groups = Some(wanted);
         Ok(())
     }
 
@@ -162,7 +169,7 @@ fn bind_pair(ip: IpAddr, port: u16) -> io::Result<Sockets> {
     let rtcp = bind(ip, port + 1)?;
     let segments = sys_datagram::segments(rtp.as_fd());
     let (ports, inbox) = ((port, port + 1), Inbox::default());
-    Ok(Sockets { rtp, rtcp, ports, ipv6: ip.is_ipv6(), segments, inbox })
+    Ok(Sockets { rtp, rtcp, ports, ipv6: ip.is_ipv6(), segments, to_groups: None, inbox })
 }
 
 impl Shard {

@@ -330,7 +330,7 @@ impl Shard {
                 self.connect_awaited(slot, track, ports, source);
             }
             Event::MulticastRequested { track, video, request } => {
-                self.request_multicast(slot, track, video, &request);
+                self.request_multicast(slot, track, video, request, now);
             }
             Event::TunnelHalf { receives, cookie } => {
                 let end = TunnelEnd::Asked { receives, cookie };

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
 use protocols::media::StreamKey;
 use protocols::session::{AccessRequest, Command, Refusal};
@@ -14,7 +15,7 @@ use crate::config::model::Multicast;
 use crate::conn::Role;
 use crate::net::sys_datagram::Destination;
 use crate::ring::Token;
-use crate::shard::Shard;
+use crate::shard::{Shard, Wish};
 
 /// Ports of a group: RTP and RTCP of video, then of sound.
 const PORTS: u32 = 4;
@@ -139,16 +140,44 @@ impl Membership {
 }
 
 impl Shard {
-    /// A session wants to receive a track of a stream by multicast.
+    /// A session wants to receive a track of a stream by multicast. It is given the group when it
+    /// may play the stream, and there is one: groups are few.
     pub(super) fn request_multicast(
         &mut self,
         slot: usize,
         track: u8,
         video: bool,
-        request: &AccessRequest,
+        request: AccessRequest,
+        now: Instant,
     ) {
-        let token = self.plane.token(slot);
-        let command = match self.join_group(slot, request) {
+        match self.prepare_groups() {
+            Ok(_) => self.authorise(slot, Wish::Group { track, video }, request, now),
+            Err(refusal) => self.command(self.plane.token(slot), Command::Reject(refusal)),
+        }
+    }
+
+    /// How groups are sent to, if they can be.
+    fn prepare_groups(&mut self) -> Result<Multicast, Refusal> {
+        let config = self.config.rtsp.multicast.ok_or(Refusal::Unsupported)?;
+        self.open_datagrams().ok_or(Refusal::Overloaded)?;
+        match self.plane.datagrams.send_to_groups(&config) {
+            Ok(()) => Ok(config),
+            Err(error) => {
+                tracing::warn!(%error, ?config, "cannot send to multicast groups");
+                Err(Refusal::Unsupported)
+            }
+        }
+    }
+
+    /// A session that may play a stream that is live is told its group.
+    pub(crate) fn answer_with_group(
+        &mut self,
+        slot: usize,
+        track: u8,
+        video: bool,
+        key: StreamKey,
+    ) {
+        let command = match self.join_group(slot, key) {
             Ok((address, port, ttl)) => {
                 let port = if video { port } else { port.saturating_add(2) };
                 let (address, ports) = (address.into(), (port, port.saturating_add(1)));
@@ -156,21 +185,11 @@ impl Shard {
             }
             Err(refusal) => Command::Reject(refusal),
         };
-        self.command(token, command);
+        self.command(self.plane.token(slot), command);
     }
 
-    fn join_group(
-        &mut self,
-        slot: usize,
-        request: &AccessRequest,
-    ) -> Result<(Ipv4Addr, u16, u8), Refusal> {
-        let config = self.config.rtsp.multicast.ok_or(Refusal::Unsupported)?;
-        let key = self.resolve(request)?;
-        self.open_datagrams().ok_or(Refusal::Overloaded)?;
-        if let Err(error) = self.plane.datagrams.send_to_groups(&config) {
-            tracing::warn!(%error, ?config, "cannot send to multicast groups");
-            return Err(Refusal::Unsupported);
-        }
+    fn join_group(&mut self, slot: usize, key: StreamKey) -> Result<(Ipv4Addr, u16, u8), Refusal> {
+        let config = self.prepare_groups()?;
         let conn = self.plane.token(slot);
         let (shard, shards) = (self.id.index() as u32, self.mesh.shards() as u32);
         let number = self.plane.datagrams.groups.hold(&key, conn, size(&config), shard, shards);

@@ -8,7 +8,7 @@ use protocols::hops::Hops;
 use protocols::media::{Frame, StreamKey, Timestamp, Tracks};
 use protocols::session::Refusal;
 
-use crate::auth::{Answer, Target};
+use crate::auth::{Answer, Rules, Target};
 use crate::net::resolve::Asker;
 use crate::observe::{ShardReport, Topic};
 use crate::reload::Reconfigured;
@@ -236,6 +236,8 @@ pub enum ControlMessage {
     AskHook {
         /// The question.
         target: Target,
+        /// The rules that it is put by.
+        rules: Arc<Rules>,
         /// The answer of a moment ago will do.
         keep: bool,
         /// Who asks.

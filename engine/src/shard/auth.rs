@@ -1,7 +1,7 @@
 //! Who may do what on this shard: what is kept for it, and questions that wait for their answers.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use glommio::sync::Semaphore;
 
+use super::auth_place::Places;
 use super::owner_of_text;
-use crate::auth::hash::Comparison;
+use crate::auth::hash::{Comparison, Pair};
 use crate::auth::{
     Answer, By, Cause, Decision, Desk, Failures, Judging, Question, Reason, Referral, Rules,
     Sessions, Target, decide,
@@ -41,8 +42,10 @@ pub struct Auth {
     pub(super) failures: Failures,
     /// Questions to the server whose shard this is.
     pub(super) desk: Desk,
-    pub(super) place: Place,
+    pub(super) places: Places,
     pub(super) exchanges: Rc<Semaphore>,
+    /// Passwords that fit hashes of these rules: one for each hash.
+    fitting: HashSet<Pair>,
     open: HashMap<u64, Open>,
     next: u64,
     log: LogBudget,
@@ -53,9 +56,15 @@ struct Open {
     waiter: Waiter,
     /// What a yes means.
     then: Result<By, Reason>,
-    /// What was asked of the server; `None`: a password is compared.
-    target: Option<Target>,
+    asked: Asked,
     until: Instant,
+}
+
+enum Asked {
+    /// This, of the server.
+    Server(Target),
+    /// Whether a password fits a hash.
+    Password(Pair),
 }
 
 pub(super) enum Waiter {
@@ -64,7 +73,16 @@ pub(super) enum Waiter {
     /// One that is judged again.
     Running(Token),
     /// A task.
-    Task { outcome: Option<Outcome>, waker: Option<Waker> },
+    Task { heard: Option<Heard>, waker: Option<Waker> },
+}
+
+/// What a task hears of its question.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Heard {
+    /// What came of it.
+    Outcome(Outcome),
+    /// Nothing will: other rules are in force.
+    OtherRules,
 }
 
 /// What came of a question, and how long it is good.
@@ -72,23 +90,6 @@ pub(super) enum Waiter {
 pub(super) struct Outcome {
     pub(super) verdict: Result<By, Reason>,
     pub(super) fresh_until: Option<Instant>,
-}
-
-/// Where the server is.
-#[derive(Debug, Default)]
-pub(super) struct Place {
-    /// What its name was last resolved to, and when.
-    pub(super) addresses: Option<(Vec<SocketAddr>, Instant)>,
-    /// It is being resolved; these wait.
-    pub(super) waiting: Option<Vec<Waker>>,
-}
-
-impl Place {
-    /// The name has been looked up.
-    pub(super) fn found(&mut self, addresses: Vec<SocketAddr>, now: Instant) {
-        self.addresses = Some((addresses, now));
-        self.waiting.take().into_iter().flatten().for_each(Waker::wake);
-    }
 }
 
 #[derive(Debug, Default)]
@@ -119,25 +120,17 @@ impl Auth {
     #[must_use]
     pub fn new(rules: Arc<Rules>) -> Self {
         Self {
-            rules,
             sessions: Sessions::default(),
             failures: Failures::default(),
-            desk: Desk::default(),
-            place: Place::default(),
+            desk: Desk::new(rules.number),
+            places: Places::default(),
             exchanges: Rc::new(Semaphore::new(EXCHANGES_MAX)),
+            fitting: HashSet::new(),
             open: HashMap::new(),
             next: 0,
             log: LogBudget::default(),
+            rules,
         }
-    }
-
-    /// Other rules from now on: nobody is let in any more because of the old ones, and who is in
-    /// is judged again at its time.
-    pub fn replace(&mut self, rules: Arc<Rules>) {
-        self.rules = rules;
-        self.sessions = Sessions::default();
-        self.desk.forget();
-        self.place.addresses = None;
     }
 
     fn timeout(&self) -> Duration {
@@ -159,7 +152,57 @@ impl Shard {
             suspect: !running && self.is_suspect(question.peer, now),
             running,
         };
-        decide(question, &self.auth.rules, judging)
+        match decide(question, &self.auth.rules, judging) {
+            Decision::Refer(Referral::Compare { hash, password, then: Ok(by) })
+                if self.auth.fitting.contains(&Pair::of(&hash, &password)) =>
+            {
+                Decision::Allow(by)
+            }
+            decision => decision,
+        }
+    }
+
+    /// Other rules from now on: nobody is let in any more because of the old ones. Whoever waits is
+    /// judged by the new ones, and who is in at its time.
+    pub(super) fn apply_rules(&mut self, rules: Arc<Rules>, now: Instant) {
+        let auth = &mut self.auth;
+        auth.sessions = Sessions::default();
+        auth.desk.renew(rules.number);
+        auth.places.clear();
+        auth.fitting.clear();
+        auth.rules = rules;
+        let next = self.recheck_at(now);
+        let held = self.plane.conns.iter_mut().filter_map(|(_, conn)| conn.admittance.as_mut());
+        held.for_each(|held| held.recheck_by(next));
+        let open: Vec<u64> = self.auth.open.keys().copied().collect();
+        for id in open {
+            self.judge_anew(id, now);
+        }
+    }
+
+    /// A question was put by rules that are no longer in force.
+    fn judge_anew(&mut self, id: u64, now: Instant) {
+        let Some(open) = self.auth.open.get_mut(&id) else { return };
+        match &mut open.waiter {
+            Waiter::Task { heard, waker } => {
+                *heard = Some(Heard::OtherRules);
+                if let Some(waker) = waker.take() {
+                    waker.wake();
+                }
+            }
+            Waiter::Conn(token) => {
+                let token = *token;
+                self.leave_question(id);
+                self.guarded(token, now, |shard, slot| shard.apply_anew(slot, id, now));
+            }
+            Waiter::Running(token) => {
+                let token = *token;
+                self.leave_question(id);
+                if let Some(slot) = self.plane.slot(token) {
+                    self.recheck(slot, now);
+                }
+            }
+        }
     }
 
     /// Counts a denial, logs it, and remembers it if it may have been a guess.
@@ -203,28 +246,29 @@ impl Shard {
         }
         self.auth.next += 1;
         let id = self.auth.next;
-        let (then, target, until) = match referral {
+        let (then, asked, until) = match referral {
             Referral::Compare { hash, password, then } => {
+                let pair = Pair::of(&hash, &password);
                 let comparison = Comparison { shard: self.id, id, hash, password };
                 let comparer = self.shared.comparer.as_ref();
                 if !comparer.is_some_and(|comparer| comparer.ask(comparison)) {
                     self.counters.auth.unanswered(Cause::Busy);
                     return Err(Reason::Unavailable);
                 }
-                (then, None, now + COMPARE_MAX)
+                (then, Asked::Password(pair), now + COMPARE_MAX)
             }
             Referral::Ask(target) => {
-                let to = owner_of_text(&target.0, self.mesh.shards());
-                let ask =
-                    ControlMessage::AskHook { target: target.clone(), keep, from: self.id, id };
+                let to = owner_of_text(&target.text, self.mesh.shards());
+                let (asked, rules) = (target.clone(), Arc::clone(&self.auth.rules));
+                let ask = ControlMessage::AskHook { target: asked, rules, keep, from: self.id, id };
                 if !self.mesh.send(to, ask) {
                     self.counters.auth.unanswered(Cause::Busy);
                     return Err(Reason::Unavailable);
                 }
-                (Ok(By::Hook), Some(target), now + self.auth.timeout())
+                (Ok(By::Hook), Asked::Server(target), now + self.auth.timeout())
             }
         };
-        self.auth.open.insert(id, Open { waiter, then, target, until });
+        self.auth.open.insert(id, Open { waiter, then, asked, until });
         Ok(id)
     }
 
@@ -235,19 +279,20 @@ impl Shard {
         keep: bool,
         now: Instant,
     ) -> Result<u64, Reason> {
-        self.inquire(referral, Waiter::Task { outcome: None, waker: None }, keep, now)
+        self.inquire(referral, Waiter::Task { heard: None, waker: None }, keep, now)
     }
 
-    /// The outcome for a task, or a note to wake it.
-    pub(super) fn outcome_for_task(&mut self, id: u64, task: &Waker) -> Option<Outcome> {
+    /// What there is for a task, or a note to wake it.
+    pub(super) fn heard_by_task(&mut self, id: u64, task: &Waker) -> Option<Heard> {
         let lost = Outcome { verdict: Err(Reason::Unavailable), fresh_until: None };
+        let lost = Heard::Outcome(lost);
         let Some(open) = self.auth.open.get_mut(&id) else { return Some(lost) };
         match &mut open.waiter {
-            Waiter::Task { outcome, waker } => {
-                if outcome.is_none() {
+            Waiter::Task { heard, waker } => {
+                if heard.is_none() {
                     *waker = Some(task.clone());
                 }
-                *outcome
+                *heard
             }
             Waiter::Conn(_) | Waiter::Running(_) => Some(lost),
         }
@@ -255,14 +300,15 @@ impl Shard {
 
     /// Nobody waits for that answer any more.
     pub(super) fn leave_question(&mut self, id: u64) {
-        let Some(Open { target: Some(target), waiter, .. }) = self.auth.open.remove(&id) else {
+        let Some(Open { asked: Asked::Server(target), waiter, .. }) = self.auth.open.remove(&id)
+        else {
             return;
         };
         // It has come.
-        if matches!(waiter, Waiter::Task { outcome: Some(_), .. }) {
+        if matches!(waiter, Waiter::Task { heard: Some(Heard::Outcome(_)), .. }) {
             return;
         }
-        let to = owner_of_text(&target.0, self.mesh.shards());
+        let to = owner_of_text(&target.text, self.mesh.shards());
         self.mesh.send(to, ControlMessage::LeaveHook { target, from: self.id, id });
     }
 
@@ -276,18 +322,25 @@ impl Shard {
     ) {
         // Late ones find no question.
         let Some(open) = self.auth.open.get_mut(&id) else { return };
-        let verdict = match (answer, open.target.is_some()) {
+        if let Waiter::Task { heard: Some(_), .. } = open.waiter {
+            // Its question is about to be put anew.
+            return;
+        }
+        if let (Answer::Yes, Asked::Password(pair)) = (answer, &open.asked) {
+            self.auth.fitting.insert(*pair);
+        }
+        let verdict = match (answer, &open.asked) {
             (Answer::Yes, _) => open.then,
-            (Answer::No, true) => Err(Reason::Refused),
-            (Answer::No, false) => Err(Reason::BadCredential),
+            (Answer::No, Asked::Server(_)) => Err(Reason::Refused),
+            (Answer::No, Asked::Password(_)) => Err(Reason::BadCredential),
             (Answer::Unknown(cause), _) => {
                 self.counters.auth.unanswered(cause);
                 Err(Reason::Unavailable)
             }
         };
         match &mut open.waiter {
-            Waiter::Task { outcome, waker } => {
-                *outcome = Some(Outcome { verdict, fresh_until });
+            Waiter::Task { heard, waker } => {
+                *heard = Some(Heard::Outcome(Outcome { verdict, fresh_until }));
                 if let Some(waker) = waker.take() {
                     waker.wake();
                 }
@@ -314,7 +367,7 @@ impl Shard {
             let late: Vec<u64> = late.map(|(id, _)| *id).collect();
             for id in late {
                 let waiter = self.auth.open.get(&id).map(|open| &open.waiter);
-                if matches!(waiter, Some(Waiter::Task { outcome: Some(_), .. })) {
+                if matches!(waiter, Some(Waiter::Task { heard: Some(_), .. })) {
                     // Its task is gone.
                     self.auth.open.remove(&id);
                 } else {

@@ -20,6 +20,13 @@ pub enum Wish {
     Play,
     /// To know what a stream consists of.
     Describe,
+    /// To receive a track of it by multicast.
+    Group {
+        /// The track, as its session numbers it.
+        track: u8,
+        /// It is the pictures.
+        video: bool,
+    },
 }
 
 /// A connection that waits to be let in.
@@ -56,7 +63,10 @@ impl Shard {
         // What cannot be is refused where it is looked at.
         let Ok(key) = key else { return self.go_on(slot, wish, &request, now) };
         let conn = &self.plane.conns[slot];
-        let covered = conn.admittance.as_ref().is_some_and(|held| held.covers(role, &key));
+        let covered = conn
+            .admittance
+            .as_ref()
+            .is_some_and(|held| held.covers(role, &key, self.auth.rules.number));
         if covered || !matches!(conn.role, Role::Idle) {
             return self.go_on(slot, wish, &request, now);
         }
@@ -73,7 +83,11 @@ impl Shard {
             unasked: false,
             operates: false,
         };
-        let mut applicant = Applicant { id: 0, wish, request, question, key };
+        self.apply(slot, Applicant { id: 0, wish, request, question, key }, now);
+    }
+
+    /// Judges an applicant.
+    fn apply(&mut self, slot: usize, mut applicant: Applicant, now: Instant) {
         let token = self.plane.token(slot);
         match self.judge(&applicant.question, false, now) {
             Decision::Allow(by) => self.admit_conn(slot, by, applicant, now),
@@ -96,6 +110,7 @@ impl Shard {
             Wish::Publish => self.request_publish(slot, request),
             Wish::Play => self.request_play(slot, request, now),
             Wish::Describe => self.request_description(slot, request, now),
+            Wish::Group { track, video } => self.request_group(slot, (track, video), request, now),
         }
     }
 
@@ -103,12 +118,11 @@ impl Shard {
         let Applicant { wish, request, question, key, .. } = applicant;
         self.counters.auth.allowed(question.role, by);
         // DESCRIBE and PLAY of one connection are one play.
-        let asks_again = question.via == Via::Rtsp && by != By::Open;
+        let good_for_more = (question.via == Via::Rtsp).then_some(self.auth.rules.number);
         let recheck_at = self.recheck_at(now);
-        if asks_again || recheck_at.is_some() {
-            let admittance = Admittance { question, key, recheck_at };
-            self.plane.conns[slot].admittance = Some(Box::new(admittance));
-        }
+        // Kept whether or not it is asked about again: that may be switched on.
+        let admittance = Admittance { question, key, recheck_at, good_for_more };
+        self.plane.conns[slot].admittance = Some(Box::new(admittance));
         self.go_on(slot, wish, &request, now);
     }
 
@@ -126,6 +140,25 @@ impl Shard {
         }
     }
 
+    /// The applicant whose question has that number.
+    fn take_applicant(&mut self, slot: usize, id: u64) -> Option<Applicant> {
+        let conn = &mut self.plane.conns[slot];
+        match std::mem::replace(&mut conn.role, Role::Idle) {
+            Role::Applying(applicant) if applicant.id == id => Some(*applicant),
+            other => {
+                conn.role = other;
+                None
+            }
+        }
+    }
+
+    /// Its question will not be answered: other rules are in force.
+    pub(super) fn apply_anew(&mut self, slot: usize, id: u64, now: Instant) {
+        if let Some(applicant) = self.take_applicant(slot, id) {
+            self.apply(slot, applicant, now);
+        }
+    }
+
     pub(super) fn end_application(
         &mut self,
         slot: usize,
@@ -133,14 +166,7 @@ impl Shard {
         verdict: Result<By, Reason>,
         now: Instant,
     ) {
-        let conn = &mut self.plane.conns[slot];
-        let applicant = match std::mem::replace(&mut conn.role, Role::Idle) {
-            Role::Applying(applicant) if applicant.id == id => *applicant,
-            other => {
-                conn.role = other;
-                return;
-            }
-        };
+        let Some(applicant) = self.take_applicant(slot, id) else { return };
         match verdict {
             Ok(by) => self.admit_conn(slot, by, applicant, now),
             Err(reason) => {

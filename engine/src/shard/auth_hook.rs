@@ -3,37 +3,43 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_lite::FutureExt as _;
 
+use super::auth_place::Found;
+use super::dial::RESOLVE_MAX;
 use crate::alarm::Alarm;
 use crate::auth::{Answer, Cause, Rules, Step, Target, Waiting, hook};
 use crate::clock;
-use crate::net::resolve::{Asker, Query};
+use crate::net::resolve::Asker;
 use crate::ring::ControlMessage;
 use crate::shard::Shard;
 
-/// How long the addresses of the server's name are good, and that it has none.
-const ADDRESSES_GOOD: Duration = Duration::from_secs(30);
-const NONE_GOOD: Duration = Duration::from_secs(1);
-
 impl Shard {
     /// A shard has a question.
-    pub(super) fn on_ask_hook(&mut self, target: Target, keep: bool, who: Waiting, now: Instant) {
+    pub(super) fn on_ask_hook(
+        &mut self,
+        target: Target,
+        rules: &Arc<Rules>,
+        keep: bool,
+        who: Waiting,
+        now: Instant,
+    ) {
         match self.auth.desk.take(&target, who, keep, now) {
             Step::Answer(answer, fresh_until) => self.answer_hook(who, answer, fresh_until),
             Step::Wait => {}
             Step::Ask => {
-                let (Some(shard), Some((hook, _))) = (self.this.upgrade(), &self.auth.rules.hook)
-                else {
-                    return self.settle_hook(&target, Some(Answer::Unknown(Cause::Busy)), now);
+                let rules = Arc::clone(rules);
+                let (Some(shard), Some((hook, _))) = (self.this.upgrade(), &rules.hook) else {
+                    let answer = Some(Answer::Unknown(Cause::Busy));
+                    return self.settle_hook(&target, &rules, answer, now);
                 };
                 let deadline = now + hook.timeout;
-                let rules = std::sync::Arc::clone(&self.auth.rules);
                 // The executor polls a new task at once, and this shard is borrowed: the loop
                 // spawns it.
                 self.leaving.push(Box::pin(async move {
@@ -44,7 +50,7 @@ impl Shard {
                         let took = now_then.saturating_duration_since(now);
                         this.counters.auth.note_exchange(took);
                     }
-                    this.settle_hook(&target, answer, now_then);
+                    this.settle_hook(&target, &rules, answer, now_then);
                     this.mesh.kick();
                     this.mesh.kick_self();
                 }));
@@ -52,8 +58,14 @@ impl Shard {
         }
     }
 
-    fn settle_hook(&mut self, target: &Target, answer: Option<Answer>, now: Instant) {
-        let cache = self.auth.rules.options.cache;
+    fn settle_hook(
+        &mut self,
+        target: &Target,
+        rules: &Rules,
+        answer: Option<Answer>,
+        now: Instant,
+    ) {
+        let cache = rules.options.cache;
         let (waiting, fresh_until) = self.auth.desk.settle(target, answer, cache, now);
         // Nobody waits for a question that was not put.
         let answer = answer.unwrap_or(Answer::Unknown(Cause::Busy));
@@ -94,7 +106,7 @@ async fn put(
         let answer = hook::exchange(hook, tls, &addresses, target, deadline).await;
         if answer == Answer::Unknown(Cause::Connect) {
             // It may have moved.
-            shard.borrow_mut().auth.place.addresses = None;
+            shard.borrow_mut().auth.places.forget((&hook.url.host, hook.url.port));
         }
         Some(answer)
     };
@@ -111,31 +123,27 @@ async fn addresses(
     host: &str,
     port: u16,
 ) -> Result<Vec<SocketAddr>, Cause> {
-    if let Ok(ip) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    poll_fn(|cx| {
+    let found = poll_fn(|cx| {
         let mut this = shard.borrow_mut();
         let now = clock::now();
-        if let Some((addresses, at)) = &this.auth.place.addresses {
-            let good = if addresses.is_empty() { NONE_GOOD } else { ADDRESSES_GOOD };
-            if now.saturating_duration_since(*at) < good {
-                let found = addresses.clone();
-                let none = found.is_empty();
-                return Poll::Ready(if none { Err(Cause::Resolve) } else { Ok(found) });
+        let attempt = match this.auth.places.find((host, port), cx.waker(), now) {
+            Found::Addresses(addresses) => return Poll::Ready(Ok(addresses)),
+            Found::None => return Poll::Ready(Err(Cause::Resolve)),
+            Found::Soon => return Poll::Pending,
+            Found::Never(attempt) => attempt,
+        };
+        match this.look_up(Asker::Hook, attempt, (host, port), now) {
+            Ok(Ok(addresses)) => Poll::Ready(Ok(addresses.into())),
+            Ok(Err(until)) => {
+                this.auth.places.asked((host, port), attempt, cx.waker(), until);
+                Poll::Pending
             }
+            Err(_) => Poll::Ready(Err(Cause::Busy)),
         }
-        if let Some(waiting) = &mut this.auth.place.waiting {
-            waiting.push(cx.waker().clone());
-            return Poll::Pending;
-        }
-        let query =
-            Query { shard: this.id, asker: Asker::Hook, attempt: 0, host: host.to_owned(), port };
-        if !this.shared.resolver.as_ref().is_some_and(|resolver| resolver.ask(query)) {
-            return Poll::Ready(Err(Cause::Busy));
-        }
-        this.auth.place.waiting = Some(vec![cx.waker().clone()]);
-        Poll::Pending
-    })
-    .await
+    });
+    let late = async {
+        Alarm::after(RESOLVE_MAX).await;
+        Err(Cause::Resolve)
+    };
+    found.or(late).await
 }

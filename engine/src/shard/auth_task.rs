@@ -4,11 +4,20 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Instant;
 
-use crate::auth::{By, Decision, Question, Reason, session_key};
+use super::auth::{Heard, Outcome};
+use crate::auth::{By, Decision, Question, Reason, Role, session_key};
 use crate::clock;
 use crate::http::api::Admission;
 use crate::shard::Shard;
+
+/// One of many requests of a session.
+struct Request {
+    key: String,
+    /// Others of the session were let in.
+    was_in: bool,
+}
 
 /// Judges a request. With `session`, which names what all requests of one viewer are about, who was
 /// let in a moment ago is not judged again.
@@ -42,28 +51,75 @@ pub(super) fn admission(
         }
         Decision::Refer(referral) => referral,
     };
-    let id = match this.inquire_as_task(referral, key.is_some(), now) {
+    let request = key.map(|key| Request { key, was_in: seen.is_some() });
+    let id = match this.inquire_as_task(referral, request.is_some(), now) {
         Ok(id) => id,
         Err(reason) => {
-            this.note_denied(question, reason, now);
-            return Admission::Settled(Err(reason));
+            let outcome = Outcome { verdict: Err(reason), fresh_until: None };
+            return Admission::Settled(this.settle_request(question, request, outcome, now));
         }
     };
     this.mesh.kick();
     this.mesh.kick_self();
     drop(this);
-    let (shard, was_in, question) = (Rc::clone(shard), seen.is_some(), question.clone());
+    let (shard, question) = (Rc::clone(shard), question.clone());
+    let session = session.map(str::to_owned);
     Admission::Pending(Box::pin(async move {
-        let application = Application { shard, id };
-        let verdict = wait(&application, key, was_in).await;
-        let mut this = application.shard.borrow_mut();
-        match verdict {
-            Ok(by) => this.counters.auth.allowed(question.role, by),
-            Err(reason) => this.note_denied(&question, reason, clock::now()),
+        let application = Application { shard: Rc::clone(&shard), id };
+        let heard = poll_fn(|cx| match shard.borrow_mut().heard_by_task(id, cx.waker()) {
+            Some(heard) => Poll::Ready(heard),
+            None => Poll::Pending,
+        });
+        let heard = heard.await;
+        drop(application);
+        let anew = match heard {
+            Heard::Outcome(outcome) => {
+                return shard.borrow_mut().settle_request(
+                    &question,
+                    request,
+                    outcome,
+                    clock::now(),
+                );
+            }
+            Heard::OtherRules => admission(&shard, &question, session.as_deref()),
+        };
+        match anew {
+            Admission::Settled(verdict) => verdict,
+            Admission::Pending(verdict) => verdict.await,
         }
-        drop(this);
-        verdict
     }))
+}
+
+impl Shard {
+    /// What becomes of a request that others were asked about.
+    fn settle_request(
+        &mut self,
+        question: &Question,
+        request: Option<Request>,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Result<By, Reason> {
+        let again = now + self.auth.rules.options.cache;
+        let mut verdict = outcome.verdict;
+        if let Some(Request { key, was_in }) = request {
+            // Who plays goes on when nobody can say; it is asked about again soon.
+            let plays = matches!(question.role, Role::Player | Role::Download);
+            if verdict == Err(Reason::Unavailable) && was_in && plays {
+                verdict = Ok(By::Running);
+            }
+            match verdict {
+                Ok(_) => {
+                    self.auth.sessions.admit(key, outcome.fresh_until.unwrap_or(again), now);
+                }
+                Err(_) => self.auth.sessions.expel(&key),
+            }
+        }
+        match verdict {
+            Ok(by) => self.counters.auth.allowed(question.role, by),
+            Err(reason) => self.note_denied(question, reason, now),
+        }
+        verdict
+    }
 }
 
 /// A question of a task; withdrawn when the task ends, for whatever reason.
@@ -79,37 +135,6 @@ impl Drop for Application {
             shard.leave_question(self.id);
             shard.mesh.kick();
             shard.mesh.kick_self();
-        }
-    }
-}
-
-async fn wait(
-    Application { shard, id }: &Application,
-    key: Option<String>,
-    was_in: bool,
-) -> Result<By, Reason> {
-    let outcome = poll_fn(|cx| match shard.borrow_mut().outcome_for_task(*id, cx.waker()) {
-        Some(outcome) => Poll::Ready(outcome),
-        None => Poll::Pending,
-    })
-    .await;
-    let Some(key) = key else { return outcome.verdict };
-    let mut this = shard.borrow_mut();
-    let now = clock::now();
-    let again = now + this.auth.rules.options.cache;
-    match outcome.verdict {
-        Ok(by) => {
-            this.auth.sessions.admit(key, outcome.fresh_until.unwrap_or(again), now);
-            Ok(by)
-        }
-        // Who plays goes on when nobody can say; it is asked about again soon.
-        Err(Reason::Unavailable) if was_in => {
-            this.auth.sessions.admit(key, again, now);
-            Ok(By::Running)
-        }
-        Err(reason) => {
-            this.auth.sessions.expel(&key);
-            Err(reason)
         }
     }
 }

@@ -102,8 +102,8 @@ impl Shard {
                 self.shifts.answer(question, answer);
             }
             ControlMessage::TunnelHalf(half) => self.take_half(*half, now),
-            ControlMessage::AskHook { target, keep, from, id } => {
-                self.on_ask_hook(target, keep, Waiting { from, id }, now);
+            ControlMessage::AskHook { target, rules, keep, from, id } => {
+                self.on_ask_hook(target, &rules, keep, Waiting { from, id }, now);
             }
             ControlMessage::LeaveHook { target, from, id } => {
                 self.auth.desk.leave(&target, Waiting { from, id });
@@ -120,8 +120,8 @@ impl Shard {
                 self.on_want_stream(&key, from, &hops, now);
             }
             ControlMessage::NotFound { key } => self.on_not_found(&key, now),
-            ControlMessage::Resolved { asker: Asker::Hook, addresses, .. } => {
-                self.auth.place.found(addresses, now);
+            ControlMessage::Resolved { asker: Asker::Hook, attempt, addresses } => {
+                self.auth.places.found(attempt, addresses, now);
             }
             ControlMessage::Resolved { asker, attempt, addresses } => {
                 self.on_resolved(asker, attempt, addresses, now);

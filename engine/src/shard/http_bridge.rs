@@ -68,10 +68,6 @@ impl Backend for ShardBackend {
         self.shard.borrow().auth.rules.challenge(role)
     }
 
-    fn recheck_at(&self) -> Option<Instant> {
-        self.shard.borrow().recheck_at(clock::now())
-    }
-
     fn segments(
         &self,
         key: StreamKey,
@@ -304,6 +300,9 @@ impl Shard {
         conn.opened_at = opened_at;
         conn.tls = tls.map(Box::new);
         conn.admittance = request.admittance.take();
+        if let Some(held) = &mut conn.admittance {
+            held.recheck_at = self.recheck_at(now);
+        }
         conn.session = Some(Box::new(LiveSession::new(request)));
         // The plane counts what it reads itself; TLS has begun long ago.
         conn.bytes_in = 1;

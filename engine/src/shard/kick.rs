@@ -8,7 +8,7 @@ use std::time::Instant;
 use protocols::media::StreamKey;
 use protocols::session::Refusal;
 
-use crate::auth::Role as Wanted;
+use crate::auth::{Role as Wanted, session_prefix};
 use crate::conn::{Conn, ConnId, Protocol, Role};
 use crate::ring::{ControlMessage, ShardId, Token};
 use crate::shard::Shard;
@@ -92,7 +92,8 @@ impl Shard {
         if let Kick::Stream { key, role } = kick
             && *role != Some(Wanted::Publisher)
         {
-            let about = format!("{}|{}/{}|", Wanted::Player, key.app(), key.name());
+            let stream = format!("{}/{}", key.app(), key.name());
+            let about = session_prefix(Wanted::Player, &stream);
             self.auth.sessions.expel_all(|session| session.starts_with(&about));
             self.auth.desk.forget();
         }

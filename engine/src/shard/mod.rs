@@ -8,7 +8,10 @@ mod ask;
 mod auth;
 mod auth_conn;
 mod auth_hook;
+mod auth_place;
 mod auth_task;
+#[cfg(test)]
+mod auth_tests;
 mod control;
 mod dial;
 mod edge;

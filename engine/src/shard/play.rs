@@ -45,6 +45,17 @@ impl Shard {
         self.request_stream(slot, request, Wants::Description, now);
     }
 
+    /// A session wants to receive a track of a stream by multicast: if there is the stream.
+    pub(crate) fn request_group(
+        &mut self,
+        slot: usize,
+        (track, video): (u8, bool),
+        request: &AccessRequest,
+        now: Instant,
+    ) {
+        self.request_stream(slot, request, Wants::Group { track, video }, now);
+    }
+
     /// A session wants to play.
     pub(crate) fn request_play(&mut self, slot: usize, request: &AccessRequest, now: Instant) {
         let container = match (self.plane.conns[slot].protocol, request.transport) {
@@ -262,11 +273,18 @@ impl Shard {
         let Role::Waiting { mirror, wants, .. } = self.plane.conns[slot].role else { return };
         let token = self.plane.token(slot);
         let tracks = self.mirrors[mirror].log.tracks();
-        let Wants::Play(format) = wants else {
-            let tracks = Arc::clone(tracks);
-            self.mirrors[mirror].used_at = now;
-            self.plane.conns[slot].role = Role::Idle;
-            return self.command(token, Command::Describe(tracks));
+        let format = match wants {
+            Wants::Play(format) => format,
+            Wants::Description | Wants::Group { .. } => {
+                let command = Command::Describe(Arc::clone(tracks));
+                self.mirrors[mirror].used_at = now;
+                self.plane.conns[slot].role = Role::Idle;
+                if let Wants::Group { track, video } = wants {
+                    let key = self.mirrors[mirror].key.clone();
+                    return self.answer_with_group(slot, track, video, key);
+                }
+                return self.command(token, command);
+            }
         };
         if format.carries(tracks) {
             let accept = match format.container {

@@ -37,6 +37,11 @@ impl Shard {
         if self.stopping.is_some() {
             return self.command(token, Command::Reject(Refusal::ShuttingDown));
         }
+        // Whoever does something for a stream must end that first: another claim would take the
+        // place of the one that gives the stream back.
+        if !matches!(self.plane.conns[slot].role, Role::Idle) {
+            return self.command(token, Command::Reject(Refusal::Unsupported));
+        }
         // What a pull fetches has been asked for; only what is brought can go round.
         let pulled = self.plane.conns[slot].protocol == Protocol::Pull;
         if let (false, Err(error)) = (pulled, request.hops.admit(self.shared.node)) {

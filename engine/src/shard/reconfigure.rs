@@ -49,12 +49,12 @@ impl Shard {
         self.options = packager_options(&new, &self.shared, rtp_seed);
         self.rtmp_options = RtmpOptions::new(&new, self.shared.ports.http, self.shared.node);
         self.rtsp_options = RtspOptions::new(&new, rules, self.shared.ports.http);
-        if !Arc::ptr_eq(&self.auth.rules, rules) {
-            self.auth.replace(Arc::clone(rules));
-        }
         self.plane.window.set_mode(new.elapse, now);
         let old = std::mem::replace(&mut self.config, new);
         self.shared.config = Arc::clone(&self.config);
+        if !Arc::ptr_eq(&self.auth.rules, rules) {
+            self.apply_rules(Arc::clone(rules), now);
+        }
         if old.vhosts != self.config.vhosts {
             self.forwards.renew();
         }

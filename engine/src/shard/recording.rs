@@ -43,7 +43,7 @@ impl Shard {
             counters.recordings = hub.counts();
         }
         counters.auth.waiting = self.auth.desk.waiting();
-        counters.auth.paused = usize::from(self.auth.desk.breaker.is_open());
+        counters.auth.paused = usize::from(self.auth.desk.is_paused());
         counters
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct World {
 /// What a scripted session says next, shared with the test.
 pub(super) type Script = Arc<Mutex<VecDeque<Output>>>;
 
-struct Scripted(Script);
+pub(super) struct Scripted(pub(super) Script);
 
 impl Session for Scripted {
     fn handle_input(&mut self, _: Instant, _: Input<'_>) -> Result<(), SessionError> {
@@ -107,7 +107,7 @@ impl World {
     }
 
     /// Turns every shard until all queues are empty.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         for _ in 0..6 {
             for shard in &mut self.shards {
                 shard.turn_for_test(self.now);
@@ -121,7 +121,7 @@ impl World {
         self.settle();
     }
 
-    fn connect(
+    pub(super) fn connect(
         &mut self,
         shard: usize,
         protocol: Protocol,

@@ -1,11 +1,13 @@
 //! What text formats share: URIs that cannot end the field they stand in, URLs taken apart and
-//! resolved, civil time.
+//! resolved, credentials, civil time.
 
+mod basic;
 mod date_time;
 mod short;
 mod uri;
 mod url;
 
+pub use basic::basic_credentials;
 pub use date_time::date_time;
 pub use short::{cut, hex, unhex};
 pub use uri::{percent_decode, push_byte, push_uri};

@@ -1,7 +1,7 @@
 //! What went wrong, as a problem document (RFC 9457).
 
 use hyper::StatusCode;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -27,13 +27,13 @@ pub(super) struct Document {
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
-    allow: Option<String>,
-    challenge: Option<HeaderValue>,
+    /// What else is said.
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), allow: None, challenge: None }
+        Self { status, detail: detail.into(), headers: Vec::new() }
     }
 
     /// What the door said to who may not.
@@ -42,8 +42,9 @@ impl Problem {
             Body::Whole(bytes) => String::from_utf8_lossy(bytes).trim_end().to_owned(),
             _ => String::new(),
         };
-        let challenge = reply.headers().get(header::WWW_AUTHENTICATE).cloned();
-        Self { challenge, ..Self::new(reply.status(), detail) }
+        let said = [header::WWW_AUTHENTICATE, header::RETRY_AFTER].into_iter();
+        let said = said.filter_map(|name| reply.headers().get(&name).cloned().map(|v| (name, v)));
+        Self { headers: said.collect(), ..Self::new(reply.status(), detail) }
     }
 
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
@@ -55,9 +56,11 @@ impl Problem {
     }
 
     /// The path has other methods.
-    pub(super) fn method(allow: String) -> Self {
+    pub(super) fn method(allow: &str) -> Self {
         let detail = format!("this path answers only {allow}");
-        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
+        let allow = HeaderValue::from_str(allow).map(|allow| (header::ALLOW, allow));
+        let headers = allow.into_iter().collect();
+        Self { headers, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
     }
 
     pub(super) fn into_reply(self) -> Reply {
@@ -69,12 +72,28 @@ impl Problem {
         };
         let text = serde_json::to_string(&document).unwrap_or_default();
         let mut reply = respond::body(self.status, "application/problem+json", text);
-        if let Some(allow) = self.allow {
-            respond::set_text(&mut reply, header::ALLOW, &allow);
-        }
-        if let Some(challenge) = self.challenge {
-            reply.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        }
+        reply.headers_mut().extend(self.headers);
         reply
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_door_said_is_said() {
+        let mut refusal = respond::text(StatusCode::SERVICE_UNAVAILABLE, "nobody can say");
+        respond::set(&mut refusal, header::RETRY_AFTER, "2");
+        respond::set(&mut refusal, header::WWW_AUTHENTICATE, "Bearer");
+        let reply = Problem::of_refusal(&refusal).into_reply();
+        assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(reply.headers()[header::RETRY_AFTER], "2");
+        assert_eq!(reply.headers()[header::WWW_AUTHENTICATE], "Bearer");
+        assert_eq!(reply.headers()[header::CONTENT_TYPE], "application/problem+json");
+        let Body::Whole(bytes) = reply.body() else { panic!("a text") };
+        assert!(bytes.ends_with(b"\"detail\":\"nobody can say\"}"), "{bytes:?}");
+        let reply = Problem::method("GET, HEAD").into_reply();
+        assert_eq!(reply.headers()[header::ALLOW], "GET, HEAD");
     }
 }

@@ -6,7 +6,6 @@ use super::model::{DayPage, Piece, PiecePage, RecordingPage};
 use super::problem::Problem;
 use super::streams::meant_vhost;
 use super::{Answer, Call, json, page};
-use crate::config::model::Listed;
 use crate::http::urls;
 use crate::record::{Library, LoadError, PieceName, Place, day_text, parse_day};
 
@@ -60,12 +59,7 @@ pub(super) async fn pieces(call: &Call<'_>) -> Result<Answer, Problem> {
     let key = |piece: &PieceName| piece.time_text().into_bytes();
     let (pieces, next) = page::page(call, pieces, key)?;
     let (app, name) = (&call.config.rtmp.rec_app, urls::percent_encode(call.parameter(1)));
-    let endings: &[&str] = match call.config.record.listed {
-        Listed::Dash => &["mpd"],
-        Listed::Hls => &["m3u8"],
-        Listed::Mp4 => &["mp4"],
-        Listed::Both => &["m3u8", "mpd"],
-    };
+    let endings = call.config.record.listed.endings();
     let shown = |piece: &PieceName| {
         let (day, time) = (piece.day_text(), piece.time_text());
         let path = |ending: &&str| format!("/{app}/{name}/{day}/{time}.{ending}");

@@ -311,7 +311,7 @@ pub(super) fn find(method: &Method, path: &str) -> Result<Found, Problem> {
     }
     match allow.is_empty() {
         true => Err(Problem::not_found("no such path: see /api/v1/openapi.json")),
-        false => Err(Problem::method(allow.join(", "))),
+        false => Err(Problem::method(&allow.join(", "))),
     }
 }
 

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq as _;
 
 use crate::session::{Identity, Password};
+use crate::text::basic_credentials;
 
 use super::super::Random;
 use super::digest::{Algorithm, Exchange};
@@ -153,14 +152,11 @@ impl Guard {
     }
 
     fn basic(&mut self, access: &Access, encoded: &str) -> Verdict {
-        let decoded = STANDARD.decode(encoded).unwrap_or_default();
-        let decoded = String::from_utf8(decoded).unwrap_or_default();
-        let Some((name, password)) = decoded.split_once(':') else { return Verdict::Denied };
-        let user = name.to_owned();
-        self.identity = if is_known(access, name, password) {
+        let Some((user, password)) = basic_credentials(encoded) else { return Verdict::Denied };
+        self.identity = if is_known(access, &user, &password) {
             Identity::Proven { user }
         } else if access.judged_elsewhere {
-            Identity::Claimed { user, password: Password(password.to_owned()) }
+            Identity::Claimed { user, password: Password(password) }
         } else {
             return Verdict::Denied;
         };

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::super::super::Random;
 use super::super::client::{Authorization, Credentials};
 use super::super::digest::Algorithm;

@@ -455,7 +455,7 @@ impl Server {
                 self.accept_play(cseq, wants_scale, [video, audio]);
             }
             (Command::Reject(refusal), PendingRequest::Setup(setup)) => {
-                self.try_transports(cseq, setup, refusal.text());
+                self.try_transports(now, cseq, setup, Some(refusal));
             }
             (Command::Reject(Refusal::Unauthorised), _) if self.options.access.knows_users() => {
                 self.challenge_refused(now, cseq);

@@ -9,7 +9,7 @@ use crate::rtsp::message::{Draft, Request};
 use crate::rtsp::status::Status;
 use crate::rtsp::transport::{ALTERNATIVES_MAX, Delivery, Transport};
 use crate::rtsp::url::{Target, resolve, split_control, track_number};
-use crate::session::{Command, Event};
+use crate::session::{Command, Event, Refusal};
 
 use super::play::{Play, PlayState, PlayTrack};
 use super::{PendingRequest, Phase, Server};
@@ -76,7 +76,7 @@ impl Server {
             .take(ALTERNATIVES_MAX)
             .collect();
         let setup = Setup { target, url, track, video, alternatives, asked: None };
-        self.try_transports(cseq, Box::new(setup), "");
+        self.try_transports(now, cseq, Box::new(setup), None);
     }
 
     fn play_track(&self, url: &str) -> Result<Found, Refused> {
@@ -181,9 +181,15 @@ impl Server {
             .filter_map(|(_, delivery)| delivery)
     }
 
-    /// Takes the next alternative: answers at once, or asks the engine. `detail` is for when there is
-    /// none.
-    pub(super) fn try_transports(&mut self, cseq: u32, mut setup: Box<Setup>, detail: &str) {
+    /// Takes the next alternative: answers at once, or asks the engine. When there is none, the
+    /// answer is why the engine `refused` the last one.
+    pub(super) fn try_transports(
+        &mut self,
+        now: Instant,
+        cseq: u32,
+        mut setup: Box<Setup>,
+        refused: Option<Refusal>,
+    ) {
         while let Some(mut transport) = setup.alternatives.pop_front() {
             let Setup { track, video, .. } = *setup;
             let event = match &mut transport.delivery {
@@ -205,7 +211,17 @@ impl Server {
             setup.asked = Some(transport);
             return self.wait(cseq, PendingRequest::Setup(setup), event);
         }
-        self.answer(cseq, Status::UNSUPPORTED_TRANSPORT, detail);
+        match refused {
+            Some(Refusal::Unauthorised) if self.options.access.knows_users() => {
+                self.challenge_refused(now, cseq);
+            }
+            // Another transport may do.
+            None | Some(Refusal::Unsupported | Refusal::Overloaded) => {
+                let detail = refused.map_or("", Refusal::text);
+                self.answer(cseq, Status::UNSUPPORTED_TRANSPORT, detail);
+            }
+            Some(refusal) => self.answer(cseq, refusal.into(), refusal.text()),
+        }
     }
 
     /// The wanted channels if no other track has one of them, or the lowest free pair.

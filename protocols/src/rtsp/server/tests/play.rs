@@ -181,6 +181,25 @@ fn transports_are_tried_in_their_order() {
     assert!(bench.end.is_none());
 }
 
+/// A group is for who may play, and of a stream that there is.
+#[test]
+fn who_is_refused_a_group_is_told_why() {
+    for (refusal, status) in [
+        (Refusal::Unsupported, 461),
+        (Refusal::Overloaded, 461),
+        (Refusal::Unauthorised, 401),
+        (Refusal::Forbidden, 403),
+        (Refusal::StreamNotFound, 404),
+    ] {
+        let mut bench = Bench::new();
+        let line = "Transport: RTP/AVP;multicast\r\n";
+        bench.ask("SETUP", &format!("{URL}/trackID=0"), line, "");
+        bench.engine(Command::Reject(refusal));
+        assert_eq!(bench.answer().status.0, status, "{refusal:?}");
+        assert!(bench.end.is_none(), "it may do without the group");
+    }
+}
+
 #[test]
 fn media_go_to_the_peer_and_channels_do_not_meet() {
     for (transport, status) in [
