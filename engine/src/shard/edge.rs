@@ -15,6 +15,7 @@ use crate::edge::{Blame, Health, Origins, blame};
 use crate::pull::{Scheme, Source};
 use crate::ring::{ControlMessage, ShardId};
 use crate::shard::Shard;
+use crate::stream::Asked;
 
 /// So long a stream that no origin has is not asked for again.
 const MISSING_FOR: Duration = Duration::from_secs(3);
@@ -112,21 +113,37 @@ impl Shard {
         Ok(key)
     }
 
-    /// Somebody waits at a mirror: tells the owner of a stream that origins may have.
+    /// A request that has come this way waits at a mirror: tells the owner of a stream that origins
+    /// may have.
     pub(super) fn ask_owner(&mut self, index: usize, hops: &Hops, now: Instant) {
-        let mirror = &self.mirrors[index];
-        let lately = mirror.asked_at.is_some_and(|at| now.saturating_duration_since(at) < REMIND);
-        if mirror.online || mirror.waiting.is_empty() || lately {
+        let asked = &mut self.mirrors[index].asked;
+        match asked {
+            Some(asked) if asked.hops.nodes().len() <= hops.nodes().len() => {}
+            Some(asked) => asked.hops = hops.clone(),
+            None => *asked = Some(Asked { at: None, hops: hops.clone() }),
+        }
+        self.remind_owner(index, now);
+    }
+
+    /// The same for those who go on waiting.
+    fn remind_owner(&mut self, index: usize, now: Instant) {
+        let mirror = &mut self.mirrors[index];
+        if mirror.online || mirror.waiting.is_empty() {
+            mirror.asked = None;
+        }
+        let Some(asked) = &mirror.asked else { return };
+        if asked.at.is_some_and(|at| now.saturating_duration_since(at) < REMIND) {
             return;
         }
-        let key = mirror.key.clone();
+        let (key, hops) = (mirror.key.clone(), asked.hops.clone());
         if self.origins_of(&key).is_none() {
             return;
         }
         let owner = owner_of(&key, self.mesh.shards());
-        let message = ControlMessage::WantStream { key, from: self.id, hops: hops.clone() };
-        if self.mesh.send(owner, message) {
-            self.mirrors[index].asked_at = Some(now);
+        if self.mesh.send(owner, ControlMessage::WantStream { key, from: self.id, hops })
+            && let Some(asked) = &mut self.mirrors[index].asked
+        {
+            asked.at = Some(now);
         }
     }
 
@@ -266,7 +283,7 @@ impl Shard {
         self.edge.note_missing(key, now);
         let Some(&index) = self.mirror_index.get(key) else { return };
         let mirror = &mut self.mirrors[index];
-        mirror.asked_at = None;
+        mirror.asked = None;
         if mirror.online {
             return;
         }
@@ -289,9 +306,10 @@ impl Shard {
         if self.policy.origins.is_empty() {
             return;
         }
-        let indices: Vec<usize> = self.mirrors.iter().map(|(index, _)| index).collect();
+        let asked = self.mirrors.iter().filter(|(_, mirror)| mirror.asked.is_some());
+        let indices: Vec<usize> = asked.map(|(index, _)| index).collect();
         for index in indices {
-            self.ask_owner(index, &Hops::default(), now);
+            self.remind_owner(index, now);
         }
     }
 }

@@ -272,3 +272,25 @@ fn what_no_origin_has_is_said_to_all_and_remembered() {
     world.pass(Duration::from_millis(200));
     assert_eq!(asked(&mut world), 1, "it may be there by now");
 }
+
+#[test]
+fn who_goes_on_waiting_has_still_come_the_same_way() {
+    let origin = Peer::new();
+    let mut world = World::new(1, 1024, |_| {});
+    apply(&mut world, &origins(&[origin.port()]));
+    let node = world.shards[0].shared.node;
+    let way = Hops::default().with(NodeId(7));
+    let (_, _viewer) = world.watch_with(0, "x", HTTP_FLV, "", way.clone());
+    let asked = |world: &World| {
+        let pulls = world.shards[0].pulls.list.iter();
+        pulls.filter_map(|(_, pull)| pull.edge.as_ref()).map(|edge| edge.hops.clone()).next()
+    };
+    assert_eq!(asked(&world), Some(way.with(node)));
+    // The pull goes without a word; the reminder begins another.
+    let index = world.shards[0].pulls.list.iter().map(|(index, _)| index).next().unwrap();
+    let now = world.now;
+    world.shards[0].remove_pull(index, now);
+    assert_eq!(asked(&world), None);
+    world.pass(Duration::from_millis(1200));
+    assert_eq!(asked(&world), Some(way.with(node)));
+}

@@ -427,6 +427,7 @@ impl Shard {
             shown: pull.entry.shown(),
             once: pull.entry.once,
             stop,
+            held: Cell::new(false),
         };
         // The executor polls a new task at once, and this shard is borrowed: the loop spawns it.
         self.leaving.push(Box::pin(super::pull_file::run(shard, job)));

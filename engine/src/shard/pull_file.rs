@@ -31,6 +31,8 @@ pub(super) struct Job {
     pub(super) shown: Arc<str>,
     pub(super) once: bool,
     pub(super) stop: Rc<Cell<bool>>,
+    /// The stream has been its own.
+    pub(super) held: Cell<bool>,
 }
 
 /// Plays the file until it ends, or for ever.
@@ -43,7 +45,10 @@ pub(super) async fn run(shard: Rc<RefCell<Shard>>, job: Job) {
     let now = clock::now();
     let mut this = shard.borrow_mut();
     let id = this.id;
-    this.on_withdraw(&job.key, id, NO_CONN, now);
+    // One that never had it would take it from another that does.
+    if job.held.get() {
+        this.on_withdraw(&job.key, id, NO_CONN, now);
+    }
     this.on_file_ended(job.index, job.attempt, end, now);
     this.mesh.kick();
     this.mesh.kick_self();
@@ -54,6 +59,7 @@ async fn play(shard: &Rc<RefCell<Shard>>, job: &Job) -> Result<(), &'static str>
     let Some((stream, timeline)) = shard.borrow_mut().begin_file(job, clock::now()) else {
         return Err("stream_busy");
     };
+    job.held.set(true);
     let mut player = Player { shard, stream, timeline, pacer: Pacer::new() };
     player.play(reader, job).await
 }

@@ -178,15 +178,16 @@ impl World {
         name: &str,
         kind: MediaKind,
     ) -> (Token, UnixStream) {
-        self.watch_with(shard, name, kind, "")
+        self.watch_with(shard, name, kind, "", Hops::default())
     }
 
-    fn watch_with(
+    pub(super) fn watch_with(
         &mut self,
         shard: usize,
         name: &str,
         kind: MediaKind,
         query: &str,
+        hops: Hops,
     ) -> (Token, UnixStream) {
         let request = MediaRequest {
             admittance: None,
@@ -196,7 +197,7 @@ impl World {
             name: name.into(),
             query: query.into(),
             agent: String::new(),
-            hops: Hops::default(),
+            hops,
             kind,
             websocket_accept: None,
             keep_http11: true,
@@ -436,7 +437,7 @@ fn each_viewer_may_have_its_own_merge_window() {
     let (token, script, _publisher) = world.publish(0, "x");
     world.say(0, token, &script, frame(0, 1000, 100));
     let (_, mut merged) = world.watch(0, "x", HTTP_FLV);
-    let (_, mut eager) = world.watch_with(0, "x", HTTP_FLV, "merge=0");
+    let (_, mut eager) = world.watch_with(0, "x", HTTP_FLV, "merge=0", Hops::default());
     let (mut merged_seen, mut eager_seen) = (BytesMut::new(), BytesMut::new());
     let (mut merged_reads, mut eager_reads) = (0, 0);
     for n in 1..=50 {

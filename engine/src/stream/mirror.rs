@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use protocols::hops::Hops;
 use protocols::media::{StreamKey, Tracks};
 use slab::Slab;
 
@@ -53,8 +54,17 @@ pub struct Mirror {
     pub used_at: Instant,
     /// The owner has been told to feed this mirror (on the owner itself always).
     pub fed: bool,
-    /// When the owner was last told that somebody waits for a stream that origins may have.
-    pub asked_at: Option<Instant>,
+    /// What the owner was told of those who wait for a stream that origins may have.
+    pub asked: Option<Asked>,
+}
+
+/// A request that waits at a mirror.
+#[derive(Debug)]
+pub struct Asked {
+    /// When the owner was last told of it.
+    pub at: Option<Instant>,
+    /// Servers of our kind that it has passed; of many requests, the one that has passed fewest.
+    pub hops: Hops,
 }
 
 impl Mirror {
@@ -72,7 +82,7 @@ impl Mirror {
             waiting: Vec::new(),
             used_at: now,
             fed: false,
-            asked_at: None,
+            asked: None,
         }
     }
 

@@ -16,7 +16,7 @@ mod wire;
 pub use carriage::{Output, left_out};
 pub use format::{Container, Format, PackagerOptions, SERVER_NAME, merge_of_query, wire_millis};
 pub use log::{FrameLog, LogLimits};
-pub use mirror::{Appended, Mirror};
+pub use mirror::{Appended, Asked, Mirror};
 pub use packager::Packager;
 pub use stream::{Claim, NO_CONN, PublisherInfo, Stream, StreamSnapshot, SubscriberShard, Verdict};
 pub use subscriber::Subscriber;
