@@ -86,6 +86,18 @@ fn h2_pipelining_and_old_forms() {
     socket.read_to_end(&mut bytes).expect("closed after the last");
     let answers = String::from_utf8_lossy(&bytes).matches("HTTP/1.1 200").count();
     assert_eq!(answers, 100);
+
+    // More than is read at once, cut where reads are cut too.
+    let mut socket = http::connect(server.http).expect("connects");
+    socket.write_all(one.as_bytes()).expect("is taken");
+    assert_eq!(http::read_answer(&mut socket, false).expect("an answer").status, 200);
+    let head = "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Padding: ";
+    let padded = format!("{head}{}\r\n\r\n", "y".repeat(128 - 4 - head.len()));
+    socket.write_all(padded.repeat(512).as_bytes()).expect("is taken");
+    for number in 0..512 {
+        let answer = http::read_answer(&mut socket, false);
+        assert_eq!(answer.map(|answer| answer.status).ok(), Some(200), "{number}");
+    }
     let old = http::exchange(server.http, b"GET /healthz HTTP/1.0\r\n\r\n", false);
     assert_eq!(old.expect("an answer").status, 200);
 }

@@ -40,8 +40,9 @@ pub(crate) struct Flow {
     pub(crate) flushed: Cell<bool>,
     /// When the first bytes came in since this was last cleared.
     pub(crate) first_input: Cell<Option<Instant>>,
-    /// When the socket was first offered bytes after a flush, or last stopped taking them.
-    pub(crate) last_output: Cell<Instant>,
+    /// When the socket was first offered bytes after a flush, or had taken some when that was last
+    /// looked at.
+    last_output: Cell<Instant>,
     /// It has taken some since then.
     took: Cell<bool>,
 }
@@ -59,11 +60,14 @@ impl Flow {
         }
     }
 
-    /// The socket takes nothing more for now, or has taken all of it.
-    fn pause_output(&self) {
+    /// When the socket last took bytes, as far as somebody has looked, or was first offered some
+    /// after a flush. The clock is not asked for each send: while there is no wait between two of
+    /// them, nobody wants to know.
+    pub(crate) fn last_output(&self) -> Instant {
         if self.took.replace(false) {
             self.last_output.set(Instant::now());
         }
+        self.last_output.get()
     }
 }
 
@@ -314,22 +318,20 @@ impl Io {
     /// The same after the socket had nothing.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let socket = self.socket()?;
-        socket.exhausted(Direction::Read);
+        socket.blocked(Direction::Read);
         socket.poll(cx, Direction::Read)
     }
 
     /// Ready when a socket that took nothing may take something.
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.flow.pause_output();
         let socket = self.socket()?;
-        socket.exhausted(Direction::Write);
+        socket.blocked(Direction::Write);
         socket.poll(cx, Direction::Write)
     }
 
     async fn wait_for_room(&mut self) -> io::Result<()> {
-        self.flow.pause_output();
         let socket = self.socket()?;
-        socket.exhausted(Direction::Write);
+        socket.blocked(Direction::Write);
         poll_fn(|cx| socket.poll(cx, Direction::Write)).await
     }
 
@@ -353,7 +355,7 @@ impl Io {
         self.flow.note_input();
         self.eof = read == 0;
         if read < buffer.len() {
-            self.socket()?.exhausted(Direction::Read);
+            self.socket()?.drained();
         }
         let Some(tls) = &mut self.tls else {
             self.plain.extend_from_slice(&buffer[..read]);
@@ -486,7 +488,8 @@ impl Write for Io {
         }
         ready!(self.poll_send_cipher(cx))?;
         if !self.flow.flushed.replace(true) {
-            self.flow.pause_output();
+            // The time in which nothing is asked begins.
+            self.flow.last_output();
         }
         Poll::Ready(Ok(()))
     }
@@ -499,5 +502,32 @@ impl Write for Io {
         ready!(this.poll_send_cipher(cx))?;
         sys::shutdown(this.borrow()?, Half::Write);
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    #[test]
+    fn a_socket_that_takes_all_at_once_has_taken_it_now() {
+        let executor = glommio::LocalExecutorBuilder::default().spawn(|| async {
+            let (near, _far) = UnixStream::pair().expect("a pair");
+            near.set_nonblocking(true).expect("set");
+            let socket = Awaited::of_executor(near.into()).expect("it is watched");
+            let mut io = Io::new(socket, None, BytesMut::new());
+            let flow = io.flow();
+            // The source of a body is slow: each piece of it finds room.
+            io.send_all(b"piece", true).await.expect("sent");
+            let long_ago = Instant::now() - Duration::from_secs(60);
+            flow.last_output.set(long_ago);
+            assert!(flow.last_output().elapsed() < Duration::from_secs(30));
+            // Nothing more is taken.
+            flow.last_output.set(long_ago);
+            assert_eq!(flow.last_output(), long_ago);
+        });
+        executor.expect("an executor").join().expect("the checks hold");
     }
 }

@@ -42,7 +42,7 @@ impl Watch {
     /// When the connection is over if nothing changes, and why.
     fn due(&self) -> Option<(Instant, &'static str)> {
         if !self.flow.flushed.get() {
-            return Some((self.flow.last_output.get() + WRITE_STALL, "write_stall"));
+            return Some((self.flow.last_output() + WRITE_STALL, "write_stall"));
         }
         if self.active.get() > 0 {
             return None;
@@ -50,7 +50,7 @@ impl Watch {
         if !self.served.get() {
             return Some((self.idle_since.get() + self.head_timeout, "head_timeout"));
         }
-        let idle_since = self.idle_since.get().max(self.flow.last_output.get());
+        let idle_since = self.idle_since.get().max(self.flow.last_output());
         match self.flow.first_input.get() {
             // On HTTP/2 any frame is input, so it says nothing about a head.
             Some(at) if !self.multiplexed => {

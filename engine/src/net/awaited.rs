@@ -28,7 +28,7 @@ pub enum Direction {
 /// One direction of one socket.
 #[derive(Default)]
 struct Edge {
-    /// It has been reported since it was last found not to be so.
+    /// It has been reported, and not been found to be over since.
     ready: Cell<bool>,
     waiting: RefCell<Option<Waker>>,
 }
@@ -42,7 +42,7 @@ impl Edge {
     }
 
     fn poll(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.ready.replace(false) {
+        if self.ready.get() {
             return Poll::Ready(());
         }
         let mut waiting = self.waiting.borrow_mut();
@@ -90,7 +90,8 @@ impl Waiters {
         Ok(Rc::new(Self { epoll: epoll.try_clone()?, mark, waits, woken }))
     }
 
-    /// Takes one of their reports. One that is late, of a socket that is gone, wakes a task in vain.
+    /// Takes one of their reports. One that is late, of a socket that is gone, may reach the next one
+    /// in its place, which then finds out that it is not true.
     pub fn report(&self, ready: Ready) {
         let key = usize::try_from(ready.token & !self.mark).unwrap_or(usize::MAX);
         let Some(wait) = self.waits.borrow().get(key).cloned() else { return };
@@ -117,7 +118,12 @@ pub struct Awaited(Kind);
 
 enum Kind {
     Shard(OfShard),
-    Executor { fd: PollableFd<OwnedFd>, read: PollState, write: PollState },
+    /// What is polled is withdrawn before the socket is closed.
+    Executor {
+        read: PollState,
+        write: PollState,
+        fd: PollableFd<OwnedFd>,
+    },
 }
 
 /// The socket is gone before it leaves the table, so that no report of it comes after.
@@ -155,7 +161,7 @@ impl Awaited {
     /// The executor cannot watch the socket.
     pub fn of_executor(fd: OwnedFd) -> io::Result<Self> {
         let fd = PollableFd::new(fd).map_err(io::Error::from)?;
-        Ok(Self(Kind::Executor { fd, read: PollState::new(), write: PollState::new() }))
+        Ok(Self(Kind::Executor { read: PollState::new(), write: PollState::new(), fd }))
     }
 
     /// The socket.
@@ -173,8 +179,9 @@ impl Awaited {
         }
     }
 
-    /// Ready when there may be something to read or room to write. Who has just been told by the
-    /// socket itself that there is none says so before, with [`Awaited::exhausted`].
+    /// Ready when there may be something to read or room to write: whenever it has been reported,
+    /// until the socket says otherwise, which is told with [`Awaited::blocked`] or
+    /// [`Awaited::drained`].
     pub fn poll(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<()>> {
         match (&mut self.0, direction) {
             (Kind::Shard(socket), Direction::Read) if socket.wait.hung_up.get() => {
@@ -190,10 +197,21 @@ impl Awaited {
         }
     }
 
-    /// The socket gave all it had, or took all it could: the next report will be news.
-    pub fn exhausted(&self, direction: Direction) {
+    /// The socket would have to be waited for.
+    pub fn blocked(&self, direction: Direction) {
         if let Kind::Shard(socket) = &self.0 {
             socket.wait.edge(direction).ready.set(false);
+            if direction == Direction::Read {
+                // What has ended says so.
+                socket.wait.hung_up.set(false);
+            }
+        }
+    }
+
+    /// The socket gave less than was asked for: that was all, but for its end if that has come.
+    pub fn drained(&self) {
+        if let Kind::Shard(socket) = &self.0 {
+            socket.wait.read.ready.set(false);
         }
     }
 
@@ -208,7 +226,7 @@ impl Awaited {
                 socket.waiters.epoll.remove(fd.as_fd());
                 Ok(fd)
             }
-            Kind::Executor { fd, read, write } => {
+            Kind::Executor { read, write, fd } => {
                 drop((read, write));
                 Ok(fd.into_inner())
             }
@@ -261,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reported_is_told_once() {
+    fn what_is_reported_is_told_until_it_is_over() {
         let mut stand = Stand::new();
         let (mut far, mut near) = stand.pair();
         assert!(!is_ready(&mut near, Direction::Write), "nothing is reported yet");
@@ -271,26 +289,35 @@ mod tests {
 
         far.write_all(b"a").expect("sent");
         assert_eq!(stand.turn(), 1);
-        assert!(is_ready(&mut near, Direction::Read) && !is_ready(&mut near, Direction::Read));
+        // There is no further report of what is left when only a part of it is read.
+        for _ in 0..3 {
+            assert!(is_ready(&mut near, Direction::Read));
+        }
+        near.drained();
+        assert!(!is_ready(&mut near, Direction::Read));
 
-        // A report that came before the socket was read to its end says nothing.
         far.write_all(b"b").expect("sent");
         assert_eq!(stand.turn(), 1);
-        near.exhausted(Direction::Read);
-        assert!(!is_ready(&mut near, Direction::Read));
+        near.blocked(Direction::Read);
+        assert!(!is_ready(&mut near, Direction::Read) && is_ready(&mut near, Direction::Write));
+        near.blocked(Direction::Write);
+        assert!(!is_ready(&mut near, Direction::Write));
     }
 
     #[test]
-    fn the_end_is_told_for_ever() {
+    fn the_end_is_told_when_all_before_it_is_read() {
         let mut stand = Stand::new();
         let (far, mut near) = stand.pair();
         drop(far);
         stand.turn();
-        assert!(is_ready(&mut near, Direction::Write) && !is_ready(&mut near, Direction::Write));
+        assert!(is_ready(&mut near, Direction::Write));
         for _ in 0..3 {
-            near.exhausted(Direction::Read);
+            near.drained();
             assert!(is_ready(&mut near, Direction::Read));
         }
+        // A report of another socket, which had the place before.
+        near.blocked(Direction::Read);
+        assert!(!is_ready(&mut near, Direction::Read));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The poller of a shard's media sockets: one edge-triggered epoll, itself awaited by the executor.
+//! The poller of a shard's sockets: one edge-triggered epoll, itself awaited by the executor.
 
 // Raw epoll calls; each block says why it is sound.
 #![allow(unsafe_code)]

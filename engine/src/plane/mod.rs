@@ -1,7 +1,8 @@
 //! All media sockets of one core: accepted, read, fanned out and timed by one loop.
 //!
 //! No task, timer, waker or queue per connection. A connection is a slot of a slab and one entry
-//! of an edge-triggered epoll; a viewer is besides that an offset in a wire.
+//! of an edge-triggered epoll; a viewer is besides that an offset in a wire. Connections that have
+//! become HTTP tasks share the epoll and nothing else.
 
 mod accept;
 mod closing;
