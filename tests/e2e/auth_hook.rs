@@ -132,6 +132,11 @@ fn what_else_http_has_is_asked_about_in_the_words_of_the_reference() {
         let arguments = if role == "upload" { &upload[..] } else { &upload[2..] };
         expect(&stub, path, &question, || assert_eq!(status(arguments), Some(code), "{path}"));
     }
+    // A page of another site has the browser's address on its side, and may make up a token.
+    let foreign = ["-H", "Origin: http://a.example", "-H", "Authorization: Bearer x"];
+    let to = url("/vod/?k=1");
+    let upload = [&foreign[..], &["-F", &form, &to]].concat();
+    assert_eq!(status(&upload), Some(403));
     // What a list lists is asked about as the list, and not again.
     stub.take();
     assert_eq!(status(&[&url("/vod/b.mp4/seg-0.m4s?k=1")]), Some(200));

@@ -62,7 +62,6 @@ fn rechecks_reach_who_plays_already() {
 fn who_waits_is_judged_by_the_new_rules() {
     let silent = Stub::start(|_| Reply::Hang);
     let server = Server::start(&asking(&silent));
-    let start = Instant::now();
     thread::scope(|scope| {
         let waiting: Vec<_> = (0..4)
             .map(|number| {
@@ -73,14 +72,15 @@ fn who_waits_is_judged_by_the_new_rules() {
         let playlist = scope.spawn(|| http::get(server.http, "/live/y.m3u8").status);
         wait::until_true("all are asked about", BOUND, || silent.count() >= 5);
         let allowing = Stub::start(|_| Reply::Status(200));
+        let start = Instant::now();
         reload(&server, &asking(&allowing));
         for peer in waiting {
             assert_eq!(peer.join().expect("no panic"), PUBLISH_START);
         }
         assert_eq!(playlist.join().expect("no panic"), 404, "there is no such stream");
+        assert!(start.elapsed() < Duration::from_secs(5), "the old server was not waited for");
         assert_eq!(allowing.count(), 5);
     });
-    assert!(start.elapsed() < Duration::from_secs(5), "the old server was not waited for");
 }
 
 #[test]

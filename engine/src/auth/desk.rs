@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use sha2::{Digest as _, Sha256};
+
 use super::{Answer, Breaker, Cause, Target};
 use crate::ring::ShardId;
 
@@ -47,8 +49,8 @@ pub enum Step {
 #[derive(Debug, Default)]
 pub struct Desk {
     asked: HashMap<Target, Asked>,
-    /// What was allowed a moment ago.
-    kept: HashMap<Target, Instant>,
+    /// What was allowed a moment ago: digests, for it may be long and is not to be kept.
+    kept: HashMap<[u8; 32], Instant>,
     waiting: usize,
     /// Number of the rules in force.
     rules: u64,
@@ -74,11 +76,13 @@ impl Desk {
 
     /// Takes a question. `keep`: its answer may be that of a moment ago, and is good for another.
     pub fn take(&mut self, target: &Target, who: Waiting, keep: bool, now: Instant) -> Step {
-        if let Some(until) = self.kept.get(target).filter(|_| keep) {
-            if now < *until {
-                return Step::Answer(Answer::Yes, Some(*until));
+        if keep && !self.kept.is_empty() {
+            let digest = digest(target);
+            match self.kept.get(&digest) {
+                Some(until) if now < *until => return Step::Answer(Answer::Yes, Some(*until)),
+                Some(_) => _ = self.kept.remove(&digest),
+                None => {}
             }
-            self.kept.remove(target);
         }
         if self.waiting >= WAITING_MAX {
             return Step::Answer(Answer::Unknown(Cause::Busy), None);
@@ -143,7 +147,7 @@ impl Desk {
                 self.kept.retain(|_, until| now < *until);
             }
             if self.kept.len() < KEPT_MAX {
-                self.kept.insert(target.clone(), now + cache);
+                self.kept.insert(digest(target), now + cache);
             }
         }
         (asked.waiting, until)
@@ -183,6 +187,11 @@ impl Desk {
     pub fn waiting(&self) -> usize {
         self.waiting
     }
+}
+
+fn digest(target: &Target) -> [u8; 32] {
+    let Target { text, rules } = target;
+    Sha256::new().chain_update(rules.to_be_bytes()).chain_update(&**text).finalize().into()
 }
 
 #[cfg(test)]

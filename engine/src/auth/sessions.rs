@@ -8,6 +8,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use protocols::text::hex;
+use sha2::{Digest as _, Sha256};
+
 use super::{Question, Role, Shown};
 
 /// Sessions of one generation.
@@ -24,26 +27,28 @@ pub struct Seen {
 }
 
 /// Names the session that a question is of; `about` is what all its requests have in common. What
-/// only says how or when something is played makes no other session.
+/// only says how or when something is played makes no other session. Of what was shown there is
+/// only a digest in it: it may be long, and it is not to be kept.
 #[must_use]
 pub fn session_key(about: &str, question: &Question) -> String {
     let plays = ["format", "ll", "delay", "merge", "codec", "day", "time", "ext", "shift"];
     let name = |pair: &&str| pair.split('=').next().unwrap_or_default().to_owned();
     let pairs = question.query.0.split('&');
     let shown = pairs.filter(|pair| !plays.contains(&name(pair).as_str()));
-    let mut key = session_prefix(question.role, about);
+    let mut digest = Sha256::new();
     for pair in shown {
-        key.push_str(pair);
-        key.push('&');
+        digest.update(pair);
+        digest.update("&");
     }
-    match &question.shown {
-        Shown::Nothing => {}
-        Shown::Proven(user) => key.extend(["|u", user]),
-        // The bound of what is kept of a request is that of its head.
-        Shown::Password(user, password) => key.extend(["|p", user, ":", &password.0]),
-        Shown::Bearer(token) => key.extend(["|b", &token.0]),
-    }
-    key + &format!("|@{}", question.peer.to_canonical())
+    let credential = match &question.shown {
+        Shown::Nothing => [""; 4],
+        Shown::Proven(user) => ["|u", user, "", ""],
+        Shown::Password(user, password) => ["|p", user, ":", &password.0],
+        Shown::Bearer(token) => ["|b", &token.0, "", ""],
+    };
+    credential.iter().for_each(|part| digest.update(part));
+    let peer = question.peer.to_canonical();
+    format!("{}{}|@{peer}", session_prefix(question.role, about), hex(&digest.finalize()))
 }
 
 /// What the names of all sessions of that role about the same begin with.
@@ -142,6 +147,8 @@ mod tests {
         assert_ne!(session_key("live/x", &shown), key("token=a"));
         assert!(key("token=a").starts_with(&session_prefix(Role::Player, "live/x")));
         assert!(!key("token=a").starts_with(&session_prefix(Role::Player, "live")));
+        let long = key(&format!("token=secret&junk={}", "x".repeat(10_000)));
+        assert!(long.len() < 200 && !long.contains("secret"), "{long}");
     }
 
     #[test]

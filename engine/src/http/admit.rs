@@ -8,7 +8,7 @@ use super::HttpContext;
 use super::origin::{self, Stranger};
 use super::respond::{self, Reply};
 use super::router::Caller;
-use crate::auth::{Query, Question, Reason, Role, Shown, Via};
+use crate::auth::{By, Query, Question, Reason, Role, Shown, Via};
 use crate::http::api::Admission;
 
 /// What a path of the API gives away or changes.
@@ -136,10 +136,13 @@ impl Door {
         let shown = header.map(Shown::of_header).unwrap_or_default();
         // A browser adds what it knows of this server, and an address, that the page has no part
         // in; a token is added by nobody who does not have it.
-        let changes = self.role == Role::Upload || self.operates;
-        if changes && self.foreign && !matches!(shown, Shown::Bearer(_)) {
+        let guarded = self.foreign && (self.role == Role::Upload || self.operates);
+        let refuse_page = || {
             let sentence = "no page of another site may do that without a bearer token";
-            return Err(respond::text(StatusCode::FORBIDDEN, sentence));
+            respond::text(StatusCode::FORBIDDEN, sentence)
+        };
+        if guarded && !matches!(shown, Shown::Bearer(_)) {
+            return Err(refuse_page());
         }
         let query = match &self.session {
             Some(_) => without_directives(query),
@@ -157,11 +160,15 @@ impl Door {
             unasked: self.unasked,
             operates: self.operates,
         };
-        let verdict = match ctx.backend.admission(&question, self.session.as_deref()) {
+        // What let somebody in a moment ago may have been something else.
+        let session = self.session.as_deref().filter(|_| !guarded);
+        let verdict = match ctx.backend.admission(&question, session) {
             Admission::Settled(verdict) => verdict,
             Admission::Pending(verdict) => verdict.await,
         };
         match verdict {
+            // Anything may be called a token: it has to be the reason.
+            Ok(by) if guarded && !matches!(by, By::Admin | By::Token) => Err(refuse_page()),
             Ok(_) => Ok(question),
             Err(reason) => Err(self.refuse(ctx, reason)),
         }

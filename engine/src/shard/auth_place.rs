@@ -59,10 +59,16 @@ impl Places {
         }
     }
 
-    /// The attempt is under way, for a task; it is given up at that time.
+    /// The attempt is under way, for a task and those who waited for the one before; it is given up
+    /// at that time.
     pub(super) fn asked(&mut self, at: (&str, u16), attempt: u64, task: &Waker, until: Instant) {
-        let waiting = vec![task.clone()];
-        self.known.insert(owned(at), Place::Asked { attempt, until, waiting });
+        let at = owned(at);
+        let mut waiting = match self.known.remove(&at) {
+            Some(Place::Asked { waiting, .. }) => waiting,
+            Some(Place::Resolved { .. }) | None => Vec::new(),
+        };
+        waiting.push(task.clone());
+        self.known.insert(at, Place::Asked { attempt, until, waiting });
     }
 
     /// An attempt has its answer; one that was given up is passed over.
@@ -155,9 +161,10 @@ mod tests {
     fn an_answer_that_is_lost_is_asked_for_again() {
         let now = crate::clock::now();
         let mut places = Places::default();
-        let (_, a) = task();
+        let ((_, a), (joined, b)) = (task(), task());
         assert_eq!(places.find(AT, &a, now), Found::Never(1));
         places.asked(AT, 1, &a, now + PATIENCE);
+        assert_eq!(places.find(AT, &b, now), Found::Soon);
         let later = now + PATIENCE;
         assert_eq!(places.find(AT, &a, later), Found::Never(2));
         places.asked(AT, 2, &a, later + PATIENCE);
@@ -166,6 +173,7 @@ mod tests {
         assert_eq!(places.find(AT, &a, later), Found::Soon);
         places.found(2, vec![address(2)], later);
         assert_eq!(places.find(AT, &a, later), Found::Addresses(vec![address(2)]));
+        assert_eq!(joined.0.load(Ordering::Relaxed), 1, "who waited for the first is told too");
     }
 
     #[test]
