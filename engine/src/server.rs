@@ -36,6 +36,8 @@ const START_MAX: Duration = Duration::from_secs(10);
 const STALL_MAX: Duration = Duration::from_secs(10);
 /// How long the last events may take once all shards have stopped.
 const EVENTS_MAX: Duration = Duration::from_secs(2);
+/// How long the end waits for a reload that is under way.
+const RELOAD_END_MAX: Duration = Duration::from_secs(2);
 /// Memory each executor registers with the kernel; files of ours are few and buffered.
 const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
 const EXECUTOR_RING_DEPTH: usize = 256;
@@ -278,7 +280,8 @@ impl Server {
     #[must_use]
     pub fn stop(mut self, deadline: Instant) -> Ended {
         if let Some(watch) = self.watch.take() {
-            watch.stop(deadline);
+            // A reload that is stuck is not to cost the shards their farewells.
+            watch.stop(deadline.min(clock::now() + RELOAD_END_MAX));
         }
         // A full control queue is tried again: shards drain theirs on every turn.
         while !self.remote.broadcast(|| ControlMessage::Stop) {

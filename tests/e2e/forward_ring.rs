@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tests::clients::Publisher;
 use tests::flv::{self, Tag};
 use tests::media::Clip;
-use tests::server::{Server, free_port};
+use tests::server::{Server, free_ports};
 use tests::wait;
 
 use crate::forward::{app_rule, one_core, same, states};
@@ -27,7 +27,7 @@ const SHARE_MAX: f64 = 0.04;
 fn twenty_servers_in_a_ring_have_a_stream_once_each() {
     // All the places for servers: these are enough.
     let _alone = pull::alone();
-    let ports: Vec<u16> = (0..=HOPS_MAX).map(|_| free_port()).collect();
+    let ports: Vec<u16> = free_ports(HOPS_MAX + 1);
     let config = |at: usize| {
         let next = match at {
             HOPS_MAX => String::new(),

@@ -89,6 +89,7 @@ fn broken() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("config.xml", inside("<events><kinds>flood</kinds></events>"), "\"flood\" is no event"),
         ("config.xml", inside("<events><url>ftp://h/</url></events>"), "events/url"),
         ("config.xml", inside("<log>verbose</log>"), "log"),
+        ("policy.xml", Vec::new(), "holds no element"),
         ("policy.xml", b"<policy>".to_vec(), "policy.xml"),
         ("policy.xml", rules("<pulls><pull uri='x'/></pulls>"), "pulls/pull@uri"),
         (
@@ -122,7 +123,7 @@ fn thirty_broken_files_under_viewers_change_nothing() {
     let good = [(config, read(config)), (policy, read(policy))];
     let before = options(&server);
     let broken = broken();
-    assert_eq!(broken.len(), 30);
+    assert_eq!(broken.len(), 31);
     let mut failed = 0.0;
     for (round, (file, text, why)) in broken.iter().enumerate() {
         // One fault at a time.

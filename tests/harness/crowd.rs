@@ -43,9 +43,13 @@ impl Crowd {
         let shared = Arc::clone(&seen);
         let thread = std::thread::spawn(move || {
             let mut buffer = vec![0; 64 * 1024];
+            let goes_on = || !shared.stop.load(Ordering::Relaxed);
             wait::paced(IDLE, Duration::MAX, || {
-                while round(&mut viewers, &mut buffer, &shared) {}
-                !shared.stop.load(Ordering::Relaxed)
+                let mut busy = true;
+                while busy && goes_on() {
+                    busy = round(&mut viewers, &mut buffer, &shared);
+                }
+                goes_on()
             });
         });
         Crowd { seen, thread: Some(thread) }

@@ -245,7 +245,8 @@ impl Server {
 
     /// The log up to now: all that was said before has arrived when it is given.
     pub fn whole_log(&self) -> String {
-        let told = || self.log().matches("reloaded: ").count();
+        let of_signal = |line: &&str| line.contains("reloaded: ") && line.contains("signal");
+        let told = || self.log().lines().filter(of_signal).count();
         let before = told();
         self.signal(libc::SIGHUP);
         wait::until_true("a line about a reload", Duration::from_secs(10), || told() > before);
@@ -429,6 +430,15 @@ pub fn binary() -> PathBuf {
 pub fn free_port() -> u16 {
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
     free.local_addr().expect("it is bound").port()
+}
+
+/// Several that nobody listens on, beneath those that the system gives away itself.
+pub fn free_ports(count: usize) -> Vec<u16> {
+    let start = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap_or(0);
+    let bound = (start..32_000).filter_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    let held: Vec<TcpListener> = bound.take(count).collect();
+    assert_eq!(held.len(), count, "too few ports are free");
+    held.iter().map(|free| free.local_addr().expect("it is bound").port()).collect()
 }
 
 fn listening(lines: &str, service: &str) -> Option<u16> {

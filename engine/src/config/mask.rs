@@ -72,10 +72,11 @@ pub(crate) fn mask_url(url: &str, last_is_key: bool) -> String {
         let end = shown.find('?').unwrap_or(shown.len());
         let start = shown.find("://").map_or(0, |at| at + 3);
         let path = shown.get(start..end).unwrap_or_default();
-        if let Some(slash) = path.rfind('/')
-            && slash + 1 < path.len()
-        {
-            shown.replace_range(start + slash + 1..end, HIDDEN);
+        let named = path.trim_end_matches('/');
+        // A slash at the end may be that of an app, which is no key.
+        let is_app = named.len() < path.len() && named.matches('/').count() < 2;
+        if let Some(slash) = named.rfind('/').filter(|_| !is_app) {
+            shown.replace_range(start + slash + 1..start + named.len(), HIDDEN);
         }
     }
     shown
@@ -127,6 +128,8 @@ mod tests {
             (Shown::AddressWithKey, "rtmps://h/app/key", "rtmps://h/app/***"),
             (Shown::AddressWithKey, "rtmps://u:p@h/app/key?x=1", "rtmps://***@h/app/***?***"),
             (Shown::AddressWithKey, "rtmps://h/app/", "rtmps://h/app/"),
+            (Shown::AddressWithKey, "rtmps://h/app/key/", "rtmps://h/app/***/"),
+            (Shown::AddressWithKey, "rtmps://h/app/key//?x=1", "rtmps://h/app/***//?***"),
             (Shown::AddressWithKey, "", ""),
         ] {
             assert_eq!(shown.of(text), visible, "{text}");

@@ -48,6 +48,10 @@ impl Element {
 pub fn read_file(path: &Path, name: &str) -> Result<String, ConfigError> {
     let unreadable =
         |error: std::io::Error| ConfigError::new(name, 0, "", Problem::Read(error.to_string()));
+    // To open a pipe may take for ever, and what was in it is gone at the next reload.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(unreadable(std::io::Error::other("it is no regular file")));
+    }
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     let limit = BYTES_MAX as u64 + 1;

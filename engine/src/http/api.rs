@@ -55,7 +55,7 @@ pub trait Backend {
     /// Sessions, a page at a time.
     fn sessions(&self, query: SessionQuery) -> BoxedLocal<SessionPage>;
     /// Ends sessions; those that have ended.
-    fn kick(&self, kick: Kick) -> BoxedLocal<Kicked>;
+    fn kick(&self, kick: Kick) -> BoxedLocal<Option<Kicked>>;
     /// What is pulled.
     fn pulls(&self) -> BoxedLocal<Vec<PullReport>>;
     /// Sums over all shards.

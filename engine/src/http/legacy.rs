@@ -152,8 +152,11 @@ fn written(report: &Report, ctx: &HttpContext, is_config: bool) -> Result<Value,
         value["http_port"] = json!(if port == 0 { ctx.backend.status().http.port } else { port });
         let files = reloader.files();
         let file = if is_config { &files.config } else { &files.policy };
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        value[if is_config { "bak_config" } else { "bak_policy" }] = json!(format!("{name}.bak"));
+        if applied.backup {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let key = if is_config { "bak_config" } else { "bak_policy" };
+            value[key] = json!(format!("{name}.bak"));
+        }
     }
     Ok(value)
 }

@@ -106,8 +106,8 @@ impl Backend for Fake {
     fn sessions(&self, _: SessionQuery) -> BoxedLocal<SessionPage> {
         Box::pin(async { SessionPage::default() })
     }
-    fn kick(&self, _: Kick) -> BoxedLocal<Kicked> {
-        Box::pin(async { Kicked::default() })
+    fn kick(&self, _: Kick) -> BoxedLocal<Option<Kicked>> {
+        Box::pin(async { Some(Kicked::default()) })
     }
     fn pulls(&self) -> BoxedLocal<Vec<PullReport>> {
         Box::pin(async { Default::default() })

@@ -56,12 +56,18 @@ pub struct Forward {
     pub local: bool,
 }
 
-/// The text of a policy file; a file that does not exist is empty.
+/// The text of a policy file; a file that does not exist is empty. One that is empty is refused:
+/// somebody is about to write it, or there was no room.
 pub fn read_text(path: &Path) -> Result<String, ConfigError> {
     if path.try_exists().is_ok_and(|exists| !exists) {
         return Ok(String::new());
     }
-    xml::read_file(path, &path.display().to_string())
+    let name = path.display().to_string();
+    let text = xml::read_file(path, &name)?;
+    if text.is_empty() {
+        xml::parse(&name, &text, "policy")?;
+    }
+    Ok(text)
 }
 
 /// Checks a policy text; `name` stands for the file in errors.

@@ -33,6 +33,8 @@ pub(super) struct Checked {
     certificate: Option<Certificate>,
     /// None: the threads there are go on.
     events: Option<Events>,
+    /// A file was written, and what it held is kept.
+    pub(super) backup: bool,
 }
 
 impl Reloader {
@@ -47,7 +49,8 @@ impl Reloader {
         let config = keep_restart_options(&running.config, document.config.clone());
         let policy = self.files.policy_of(policy_text).map_err(refused)?;
         // Before they are read.
-        let named = Contents::of_named(&config, &policy, running.tls.is_some());
+        let waiting = Contents::of([document.config.auth.token_file.clone()]);
+        let named = Contents::of_named(&config, &policy, running.tls.is_some()).and(waiting);
         *seen = seen.with(self.files.both(), named);
         let active = ActivePolicy::new(policy.clone(), &config).map_err(refused)?;
         let name = self.files.config.display().to_string();
@@ -67,12 +70,14 @@ impl Reloader {
                     .map_err(ReloadError::Refused)?,
             ),
         };
-        Ok(Checked { accepted, config, policy, active, rules, certificate, events })
+        let backup = false;
+        Ok(Checked { accepted, config, policy, active, rules, certificate, events, backup })
     }
 
     /// Cannot fail: puts everything in force.
     pub(super) fn apply(&self, running: &mut Running, checked: Checked) -> Applied {
-        let Checked { accepted, config, policy, active, rules, certificate, events } = checked;
+        let Checked { accepted, config, policy, active, rules, certificate, events, backup } =
+            checked;
         let before = self.accepted();
         let restart = diff_reloadable(&running.config, &accepted.document.config);
         let mut changed = accepted.document.changed(&before.document);
@@ -120,7 +125,7 @@ impl Reloader {
             late = self.put_in_force(running);
         }
         *self.accepted.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(accepted);
-        Applied { changed, restart, policy: new_policy, certificates, late }
+        Applied { changed, restart, policy: new_policy, certificates, late, backup }
     }
 
     /// Tells every shard and waits until they go by it; how many do not yet.

@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
 
@@ -72,6 +73,12 @@ impl Contents {
         Self(self.0.into_iter().chain(made.0).collect())
     }
 
+    /// These files and others; of those in both, as they are in the others.
+    pub(super) fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
     /// Those of these files, and the others.
     pub(super) fn with(&self, kept: [&Path; 2], mut others: Self) -> Self {
         let ours = self.0.iter().filter(|(path, _)| kept.contains(&path.as_path()));
@@ -89,11 +96,21 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What came of replacing a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replaced {
+    /// It holds another text meanwhile: nothing is written.
+    Foreign,
+    /// The new text is the old one: nothing is written.
+    Same,
+    /// It holds the new text; the old one, if there was a file, is kept.
+    Written { backup: bool },
+}
+
 /// Replaces a file that still holds the old text by one with the new, and keeps the old one beside
 /// it, its name with `.bak` behind. Readers see the old or the new text, also after a power cut.
-/// False, and nothing is written, if it holds another text meanwhile. One that is not there holds
-/// none.
-pub(super) fn replace(path: &Path, old: &str, new: &str) -> io::Result<bool> {
+/// One that is not there holds no text.
+pub(super) fn replace(path: &Path, old: &str, new: &str) -> io::Result<Replaced> {
     // Where the name is a link, the file it leads to is the one to replace.
     let path = fs::canonicalize(path).or_else(|_| std::path::absolute(path))?;
     let there = match fs::read(&path) {
@@ -101,28 +118,26 @@ pub(super) fn replace(path: &Path, old: &str, new: &str) -> io::Result<bool> {
         there => Some(there?),
     };
     if there.as_deref().unwrap_or_default() != old.as_bytes() {
-        return Ok(false);
+        return Ok(Replaced::Foreign);
     }
-    if old != new {
-        let mode = fs::metadata(&path).map_or(0o640, |meta| meta.mode() & 0o777);
-        if let Some(there) = there {
-            write_new(&beside(&path, ".bak"), &there, mode)?;
-        }
-        write_new(&path, new.as_bytes(), mode)?;
+    if old == new {
+        return Ok(Replaced::Same);
     }
-    Ok(true)
+    let mode = fs::metadata(&path).map_or(0o640, |meta| meta.mode() & 0o777);
+    let backup = there.is_some();
+    if let Some(there) = there {
+        write_new(&beside(&path, ".bak"), &there, mode)?;
+    }
+    write_new(&path, new.as_bytes(), mode)?;
+    Ok(Replaced::Written { backup })
 }
 
-/// Writes a file beside the one it then replaces.
+/// Writes a file beside the one it then replaces, under a name that nobody else has given.
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let fresh = beside(path, ".new");
-    // One that a crash has left would keep its mode.
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let fresh = beside(path, &format!(".{nanos:x}.tmp"));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&fresh)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&fresh, path)
@@ -149,19 +164,20 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("replace-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("a.xml");
-        assert!(replace(&path, "", "one").unwrap());
-        assert!(replace(&path, "one", "two").unwrap());
+        let replaced = |path: &Path, old, new| replace(path, old, new).unwrap();
+        assert_eq!(replaced(&path, "", "one"), Replaced::Written { backup: false });
+        assert_eq!(replaced(&path, "one", "two"), Replaced::Written { backup: true });
         let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
         assert_eq!((read("a.xml"), read("a.xml.bak")), ("two".to_owned(), "one".to_owned()));
-        assert!(!replace(&path, "one", "three").unwrap());
-        assert!(!replace(&path, "one", "one").unwrap(), "no change is none of what is not there");
-        assert!(replace(&path, "two", "two").unwrap());
+        assert_eq!(replaced(&path, "one", "three"), Replaced::Foreign);
+        assert_eq!(replaced(&path, "one", "one"), Replaced::Foreign);
+        assert_eq!(replaced(&path, "two", "two"), Replaced::Same);
         assert_eq!((read("a.xml"), read("a.xml.bak")), ("two".to_owned(), "one".to_owned()));
         let names = fs::read_dir(&folder).unwrap().count();
         assert_eq!(names, 2, "nothing else is left");
         let missing = folder.join("no/a.xml");
         assert!(replace(&missing, "", "x").is_err());
-        assert!(!replace(&missing, "was there", "x").unwrap());
+        assert_eq!(replaced(&missing, "was there", "x"), Replaced::Foreign);
         fs::remove_dir_all(folder).unwrap();
     }
 

@@ -16,11 +16,12 @@ pub mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::time::{Duration, Instant};
 
 use self::apply::Checked;
 pub use self::files::Contents;
+use self::files::Replaced;
 pub use self::report::{Applied, Cause, ReloadError, Report};
 use crate::auth::Rules;
 use crate::clock;
@@ -31,6 +32,9 @@ use crate::net::tls::TlsContext;
 use crate::policy::{self, ActivePolicy, Policy};
 use crate::record::{Upkeep, UpkeepCounts};
 use crate::ring::Remote;
+
+/// How often the end of the process looks whether a reload is over.
+const FINISH_POLL: Duration = Duration::from_millis(2);
 
 /// Where the two files are.
 #[derive(Debug, Clone)]
@@ -228,7 +232,19 @@ impl Reloader {
 
     /// The shards have ended: waits for the last events to be told, but not beyond the deadline.
     pub fn finish(&self, deadline: Instant) {
-        let mut running = self.lock();
+        let mut running = loop {
+            match self.running.try_lock() {
+                Ok(running) => break running,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) if clock::now() < deadline => {
+                    std::thread::sleep(FINISH_POLL);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    tracing::warn!("a reload takes too long: the last events are not told");
+                    return;
+                }
+            }
+        };
         running.upkeep = None;
         std::mem::take(&mut running.events).finish(deadline);
     }
@@ -296,18 +312,24 @@ impl Reloader {
         path: &Path,
         text: fn(&Accepted) -> &str,
     ) -> Result<Checked, ReloadError> {
-        let mut seen = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let checked = self.check(running, new, &mut seen)?;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut seen = known.clone();
+        let mut checked = self.check(running, new, &mut seen)?;
         let (old, new) = (self.accepted(), text(&checked.accepted));
         let shown = path.display();
         match files::replace(path, text(&old), new) {
-            Ok(true) => seen.set(path, new),
-            Ok(false) => return Err(ReloadError::Changed(shown.to_string())),
+            Ok(Replaced::Foreign) => return Err(ReloadError::Changed(shown.to_string())),
+            Ok(Replaced::Same) => {}
+            Ok(Replaced::Written { backup }) => {
+                seen.set(path, new);
+                checked.backup = backup;
+            }
             Err(error) => {
                 return Err(ReloadError::Write(format!("{shown}: cannot be written: {error}")));
             }
         }
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        // The other file may name some that it waits for.
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known.and(seen);
         Ok(checked)
     }
 }

@@ -41,6 +41,8 @@ pub struct Applied {
     pub certificates: bool,
     /// Shards that do not go by it yet: they were too busy, and follow as soon as they can.
     pub late: usize,
+    /// A file was written, and what it held before is kept beside it.
+    pub backup: bool,
 }
 
 /// One reload.

@@ -115,7 +115,7 @@ impl Backend for ShardBackend {
         Box::pin(async move { sessions::page(&shard, query).await })
     }
 
-    fn kick(&self, kick: Kick) -> BoxedLocal<Kicked> {
+    fn kick(&self, kick: Kick) -> BoxedLocal<Option<Kicked>> {
         let shard = Rc::clone(&self.shard);
         Box::pin(async move { super::kick(&shard, kick).await })
     }

@@ -57,22 +57,22 @@ impl Sum for Kicked {
 }
 
 /// Ends sessions on all shards; those that have ended, as far as is known after half a second.
+/// `None` if none has, as far as is known, but not all shards have answered.
 ///
 /// A viewer of segments has no connection of its own: what it was let in for is forgotten, so that
 /// its next request is judged.
-pub async fn kick(shard: &Rc<RefCell<Shard>>, kick: Kick) -> Kicked {
-    let question = {
+pub async fn kick(shard: &Rc<RefCell<Shard>>, kick: Kick) -> Option<Kicked> {
+    let (question, asked) = {
         let mut this = shard.borrow_mut();
         let shards = 0..u16::try_from(this.mesh.shards()).expect("shards are counted in u16");
         // The name of a session says where it is.
         let asked = match &kick {
             Kick::Session(id) if shards.contains(&id.shard.0) => id.shard.0..id.shard.0 + 1,
-            Kick::Session(_) => return Kicked::default(),
+            Kick::Session(_) => return Some(Kicked::default()),
             Kick::Stream { .. } => shards,
         };
-        let Ok(question) = this.kicks.open(Vec::new(), asked.len()) else {
-            return Kicked::default();
-        };
+        let count = asked.len();
+        let question = this.kicks.open(Vec::new(), count).ok()?;
         let (from, number) = (this.id, question.number);
         for to in asked {
             let kick = kick.clone();
@@ -81,9 +81,12 @@ pub async fn kick(shard: &Rc<RefCell<Shard>>, kick: Kick) -> Kicked {
         }
         this.mesh.kick();
         this.mesh.kick_self();
-        question
+        (question, count)
     };
-    question.answers().await.into_iter().sum()
+    let answers = question.answers().await;
+    let all = answers.len() == asked;
+    let kicked: Kicked = answers.into_iter().sum();
+    (all || kicked.total() > 0).then_some(kicked)
 }
 
 impl Shard {

@@ -104,7 +104,8 @@ fn document() -> Value {
             "description": "What goes on in the server, and what can be changed while it does. \
                 This machine may ask for everything, and others with a credential of role api, \
                 such as the administrator's token. The addresses of http/api_allow need none for \
-                what changes nothing, the configuration, the policy and the log left out.",
+                what changes nothing, the configuration, the policy, the reloads, the log and the \
+                machine left out.",
         },
         "servers": [{ "url": "/" }],
         "paths": paths,

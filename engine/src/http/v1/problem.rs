@@ -55,6 +55,13 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
+    /// A shard has not answered in time.
+    pub(super) fn late() -> Self {
+        let headers = vec![(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+        let sentence = "the server is too busy to tell, try again";
+        Self { headers, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, sentence) }
+    }
+
     /// The path has other methods.
     pub(super) fn method(allow: &str) -> Self {
         let detail = format!("this path answers only {allow}");

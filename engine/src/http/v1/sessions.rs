@@ -36,7 +36,8 @@ pub(super) async fn one(call: &Call<'_>) -> Result<Answer, Problem> {
 
 pub(super) async fn end(call: &Call<'_>) -> Result<Answer, Problem> {
     let id = named(call)?;
-    if call.ctx.backend.kick(Kick::Session(id)).await.total() == 0 {
+    let kicked = call.ctx.backend.kick(Kick::Session(id)).await.ok_or_else(Problem::late)?;
+    if kicked.total() == 0 {
         return Err(missing());
     }
     tracing::info!(conn = %id, "ended by the API");

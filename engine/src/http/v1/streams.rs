@@ -62,9 +62,13 @@ pub(super) async fn viewers(call: &Call<'_>) -> Result<Answer, Problem> {
 pub(super) async fn end(call: &Call<'_>) -> Result<Answer, Problem> {
     let key = key_of(call)?;
     // Viewers of segments have no session; they are judged again at their next request.
-    let kicked = call.ctx.backend.kick(Kick::Stream { key, role: None }).await;
+    let kick = Kick::Stream { key, role: None };
+    let kicked = call.ctx.backend.kick(kick).await.ok_or_else(Problem::late)?;
     if kicked.total() == 0 {
-        return Err(not_live());
+        find(call).await?;
+        let sentence =
+            "nobody publishes or plays it: what is pulled from a file ends with its rule";
+        return Err(Problem::new(StatusCode::CONFLICT, sentence));
     }
     json(&Ended { publisher: kicked.publishers > 0, viewers: kicked.viewers })
 }
