@@ -379,7 +379,7 @@ fn flv_until(name: &str, command: Command, pictures: u64) -> Vec<Tag> {
     let tags = flv::parse(&ran.stdout);
     let tags = tags.unwrap_or_else(|error| panic!("{name}: {error}: {}", ran.stderr));
     let shown = tags.iter().filter(|tag| tag.is_picture());
-    pace::verify_times(name, shown.map(|tag| f64::from(tag.timestamp) / 1000.0));
+    pace::verify_times(name, shown.map(|tag| f64::from(tag.timestamp) / 1000.0), pace::EXACT);
     tags
 }
 
@@ -406,7 +406,7 @@ pub fn gst_pictures_with(url: &str, properties: &[&str], least: u64) -> Option<u
     }
     pace.verify();
     // What comes at once it shows faster, to be where the clock is.
-    pace::verify_times(&name, gst_times(&ran.stdout).skip(pace::KEPT as usize));
+    pace::verify_times(&name, gst_times(&ran.stdout).skip(pace::KEPT as usize), pace::SKEWED);
     let pictures = gst_times(&ran.stdout).count() as u64;
     if pictures < least {
         eprintln!("{name}: {}", ran.stderr);
