@@ -143,6 +143,10 @@ impl<S: Read> Read for Body<S> {
         }
         let Some(left) = self.left else { return self.stream.read(buffer) };
         let bound = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        if bound == 0 {
+            // A socket may wait for something to come before it gives nothing.
+            return Ok(0);
+        }
         let count = self.stream.read(&mut buffer[..bound])?;
         self.left = Some(left - count as u64);
         Ok(count)
