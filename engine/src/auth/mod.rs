@@ -15,6 +15,7 @@
 //! them; sessions stay.
 
 mod address;
+mod admittance;
 mod answer;
 mod breaker;
 mod decide;
@@ -35,13 +36,14 @@ mod token_file;
 mod tokens;
 
 pub use address::{Networks, is_private};
+pub use admittance::Admittance;
 pub use answer::{Answer, Cause};
 pub use breaker::Breaker;
 pub use decide::{By, Decision, Judging, Reason, Referral, decide};
 pub use desk::{Desk, Step, Waiting};
 pub use dialect::{Target, target};
 pub use failures::Failures;
-pub use question::{Admittance, Query, Question, Shown, Via};
+pub use question::{Query, Question, Shown, Via};
 pub use role::{Role, Roles};
 pub use rules::{BadRules, Rules};
 pub use sessions::{Sessions, session_key, session_prefix};

@@ -2,9 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Instant;
 
-use protocols::media::StreamKey;
 use protocols::session::Identity;
 use protocols::text::{basic_credentials, percent_decode};
 
@@ -48,33 +46,6 @@ pub struct Question {
     /// It changes something by the API, or reads what only the operator should: a list of addresses
     /// that may read is not enough.
     pub operates: bool,
-}
-
-/// What a session was let in for: it is asked again in time, and not for the same twice.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admittance {
-    /// The question that was answered.
-    pub question: Question,
-    /// The stream.
-    pub key: StreamKey,
-    /// When it is asked again, if ever.
-    pub recheck_at: Option<Instant>,
-    /// Number of the rules by which it need not be asked about the same once more.
-    pub good_for_more: Option<u64>,
-}
-
-impl Admittance {
-    /// It is good for that, too, by the rules of that number.
-    #[must_use]
-    pub fn covers(&self, role: Role, key: &StreamKey, rules: u64) -> bool {
-        self.good_for_more == Some(rules) && self.question.role == role && self.key == *key
-    }
-
-    /// The interval is another, which would be over at `next` if it began now; `None`: there is none.
-    /// Who was to be asked about earlier still is.
-    pub fn recheck_by(&mut self, next: Option<Instant>) {
-        self.recheck_at = next.map(|next| self.recheck_at.map_or(next, |at| at.min(next)));
-    }
 }
 
 /// A query as it was sent; it may hold secrets.

@@ -94,12 +94,7 @@ where
                 Err(reply) => return Routed::Reply(reply),
             };
             // When it is asked again is said where it plays.
-            admittance = Some(Box::new(Admittance {
-                question,
-                key: key.clone(),
-                recheck_at: None,
-                good_for_more: None,
-            }));
+            admittance = Some(Box::new(Admittance::new(question, key.clone())));
             let begun = match delay::key_of_query(key, query) {
                 Ok(key) if *method == Method::GET => delay::begin(ctx, &key).await,
                 Ok(_) => Ok(()),

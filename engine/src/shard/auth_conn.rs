@@ -117,11 +117,12 @@ impl Shard {
     fn admit_conn(&mut self, slot: usize, by: By, applicant: Applicant, now: Instant) {
         let Applicant { wish, request, question, key, .. } = applicant;
         self.counters.auth.allowed(question.role, by);
-        // DESCRIBE and PLAY of one connection are one play.
-        let good_for_more = (question.via == Via::Rtsp).then_some(self.auth.rules.number);
-        let recheck_at = self.recheck_at(now);
+        let is_rtsp = question.via == Via::Rtsp;
         // Kept whether or not it is asked about again: that may be switched on.
-        let admittance = Admittance { question, key, recheck_at, good_for_more };
+        let mut admittance = Admittance::new(question, key);
+        // DESCRIBE and PLAY of one connection are one play.
+        admittance.good_for_more = is_rtsp.then_some(self.auth.rules.number);
+        admittance.recheck_at = self.recheck_at(now);
         self.plane.conns[slot].admittance = Some(Box::new(admittance));
         self.go_on(slot, wish, &request, now);
     }
@@ -182,7 +183,7 @@ impl Shard {
         let token = self.plane.token(slot);
         let Some(held) = &mut self.plane.conns[slot].admittance else { return };
         held.recheck_at = next;
-        let question = held.question.clone();
+        let question = held.question();
         self.counters.auth.rechecks += 1;
         match self.judge(&question, true, now) {
             Decision::Allow(_) => {}
@@ -201,7 +202,7 @@ impl Shard {
             return;
         }
         let Some(slot) = self.plane.slot(token) else { return };
-        let question = self.plane.conns[slot].admittance.as_ref().map(|held| held.question.clone());
+        let question = self.plane.conns[slot].admittance.as_ref().map(|held| held.question());
         if let Some(question) = question {
             self.note_denied(&question, reason, now);
         }

@@ -13,7 +13,7 @@ use protocols::session::{AccessRequest, Event, Identity, Output, Password};
 use super::auth_task::admission;
 use super::tests::{Script, Scripted, World, frame};
 use crate::auth::hash::Comparer;
-use crate::auth::{Admittance, Answer, By, Question, Reason, Role as Wanted, Rules, session_key};
+use crate::auth::{Answer, By, Question, Reason, Role as Wanted, Rules, session_key};
 use crate::config::Config;
 use crate::conn::{Protocol, Role};
 use crate::http::api::Admission;
@@ -226,27 +226,4 @@ fn a_publisher_claims_nothing_else() {
     let (other, _, _other) = publish(&mut world, "y");
     world.settle();
     is(&world, other, "publisher of y");
-}
-
-/// What DESCRIBE was let in for holds for PLAY, by the same rules.
-#[test]
-fn an_admittance_is_one_of_its_rules() {
-    let mut held = Admittance {
-        question: Question::example(""),
-        key: protocols::media::StreamKey::new("", "live", "x").unwrap(),
-        recheck_at: None,
-        good_for_more: Some(7),
-    };
-    let key = held.key.clone();
-    assert!(held.covers(Wanted::Player, &key, 7));
-    assert!(!held.covers(Wanted::Player, &key, 8));
-    assert!(!held.covers(Wanted::Publisher, &key, 7));
-    held.good_for_more = None;
-    assert!(!held.covers(Wanted::Player, &key, 7));
-    let now = crate::clock::now();
-    let [soon, late] = [1, 9].map(|seconds| Some(now + Duration::from_secs(seconds)));
-    for (next, expected) in [(late, late), (soon, soon), (late, soon), (None, None)] {
-        held.recheck_by(next);
-        assert_eq!(held.recheck_at, expected);
-    }
 }
