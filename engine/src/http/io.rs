@@ -331,6 +331,7 @@ impl Io {
 
     async fn wait_for_room(&mut self) -> io::Result<()> {
         let socket = self.socket()?;
+        // Once: what is polled again has been woken.
         socket.blocked(Direction::Write);
         poll_fn(|cx| socket.poll(cx, Direction::Write)).await
     }

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use protocols::session::{Event, Input, Output, Session, SessionError};
 
 use super::datagram::DATAGRAM_BIT;
-use super::{LISTENER_BIT, TASK_BIT};
+use super::{LISTENER_BIT, is_of_task};
 use crate::conn::{CloseReason, Protocol, Role, TunnelEnd};
 use crate::net::sys_epoll::Ready;
 use crate::net::sys_socket;
@@ -44,7 +44,7 @@ impl Shard {
             self.receive_datagrams(ready.token & 1 == 1, now);
             return;
         }
-        if ready.token & TASK_BIT != 0 {
+        if is_of_task(&ready) {
             self.plane.waiters.report(ready);
             return;
         }

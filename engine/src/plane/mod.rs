@@ -37,7 +37,6 @@ use crate::ring::{ShardId, Token};
 
 pub(crate) use accept::UNACKNOWLEDGED_MAX;
 pub use accept::{Admission, Listener, Service};
-use datagram::DATAGRAM_BIT;
 pub use datagram::Flows;
 pub use egress::{Batch, Egress, Parcel};
 pub(crate) use lag::finish_message;
@@ -51,7 +50,7 @@ const TASK_BIT: u64 = 1 << 61;
 
 /// Whether a report is of a socket that a task waits for.
 pub(crate) fn is_of_task(ready: &Ready) -> bool {
-    ready.token & TASK_BIT != 0 && ready.token & (LISTENER_BIT | DATAGRAM_BIT) == 0
+    ready.token & TASK_BIT != 0
 }
 
 /// See the module text.

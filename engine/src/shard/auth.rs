@@ -138,6 +138,14 @@ impl Auth {
     }
 }
 
+/// A task is told what has become of its question.
+fn tell(heard: &mut Option<Heard>, waker: &mut Option<Waker>, news: Heard) {
+    *heard = Some(news);
+    if let Some(waker) = waker.take() {
+        waker.wake();
+    }
+}
+
 impl Shard {
     /// When a session that is let in now is judged again.
     pub(super) fn recheck_at(&self, now: Instant) -> Option<Instant> {
@@ -184,12 +192,7 @@ impl Shard {
     fn judge_anew(&mut self, id: u64, now: Instant) {
         let Some(open) = self.auth.open.get_mut(&id) else { return };
         match &mut open.waiter {
-            Waiter::Task { heard, waker } => {
-                *heard = Some(Heard::OtherRules);
-                if let Some(waker) = waker.take() {
-                    waker.wake();
-                }
-            }
+            Waiter::Task { heard, waker } => tell(heard, waker, Heard::OtherRules),
             Waiter::Conn(token) => {
                 let token = *token;
                 self.leave_question(id);
@@ -340,10 +343,7 @@ impl Shard {
         };
         match &mut open.waiter {
             Waiter::Task { heard, waker } => {
-                *heard = Some(Heard::Outcome(Outcome { verdict, fresh_until }));
-                if let Some(waker) = waker.take() {
-                    waker.wake();
-                }
+                tell(heard, waker, Heard::Outcome(Outcome { verdict, fresh_until }));
             }
             Waiter::Conn(token) => {
                 let token = *token;
