@@ -3,13 +3,11 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tests::canary::{self, Canary};
-use tests::process::Process;
 use tests::server::{Config, Server};
 use tests::{clients, skip, sys, wait};
 
@@ -20,18 +18,10 @@ const ENOUGH: usize = 4;
 
 /// A network with a loopback and one address that is not of it, and names as `resolver` says.
 fn own_network(resolver: &Path) -> Option<()> {
-    let ip = clients::tool("ip")?;
-    let left = sys::leave_network();
-    if let Err(error) = left.and_then(|()| sys::replace_file(resolver, "/etc/resolv.conf".as_ref()))
-    {
-        skip(&format!("a network with names of its own cannot be made here: {error}"));
+    clients::own_network(&["link set lo up", &format!("address add {OUTSIDE}/32 dev lo")])?;
+    if let Err(error) = sys::replace_file(resolver, "/etc/resolv.conf".as_ref()) {
+        skip(&format!("names of its own cannot be given to a network here: {error}"));
         return None;
-    }
-    for line in ["link set lo up", &format!("address add {OUTSIDE}/32 dev lo")] {
-        let mut command = Command::new(&ip);
-        command.args(line.split(' '));
-        let done = Process::run("ip", command, Duration::from_secs(5));
-        assert!(done.status.success(), "{line}: {}", done.stderr);
     }
     Some(())
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tests::clients::{self, Publisher};
@@ -10,7 +9,7 @@ use tests::media::Clip;
 use tests::process::Process;
 use tests::rtsp::{Answer, Peer};
 use tests::server::{Config, Server};
-use tests::{pace, skip, sys, wait};
+use tests::{pace, wait};
 
 const NAME: &str = "show";
 const MULTICAST: &str = "Transport: RTP/AVP;multicast\r\n";
@@ -19,18 +18,11 @@ const GROUPS: (Ipv4Addr, Ipv4Addr) =
 
 /// A network with nothing but a loopback that multicast is routed to.
 fn own_network() -> Option<()> {
-    let ip = clients::tool("ip")?;
-    if let Err(error) = sys::leave_network() {
-        skip(&format!("a network cannot be made here: {error}"));
-        return None;
-    }
-    for line in ["link set lo up", "link set lo multicast on", "route add 224.0.0.0/4 dev lo"] {
-        let mut command = Command::new(&ip);
-        command.args(line.split(' '));
-        let done = Process::run("ip", command, Duration::from_secs(5));
-        assert!(done.status.success(), "{line}: {}", done.stderr);
-    }
-    Some(())
+    clients::own_network(&[
+        "link set lo up",
+        "link set lo multicast on",
+        "route add 224.0.0.0/4 dev lo",
+    ])
 }
 
 fn live(cores: usize) -> Option<(Server, Process)> {

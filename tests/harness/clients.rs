@@ -383,6 +383,23 @@ fn flv_until(name: &str, command: Command, pictures: u64) -> Vec<Tag> {
     tags
 }
 
+/// Gives this thread, and what it starts from now on, a network of its own, set up by these lines of
+/// `ip`; `None`, and the test is skipped, where that cannot be had.
+pub fn own_network(lines: &[&str]) -> Option<()> {
+    let ip = tool("ip")?;
+    if let Err(error) = sys::leave_network() {
+        skip(&format!("a network cannot be made here: {error}"));
+        return None;
+    }
+    for line in lines {
+        let mut command = Command::new(&ip);
+        command.args(line.split(' '));
+        let done = Process::run("ip", command, Duration::from_secs(5));
+        assert!(done.status.success(), "{line}: {}", done.stderr);
+    }
+    Some(())
+}
+
 /// Pictures that the chain of GStreamer's `playbin3` decodes of a URL, at their pace: `least`, unless
 /// it ends, or has had its time, before that.
 pub fn gst_pictures(url: &str, least: u64) -> Option<u64> {
