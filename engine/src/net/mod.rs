@@ -6,6 +6,7 @@ pub mod preflight;
 pub mod reach;
 pub mod resolve;
 pub mod sys;
+pub mod sys_bell;
 pub mod sys_datagram;
 pub mod sys_epoll;
 pub mod sys_file;

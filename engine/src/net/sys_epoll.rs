@@ -4,7 +4,10 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use super::sys_bell::Bell;
 
 /// Events taken from the kernel at a time.
 const EVENTS_MAX: usize = 64;
@@ -79,6 +82,15 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, fd.as_raw_fd(), libc::EPOLLIN, token)
     }
 
+    /// Reports each ring of a bell, under `token`.
+    ///
+    /// # Errors
+    /// What `epoll_ctl` says.
+    pub fn add_bell(&self, bell: &Bell, token: u64) -> io::Result<()> {
+        let interest = libc::EPOLLIN | libc::EPOLLET;
+        self.control(libc::EPOLL_CTL_ADD, bell.as_fd().as_raw_fd(), interest, token)
+    }
+
     /// Forgets a descriptor that goes on living elsewhere.
     pub fn remove(&self, fd: BorrowedFd<'_>) {
         // Failing means that it was not registered, which is what is wanted.
@@ -90,6 +102,16 @@ impl Epoll {
         // SAFETY: the event lives for the length of the call; both descriptors are borrowed.
         let rc = unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), op, fd, &raw mut event) };
         if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Waits until something is ready or so much time has passed; a signal may end it before.
+    pub fn wait(&self, most: Duration) {
+        let seconds = libc::time_t::try_from(most.as_secs()).unwrap_or(libc::time_t::MAX);
+        let timeout = libc::timespec { tv_sec: seconds, tv_nsec: most.subsec_nanos().into() };
+        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: both live for the length of the call; no signal mask is given. What it returns
+        // is not needed: whoever waits looks at the poller next.
+        unsafe { libc::ppoll(&raw mut poll, 1, &raw const timeout, std::ptr::null()) };
     }
 
     /// Appends what is ready now; true when there may be more.

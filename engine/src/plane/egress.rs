@@ -196,6 +196,7 @@ impl Shard {
         if datagrams {
             let bytes = self.send_trains(mirror_index, wire_index, range.clone(), now);
             self.counters.flushes += 1;
+            self.counters.bytes_out += bytes;
             self.note_delay(oldest);
             return Served::Some { viewers: range.len(), bytes };
         }
@@ -207,6 +208,7 @@ impl Shard {
         wire.blocked += batch.blocked;
         self.counters.sends += batch.sends;
         self.counters.sends_blocked += batch.cut;
+        self.counters.bytes_out += batch.bytes;
         self.counters.flushes += 1;
         let before = self.counters.bytes_out;
         self.send_sealed(&mut batch.special, now);

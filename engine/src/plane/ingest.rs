@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use protocols::session::{Event, Input, Output, Session, SessionError};
 
 use super::datagram::DATAGRAM_BIT;
-use super::{LISTENER_BIT, is_of_task};
+use super::{BELL, LISTENER_BIT, is_of_task};
 use crate::conn::{CloseReason, Protocol, Role, TunnelEnd};
 use crate::net::sys_epoll::Ready;
 use crate::net::sys_socket;
@@ -35,6 +35,9 @@ enum Read {
 impl Shard {
     /// Handles one readiness report.
     pub(crate) fn on_ready(&mut self, ready: Ready, now: Instant) {
+        if ready.token == BELL {
+            return;
+        }
         if ready.token & LISTENER_BIT != 0 {
             let index = usize::try_from(ready.token & !LISTENER_BIT).unwrap_or(usize::MAX);
             self.accept_ready(index, now);

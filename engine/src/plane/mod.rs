@@ -32,6 +32,7 @@ use slab::Slab;
 use crate::config::{EgressMode, MergeWindow};
 use crate::conn::{Conn, ConnId};
 use crate::net::awaited::Waiters;
+use crate::net::sys_bell::Bell;
 use crate::net::sys_epoll::{Epoll, Ready};
 use crate::ring::{ShardId, Token};
 
@@ -47,10 +48,12 @@ pub use window::Window;
 const LISTENER_BIT: u64 = 1 << 63;
 /// Marks one of a socket that a task waits for.
 const TASK_BIT: u64 = 1 << 61;
+/// The token of the bell: no listener has so high a number.
+const BELL: u64 = u64::MAX;
 
 /// Whether a report is of a socket that a task waits for.
 pub(crate) fn is_of_task(ready: &Ready) -> bool {
-    ready.token & TASK_BIT != 0
+    ready.token & TASK_BIT != 0 && ready.token != BELL
 }
 
 /// See the module text.
@@ -137,6 +140,14 @@ impl Plane {
             shard,
             next_tick: now,
         })
+    }
+
+    /// Has each ring of a bell end a wait for the poller.
+    ///
+    /// # Errors
+    /// The poller refuses.
+    pub fn watch_bell(&self, bell: &Bell) -> io::Result<()> {
+        self.epoll.add_bell(bell, BELL)
     }
 
     /// A name for a new connection.

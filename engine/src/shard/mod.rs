@@ -30,6 +30,7 @@ mod pull_file;
 mod pulse;
 mod reconfigure;
 mod recording;
+mod rest;
 mod run;
 mod segments;
 pub mod sessions;

@@ -416,7 +416,6 @@ impl Shard {
                     wire.blocked -= 1;
                 }
                 conn.bytes_out += gone.sent;
-                self.counters.bytes_out += gone.sent;
                 if wire.viewers.is_empty() {
                     wire.empty_since = Some(now);
                 }

@@ -1,53 +1,68 @@
-//! How often a shard's sockets have something: decides how long it naps between turns.
+//! How often a shard's sockets have something: decides how it rests between turns.
 //!
-//! Being woken by a socket costs more than most messages are worth, and one wake through the
-//! executor nine system calls. A busy shard therefore looks at its sockets by the clock. Sockets of
-//! tasks do not count: who asks for one thing after the other would wait out a nap each time.
+//! Being woken by a socket costs more than most messages are worth. A busy shard therefore looks
+//! at its sockets by the clock. Sockets of tasks do not count: who asks for one thing after the
+//! other would wait out a nap each time.
 
 use std::time::{Duration, Instant};
 
 /// Over so long the rate is counted.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// Reports per interval from which on a shard naps (400 a second), and takes long naps (16,000).
-const BUSY: usize = 20;
+/// Reports per interval from which on a shard dozes (40 a second, one live stream), takes short naps
+/// (4000) and long ones (16,000). A nap costs what being woken costs: it pays when several reports
+/// fall into it.
+const SOME: usize = 2;
+const BUSY: usize = 200;
 const VERY_BUSY: usize = 800;
 /// A nap is latency for whoever sends meanwhile: short while few do.
 const SHORT_NAP: Duration = Duration::from_micros(250);
 const LONG_NAP: Duration = Duration::from_millis(1);
+
+/// How to wait for the next turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// In the executor, which looks at everything there is; dear to enter and to leave.
+    Sleep,
+    /// At the poller alone.
+    Doze,
+    /// Looking at nothing for so long.
+    Nap(Duration),
+}
 
 /// See the module text.
 #[derive(Debug)]
 pub struct Pulse {
     since: Instant,
     reports: usize,
-    nap: Option<Duration>,
+    rest: Rest,
 }
 
 impl Pulse {
     /// Slow at first.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { since: now, reports: 0, nap: None }
+        Self { since: now, reports: 0, rest: Rest::Sleep }
     }
 
     /// The poller has been asked and had so many reports.
     pub fn beat(&mut self, reports: usize, now: Instant) {
         self.reports += reports;
         if now.saturating_duration_since(self.since) >= INTERVAL {
-            self.nap = match self.reports {
-                0..BUSY => None,
-                BUSY..VERY_BUSY => Some(SHORT_NAP),
-                _ => Some(LONG_NAP),
+            self.rest = match self.reports {
+                0..SOME => Rest::Sleep,
+                SOME..BUSY => Rest::Doze,
+                BUSY..VERY_BUSY => Rest::Nap(SHORT_NAP),
+                _ => Rest::Nap(LONG_NAP),
             };
             self.reports = 0;
             self.since = now;
         }
     }
 
-    /// How long to nap instead of waiting for the sockets; `None` when they are quiet.
+    /// How to rest at the present rate.
     #[must_use]
-    pub fn nap(&self) -> Option<Duration> {
-        self.nap
+    pub fn rest(&self) -> Rest {
+        self.rest
     }
 }
 
@@ -64,10 +79,11 @@ mod tests {
                 now += Duration::from_millis(1);
                 pulse.beat(reports, now);
             }
-            pulse.nap()
+            pulse.rest()
         };
-        assert_eq!(run(1), Some(SHORT_NAP));
-        assert_eq!(run(30), Some(LONG_NAP));
-        assert_eq!(run(0), None);
+        assert_eq!(run(1), Rest::Doze);
+        assert_eq!(run(8), Rest::Nap(SHORT_NAP));
+        assert_eq!(run(30), Rest::Nap(LONG_NAP));
+        assert_eq!(run(0), Rest::Sleep);
     }
 }

@@ -454,6 +454,12 @@ fn each_viewer_may_have_its_own_merge_window() {
     }
     assert_eq!(eager_reads, 50);
     assert!((15..=26).contains(&merged_reads), "{merged_reads}");
+    // What leaves is counted as it leaves, not when its viewer does.
+    let sent = world.shards[0].counters.bytes_out;
+    assert_eq!(sent, (merged_seen.len() + eager_seen.len()) as u64);
+    drop((merged, eager));
+    world.settle();
+    assert_eq!(world.shards[0].counters.bytes_out, sent);
 }
 
 #[test]
