@@ -4,6 +4,7 @@
 //! send per batch and touches nothing but its own 48 bytes. Two ways to send a batch: one system
 //! call per viewer ([`super::direct_egress`]), or one for all of them ([`super::ring_egress`]).
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::os::fd::RawFd;
@@ -120,8 +121,8 @@ enum Served {
     Everybody,
     /// The next slot is not due yet.
     UntilDue,
-    /// So many viewers with so many bytes, and there may be more.
-    Some { viewers: usize, bytes: u64 },
+    /// So many viewers with so many bytes, which was all of the slot or not.
+    Some { viewers: usize, bytes: u64, ended: bool },
 }
 
 /// A viewer to be served in this batch, or not (`None`), or by the long way.
@@ -145,26 +146,33 @@ pub(super) fn choose(mode: EgressMode) -> Box<dyn Egress> {
 
 impl Shard {
     /// Serves the slots that are due, a bounded number of viewers per turn. True when the budget
-    /// was used up and more is due at once.
+    /// was used up and more is due at once. A slot that was begun is ended first, then wires take
+    /// turns slot by slot: with more to do than time, all are late by the same.
     pub(crate) fn flush(&mut self, now: Instant) -> bool {
         let (mut viewers_left, mut bytes_left) = (VIEWERS_PER_TURN, BYTES_PER_TURN);
-        let mut waiting = std::mem::take(&mut self.plane.dirty);
-        waiting.retain(|(mirror, wire)| {
-            while viewers_left > 0 && bytes_left > 0 {
-                match self.serve_slot(*mirror, *wire, viewers_left.min(VIEWERS_PER_BATCH), now) {
-                    Served::Everybody => return false,
-                    Served::UntilDue => return true,
-                    Served::Some { viewers, bytes } => {
-                        viewers_left = viewers_left.saturating_sub(viewers.max(1));
-                        bytes_left = bytes_left.saturating_sub(bytes);
+        let mut due = std::mem::take(&mut self.plane.dirty);
+        let mut later = VecDeque::new();
+        while viewers_left > 0
+            && bytes_left > 0
+            && let Some((mirror, wire)) = due.pop_front()
+        {
+            match self.serve_slot(mirror, wire, viewers_left.min(VIEWERS_PER_BATCH), now) {
+                Served::Everybody => {}
+                Served::UntilDue => later.push_back((mirror, wire)),
+                Served::Some { viewers, bytes, ended } => {
+                    viewers_left = viewers_left.saturating_sub(viewers.max(1));
+                    bytes_left = bytes_left.saturating_sub(bytes);
+                    match ended {
+                        true => due.push_back((mirror, wire)),
+                        false => due.push_front((mirror, wire)),
                     }
                 }
             }
-            true
-        });
+        }
+        due.append(&mut later);
         // Wires that a viewer's arrival has made dirty meanwhile.
-        waiting.append(&mut self.plane.dirty);
-        self.plane.dirty = waiting;
+        due.append(&mut self.plane.dirty);
+        self.plane.dirty = due;
         viewers_left == 0 || bytes_left == 0
     }
 
@@ -192,13 +200,14 @@ impl Shard {
             wire.sweep.queued = false;
             return Served::Everybody;
         };
+        let ended = wire.sweep.due().is_some();
         let oldest = wire.viewers.get(range.start).and_then(|v| wire.ingested_at(v.offset));
         if datagrams {
             let bytes = self.send_trains(mirror_index, wire_index, range.clone(), now);
             self.counters.flushes += 1;
             self.counters.bytes_out += bytes;
             self.note_delay(oldest);
-            return Served::Some { viewers: range.len(), bytes };
+            return Served::Some { viewers: range.len(), bytes, ended };
         }
         // The viewers move while the bytes stay: taken out, so that both can be borrowed.
         let mut viewers = std::mem::take(&mut wire.viewers);
@@ -221,7 +230,7 @@ impl Shard {
             self.close(slot as usize, CloseReason::Socket(kind), now);
         }
         self.note_delay(oldest);
-        Served::Some { viewers: range.len(), bytes: batch.bytes + long_way }
+        Served::Some { viewers: range.len(), bytes: batch.bytes + long_way, ended }
     }
 
     fn note_delay(&mut self, ingested: Option<Instant>) {

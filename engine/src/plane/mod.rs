@@ -69,7 +69,7 @@ pub struct Plane {
     /// The merge window.
     pub window: Window,
     /// Wires with bytes to flush: (mirror, wire).
-    pub dirty: Vec<(usize, usize)>,
+    pub dirty: VecDeque<(usize, usize)>,
     /// Commands for sessions, run when no session is being driven.
     pub commands: VecDeque<(Token, Command)>,
     /// Viewers whose sessions are about to be accepted.
@@ -121,7 +121,7 @@ impl Plane {
             listeners: Vec::new(),
             admission: Admission::default(),
             window: Window::new(window, now),
-            dirty: Vec::new(),
+            dirty: VecDeque::new(),
             commands: VecDeque::new(),
             accepted: Vec::new(),
             moving: Vec::new(),

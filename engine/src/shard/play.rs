@@ -188,7 +188,7 @@ impl Shard {
         let appended = mirror.append(item, now);
         for (wire_index, wire) in &mut mirror.wires {
             if wire.sweep.fresh && !std::mem::replace(&mut wire.sweep.queued, true) {
-                self.plane.dirty.push((index, wire_index));
+                self.plane.dirty.push_back((index, wire_index));
             }
         }
         if let MediaItem::Tracks(_) = item {

@@ -430,6 +430,38 @@ fn a_joining_viewer_is_brought_up_to_live_at_a_bounded_rate() {
 }
 
 #[test]
+fn a_stream_that_takes_all_of_a_turn_leaves_the_next_to_others() {
+    // The frames of one stream alone are more than a turn sends.
+    const VIEWERS: usize = 24;
+    const BYTES: usize = 60_000;
+    let mut world = World::new(1, 256, |_| {});
+    let names = ["a", "b", "c"];
+    let publishers = names.map(|name| world.publish(0, name));
+    for (token, script, _) in &publishers {
+        world.say(0, *token, script, frame(0, 1000, 100));
+    }
+    let mut crowds = names.map(|name| [(); VIEWERS].map(|()| world.watch(0, name, HTTP_FLV).1));
+    let mut seen = BytesMut::new();
+    crowds.iter_mut().flatten().for_each(|socket| received(socket, &mut seen));
+    let mut turns_without = [0; 3];
+    for n in 1..40 {
+        for (token, script, _) in &publishers {
+            script.lock().unwrap().push_back(frame(n, 1000, BYTES));
+            let now = world.now;
+            world.shards[0]
+                .guarded(*token, now, |shard, slot| shard.feed(slot, BytesMut::new(), now));
+        }
+        world.shards[0].turn_for_test(world.now);
+        for (crowd, without) in crowds.iter_mut().zip(&mut turns_without) {
+            seen.clear();
+            crowd.iter_mut().for_each(|socket| received(socket, &mut seen));
+            *without = if seen.is_empty() { *without + 1 } else { 0 };
+            assert!(*without < 6, "frame {n}: a stream was not served for six turns");
+        }
+    }
+}
+
+#[test]
 fn each_viewer_may_have_its_own_merge_window() {
     let mut world = World::new(1, 256, |config| {
         config.elapse = crate::config::MergeWindow::Fixed(Duration::from_millis(100));
