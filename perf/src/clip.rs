@@ -48,7 +48,8 @@ pub struct Piece {
 /// A GOP of pictures and one audio frame, repeated for ever.
 #[derive(Debug)]
 pub struct Clip {
-    shape: Shape,
+    /// What it was made of.
+    pub shape: Shape,
     /// The pictures of one GOP, the keyframe first.
     pub video: Vec<Piece>,
     /// The audio frame, if there is audio.

@@ -29,9 +29,7 @@ const PENDING_MAX: usize = 4 << 20;
 const DRAIN_NS: u64 = 100_000_000;
 /// Longest sleep, so that joiners and ends are seen.
 const SLEEP_NS: u64 = 1_000_000;
-/// Publishers start so far apart within a picture's time.
-const SPREAD_NS: u64 = 7_919_000;
-const FRAME_NS: u64 = 33_333_333;
+const GOLDEN_RATIO: f64 = 0.618_033_988_749_895;
 const SECOND: f64 = 1e9;
 /// A type 0 chunk header with a one-byte basic header: where its fields are.
 const TIMESTAMP_AT: usize = 1;
@@ -303,8 +301,10 @@ impl Studio {
             return Ok(false);
         }
         publisher.link.send(&self.wire.headers)?;
-        // Publishers do not beat in time with each other.
-        publisher.started_ns = monotonic_ns() + (index as u64 * SPREAD_NS) % FRAME_NS;
+        // Publishers do not beat in time with each other, nor do their keyframes: the golden ratio
+        // spreads any number of them evenly.
+        let phase = (index as f64 * GOLDEN_RATIO).fract() * self.wire.clip.shape.gop * SECOND;
+        publisher.started_ns = monotonic_ns() + phase as u64;
         self.due.push(Reverse((publisher.started_ns, index)));
         Ok(true)
     }
