@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 /// Over so long the rate is counted.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// Reports per interval from which on a shard dozes (40 a second, one live stream), takes short naps
-/// (4000) and long ones (16,000). A nap costs what being woken costs: it pays when several reports
-/// fall into it.
+/// Reports per interval from which on a shard dozes (40 a second, one live stream; 400 where tasks
+/// may wait for the executor), takes short naps (4000) and long ones (16,000). A nap costs what
+/// being woken costs: it pays when several reports fall into it.
 const SOME: usize = 2;
+const MANY: usize = 20;
 const BUSY: usize = 200;
 const VERY_BUSY: usize = 800;
 /// A nap is latency for whoever sends meanwhile: short while few do.
@@ -34,35 +35,36 @@ pub enum Rest {
 pub struct Pulse {
     since: Instant,
     reports: usize,
-    rest: Rest,
+    /// Reports in the last interval.
+    rate: usize,
 }
 
 impl Pulse {
     /// Slow at first.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { since: now, reports: 0, rest: Rest::Sleep }
+        Self { since: now, reports: 0, rate: 0 }
     }
 
     /// The poller has been asked and had so many reports.
     pub fn beat(&mut self, reports: usize, now: Instant) {
         self.reports += reports;
         if now.saturating_duration_since(self.since) >= INTERVAL {
-            self.rest = match self.reports {
-                0..SOME => Rest::Sleep,
-                SOME..BUSY => Rest::Doze,
-                BUSY..VERY_BUSY => Rest::Nap(SHORT_NAP),
-                _ => Rest::Nap(LONG_NAP),
-            };
-            self.reports = 0;
+            self.rate = std::mem::take(&mut self.reports);
             self.since = now;
         }
     }
 
-    /// How to rest at the present rate.
+    /// How to rest at the present rate, with or without tasks that may wait for the executor.
     #[must_use]
-    pub fn rest(&self) -> Rest {
-        self.rest
+    pub fn rest(&self, tasks: bool) -> Rest {
+        match self.rate {
+            0..SOME => Rest::Sleep,
+            SOME..MANY if tasks => Rest::Sleep,
+            SOME..BUSY => Rest::Doze,
+            BUSY..VERY_BUSY => Rest::Nap(SHORT_NAP),
+            _ => Rest::Nap(LONG_NAP),
+        }
     }
 }
 
@@ -79,11 +81,16 @@ mod tests {
                 now += Duration::from_millis(1);
                 pulse.beat(reports, now);
             }
-            pulse.rest()
+            [pulse.rest(false), pulse.rest(true)]
         };
-        assert_eq!(run(1), Rest::Doze);
-        assert_eq!(run(8), Rest::Nap(SHORT_NAP));
-        assert_eq!(run(30), Rest::Nap(LONG_NAP));
-        assert_eq!(run(0), Rest::Sleep);
+        assert_eq!(run(1), [Rest::Doze; 2]);
+        assert_eq!(run(8), [Rest::Nap(SHORT_NAP); 2]);
+        assert_eq!(run(30), [Rest::Nap(LONG_NAP); 2]);
+        assert_eq!(run(0), [Rest::Sleep; 2]);
+        for _ in 0..50 {
+            now += Duration::from_millis(20);
+            pulse.beat(1, now);
+        }
+        assert_eq!([pulse.rest(false), pulse.rest(true)], [Rest::Doze, Rest::Sleep]);
     }
 }

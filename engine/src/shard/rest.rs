@@ -23,9 +23,9 @@ use super::pulse::Rest;
 use crate::clock;
 use crate::net::sys_bell::Bell;
 use crate::net::sys_epoll::Epoll;
-use crate::shard::Shard;
+use crate::shard::{LocalBoxFuture, Shard};
 
-/// Longest yield, see [`yield_to_tasks`].
+/// Longest yield, see [`Rests::yield_to_tasks`].
 const YIELD_MAX: Duration = Duration::from_millis(1);
 /// Shortest sleep: less is not worth a timer.
 const SLEEP_MIN: Duration = Duration::from_micros(50);
@@ -35,10 +35,10 @@ const NAPS_MAX: Duration = Duration::from_millis(8);
 /// A nap counts for so much at least.
 const NAP_MIN: Duration = Duration::from_micros(50);
 
-/// Longest doze, for what the executor alone sees; with HTTP connections, and after one of them
+/// Longest doze, for what the executor alone sees; with tasks that may wait for it, and after one
 /// has been served.
-const DOZE_MAX: Duration = Duration::from_millis(5);
-const DOZE_MAX_HTTP: Duration = Duration::from_millis(1);
+const DOZE_MAX: Duration = Duration::from_millis(10);
+const DOZE_MAX_TASKS: Duration = Duration::from_millis(1);
 const DOZE_MAX_SERVED: Duration = Duration::from_micros(200);
 
 /// What a turn says about the next.
@@ -62,6 +62,8 @@ pub(super) struct Rests {
     bell: Waker,
     /// Time napped since tasks have run.
     naps: Duration,
+    /// Held by each task that is alive.
+    alive: Rc<()>,
 }
 
 impl Rests {
@@ -80,7 +82,18 @@ impl Rests {
             epoll: this.plane.epoll.try_clone()?,
             bell: Waker::from(bell),
             naps: Duration::ZERO,
+            alive: Rc::default(),
         })
+    }
+
+    /// Starts a task that sockets, files, timers or threads may keep waiting.
+    pub(super) fn spawn(&self, task: LocalBoxFuture) {
+        let alive = Rc::clone(&self.alive);
+        glommio::spawn_local(async move {
+            task.await;
+            drop(alive);
+        })
+        .detach();
     }
 
     /// Rests until the next turn; `tasks` have been woken in the last one.
@@ -98,10 +111,8 @@ impl Rests {
             self.yield_to_tasks().await;
             return Ok(());
         };
-        let (rest, http) = {
-            let this = shard.borrow();
-            (this.pulse.rest(), this.plane.http_tasks > 0)
-        };
+        let alive = Rc::strong_count(&self.alive) > 1;
+        let rest = shard.borrow().pulse.rest(alive);
         match rest {
             Rest::Nap(nap) if self.naps < NAPS_MAX && !tasks => {
                 let nap = nap.min(when.saturating_duration_since(clock::now()));
@@ -110,7 +121,7 @@ impl Rests {
                 return Ok(());
             }
             Rest::Nap(_) => self.yield_to_tasks().await,
-            Rest::Doze if http => self.doze(shard, when, DOZE_MAX_HTTP).await,
+            Rest::Doze if alive => self.doze(shard, when, DOZE_MAX_TASKS).await,
             Rest::Doze => self.doze(shard, when, DOZE_MAX).await,
             Rest::Sleep if tasks => self.doze(shard, when, DOZE_MAX_SERVED).await,
             Rest::Sleep => {

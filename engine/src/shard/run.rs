@@ -38,9 +38,7 @@ pub async fn run(shard: Rc<RefCell<Shard>>) -> io::Result<()> {
         }
         let leaving = std::mem::take(&mut shard.borrow_mut().leaving);
         let spawned = !leaving.is_empty();
-        for task in leaving {
-            glommio::spawn_local(task).detach();
-        }
+        leaving.into_iter().for_each(|task| rests.spawn(task));
         let tasks = shard.borrow().plane.waiters.take_woken() || spawned;
         rests.rest(&shard, next, tasks).await?;
     }
