@@ -317,6 +317,8 @@ fn another_publisher_is_a_discontinuity_and_the_last_one_the_end() {
     let maps = playlist("fmp4").text().matches("#EXT-X-MAP").count();
     assert_eq!(maps, 2, "one configuration per publisher");
     let periods = http::get(server.http, &format!("/live/{NAME}.mpd")).text();
+    assert!(periods.contains("utc:http-iso:2014\" value=\"/time\""), "{periods}");
+    assert_eq!(http::get(server.http, "/time").header("access-control-allow-origin"), Some("*"));
     assert_eq!(periods.matches("<Period ").count(), 2, "{periods}");
     drop(second);
     for format in ["ts", "fmp4"] {

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use hyper::body::Body;
 use hyper::header::{self, HeaderMap};
 use hyper::{Method, Request, StatusCode, Version};
-use protocols::text::percent_decode;
+use protocols::text::{date_time, percent_decode};
 
 use protocols::hops::{self, Hops};
 
 use crate::auth::Admittance;
+use crate::clock;
 use crate::config::model::Config;
 use crate::http::admit::Door;
 use crate::http::respond::{self, READ_ONLY, READ_ONLY_CORS, Reply};
@@ -20,6 +21,7 @@ use crate::http::websocket::{self, UpgradeError};
 use crate::http::{
     HttpContext, api, delay, files, legacy, live_head, metrics_route, rec, segments, v1, vod,
 };
+use crate::segment::manifest::TIME_PATH;
 
 /// Bytes of the caller's own name that are kept.
 const AGENT_BYTES_MAX: usize = 128;
@@ -272,6 +274,7 @@ async fn page<B>(
     }
     let mut reply = match path {
         "/healthz" => respond::text(StatusCode::OK, "ok"),
+        TIME_PATH => time(),
         "/metrics" => metrics_route::answer(backend).await,
         "/api/statistics" => api::statistics(backend).await,
         "/api/live" | "/api/stream" => {
@@ -288,5 +291,15 @@ async fn page<B>(
     if guarded {
         respond::set(&mut reply, header::CACHE_CONTROL, "no-store");
     }
+    reply
+}
+
+/// The wall clock, for players that are told of it by an MPD (ISO/IEC 23009-1 5.8.4.11).
+fn time() -> Reply {
+    let now_ms = i64::try_from(clock::unix_millis()).unwrap_or(i64::MAX);
+    let text = date_time(now_ms).to_string();
+    let mut reply = respond::body(StatusCode::OK, "text/plain; charset=utf-8", text);
+    respond::set(&mut reply, header::CACHE_CONTROL, "no-store");
+    respond::allow_any_origin(&mut reply);
     reply
 }

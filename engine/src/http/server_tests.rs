@@ -262,6 +262,11 @@ fn pages_and_api_over_plain_tls_and_http2() {
             return;
         };
         assert_eq!(health, format!("ok\n|{version}|200"));
+        let time = get("/time", &[]).unwrap();
+        let (time, rest) = time.split_once('|').unwrap();
+        assert_eq!(rest, format!("{version}|200"));
+        let age = jiff::Timestamp::now() - time.parse::<jiff::Timestamp>().unwrap();
+        assert!(age.get_seconds().abs() < 60, "{time}");
         assert!(get("/metrics", &[]).unwrap().starts_with("smart_rtmpd_up 1\n"));
         assert!(get("/", &[]).unwrap().contains("<!doctype html>"));
         let page = get("/", &["-I"]).unwrap();

@@ -31,6 +31,9 @@ pub struct View<'a> {
     pub now_ms: i64,
 }
 
+/// Where this server says what time it is.
+pub const TIME_PATH: &str = "/time";
+
 impl View<'_> {
     /// The text; `query` goes with every URI.
     #[must_use]
@@ -60,7 +63,12 @@ impl View<'_> {
                     max: None,
                     playback_rate: Some((0.96, 1.04)),
                 }),
-                utc_timing: vec![UtcTiming::Direct(self.now_ms)],
+                // Players that set their clock again use the MPD they have: its own time would be
+                // late by its age.
+                utc_timing: vec![
+                    UtcTiming::HttpIso(TIME_PATH.to_owned()),
+                    UtcTiming::Direct(self.now_ms),
+                ],
             }),
             min_buffer_time: if low_latency { snapshot.targets.part } else { segment },
             max_segment_duration: Some(segment),
