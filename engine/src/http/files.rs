@@ -27,8 +27,8 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; media-src 'self' blob
 
 /// Everything there is for somebody who asks for something else.
 const NOT_FOUND: &str = "nothing is here: this server has /, /healthz, /time, /metrics, the API \
-    below /api/v1/ (described by /api/v1/openapi.json), files below /vod/ and, while a stream is live, \
-    /APP/NAME with .flv, .m3u8 or .mpd";
+    below /api/v1/ (described by /api/v1/openapi.json), files below /vod/ and, while a stream is \
+    live, /APP/NAME with .flv, .m3u8 or .mpd";
 
 #[derive(Embed)]
 #[folder = "console/"]

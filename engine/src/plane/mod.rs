@@ -49,11 +49,11 @@ const LISTENER_BIT: u64 = 1 << 63;
 /// Marks one of a socket that a task waits for.
 const TASK_BIT: u64 = 1 << 61;
 /// The token of the bell: no listener has so high a number.
-const BELL: u64 = u64::MAX;
+const BELL: u64 = LISTENER_BIT | u32::MAX as u64;
 
 /// Whether a report is of a socket that a task waits for.
 pub(crate) fn is_of_task(ready: &Ready) -> bool {
-    ready.token & TASK_BIT != 0 && ready.token != BELL
+    ready.token & TASK_BIT != 0
 }
 
 /// See the module text.
