@@ -14,9 +14,12 @@ use super::store::{Init, Segment, Snapshot, Track};
 
 /// Bit rate announced until a segment has been measured.
 const BANDWIDTH_GUESSED: u64 = 1_000_000;
-/// Parts a low-latency player stays behind live: a whole part, what the network takes, and enough
-/// ahead for players that do not slow down when they run short.
-const LATENCY_PARTS: u32 = 6;
+/// What a low-latency player looks into the manifest after; the least dash.js keeps to. It asks for
+/// a segment once that is listed: a part after the segment began, and up to so much later.
+const LOOK_LOW_LATENCY: Duration = Duration::from_secs(1);
+/// Parts a low-latency player has beside that: one until the segment is listed, what the network
+/// takes, and enough ahead for players that do not slow down when they run short.
+const LATENCY_PARTS: u32 = 3;
 
 /// What one manifest is about.
 #[derive(Debug, Clone, Copy)]
@@ -48,14 +51,21 @@ impl View<'_> {
         let depth: Duration = listed.iter().map(|segment| segment.duration).sum();
         let low_latency = self.low_latency;
         let delay_ms = i64::try_from(snapshot.delay.as_millis()).unwrap_or(i64::MAX);
-        let delay = if low_latency { snapshot.targets.part * LATENCY_PARTS } else { segment * 3 };
+        let (update, delay) = if low_latency {
+            let update = segment.min(LOOK_LOW_LATENCY);
+            (update, update + snapshot.targets.part * LATENCY_PARTS)
+        } else {
+            (segment, segment * 3)
+        };
         Mpd {
             presentation: Presentation::Dynamic(Dynamic {
                 // A stream played later than live is there so much later.
                 availability_start_time_ms: snapshot.origin_ms.saturating_add(delay_ms),
                 publish_time_ms: self.now_ms,
-                minimum_update_period: Some(segment),
-                time_shift_buffer_depth: Some(depth),
+                minimum_update_period: Some(update),
+                // Players stay no further behind than this; a stream that has just begun is going to
+                // have as much.
+                time_shift_buffer_depth: Some(depth.max(delay)),
                 suggested_presentation_delay: Some(delay),
                 latency: low_latency.then_some(Latency {
                     target: delay,

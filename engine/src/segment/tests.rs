@@ -178,6 +178,26 @@ fn a_delayed_stream_keeps_the_wall_clock_of_the_live_one() {
     assert!(text.contains("$Number$.m4s?delay=30"), "{text}");
 }
 
+/// The first manifest of a stream is read before there is a window; dash.js stays no further behind
+/// than the window it reads, and looks for new segments once a second at most.
+#[test]
+fn low_latency_players_have_a_second_to_hear_of_a_segment() {
+    let source = Source::new(H264_AAC);
+    let mut segmenter = start(Packaging::Cmaf, &source, Some(GOP));
+    let (last, _) = run(&mut segmenter, &source.items(0, 2, 25), source.now);
+    let last = last.unwrap();
+    assert_eq!(last.segments.len(), 1);
+    let part_ms = i64::try_from(last.targets.part.as_millis()).unwrap();
+    let now_ms = last.origin_ms + 2000;
+    let text =
+        manifest::View { snapshot: &last, folder: "x", low_latency: true, now_ms }.render("");
+    let delay_ms = 1000 + 3 * part_ms;
+    assert!(text.contains("minimumUpdatePeriod=\"PT1S\""), "{text}");
+    assert!(text.contains(&format!("<Latency target=\"{delay_ms}\"/>")), "{text}");
+    let seconds = delay_ms as f64 / 1000.0;
+    assert!(text.contains(&format!("timeShiftBufferDepth=\"PT{seconds}S\"")), "{text}");
+}
+
 #[test]
 fn transport_stream_segments_begin_with_tables_and_a_keyframe() {
     let source = Source::new(H264_AAC);

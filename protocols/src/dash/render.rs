@@ -64,12 +64,12 @@ impl Mpd {
 }
 
 impl Dynamic {
-    /// The window, as whole seconds and no longer than the presentation is old: ffmpeg takes the
-    /// difference as unsigned, and with a longer one reads the same segment over and over.
+    /// The window, no longer than the presentation is old: ffmpeg takes the difference, in whole
+    /// seconds, as unsigned, and with a longer one reads the same segment over and over.
     fn time_shift_buffer_depth(&self) -> Option<Duration> {
         let age_ms = self.publish_time_ms.saturating_sub(self.availability_start_time_ms);
-        let age_s = u64::try_from(age_ms / 1000).unwrap_or(0);
-        self.time_shift_buffer_depth.map(|depth| depth.min(Duration::from_secs(age_s)))
+        let age = Duration::from_millis(u64::try_from(age_ms).unwrap_or(0));
+        self.time_shift_buffer_depth.map(|depth| depth.min(age))
     }
 
     fn attributes(&self, xml: &mut Xml) {

@@ -271,7 +271,7 @@ fn the_window_is_no_longer_than_the_presentation_is_old() {
         value(&elements(&text, "MPD")[0], "timeShiftBufferDepth")
     };
     assert_eq!(depth(30_000, Some(s(30))).as_deref(), Some("PT30S"));
-    assert_eq!(depth(29_999, Some(s(30))).as_deref(), Some("PT29S"));
+    assert_eq!(depth(29_999, Some(s(30))).as_deref(), Some("PT29.999S"));
     assert_eq!(depth(-1, Some(s(30))).as_deref(), Some("PT0S"));
     assert_eq!(depth(30_000, None), None);
 }
