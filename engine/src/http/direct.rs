@@ -114,6 +114,7 @@ async fn next_request(
             Err(Unusable::Other) => return Ok(None),
             Err(Unusable::Incomplete) => {}
         }
+        let _patience = io.patience();
         let filled = poll_fn(|cx| match io.poll_more(cx, answered) {
             Poll::Ready(filled) => Poll::Ready(filled.map_err(|_| "connection_lost")),
             Poll::Pending => deadline.poll(cx, watch).map(Err),

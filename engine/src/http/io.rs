@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures_lite::future::poll_fn;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
-use crate::net::awaited::{Awaited, Direction};
+use crate::net::awaited::{Awaited, Direction, Patience};
 use crate::net::sys::{self, Half};
 use crate::net::sys_serve;
 use crate::net::tls::TlsCodec;
@@ -178,6 +178,11 @@ impl Io {
             ready!(self.poll_fill(cx))?;
         }
         Poll::Ready(Ok(!self.eof))
+    }
+
+    /// Held while the task of this connection waits for its peer and nothing but deadlines.
+    pub(crate) fn patience(&self) -> Option<Patience> {
+        self.socket.as_ref().and_then(Awaited::patience)
     }
 
     /// Ready when the peer has ended the stream. What it sends until then is kept, up to what is

@@ -78,6 +78,16 @@ pub struct Waiters {
     mark: u64,
     waits: RefCell<Slab<Rc<Wait>>>,
     woken: Cell<bool>,
+    patient: Cell<usize>,
+}
+
+/// Held by a task while it waits for its peer and for nothing else but deadlines.
+pub struct Patience(Rc<Waiters>);
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        self.0.patient.update(|tasks| tasks - 1);
+    }
 }
 
 impl Waiters {
@@ -86,8 +96,8 @@ impl Waiters {
     /// # Errors
     /// No descriptor is left.
     pub fn new(epoll: &Epoll, mark: u64) -> io::Result<Rc<Self>> {
-        let (waits, woken) = (RefCell::default(), Cell::new(false));
-        Ok(Rc::new(Self { epoll: epoll.try_clone()?, mark, waits, woken }))
+        let (waits, woken, patient) = (RefCell::default(), Cell::new(false), Cell::new(0));
+        Ok(Rc::new(Self { epoll: epoll.try_clone()?, mark, waits, woken, patient }))
     }
 
     /// Takes one of their reports. One that is late, of a socket that is gone, may reach the next one
@@ -110,6 +120,11 @@ impl Waiters {
     /// Whether tasks have been woken since this was last asked.
     pub fn take_woken(&self) -> bool {
         self.woken.replace(false)
+    }
+
+    /// Tasks that wait for their peer and for nothing else but deadlines.
+    pub fn patient(&self) -> usize {
+        self.patient.get()
     }
 }
 
@@ -197,6 +212,14 @@ impl Awaited {
         }
     }
 
+    /// Says that the task of this socket waits for its peer and for nothing else but deadlines, as
+    /// long as what is returned lives.
+    pub fn patience(&self) -> Option<Patience> {
+        let Kind::Shard(socket) = &self.0 else { return None };
+        socket.waiters.patient.update(|tasks| tasks + 1);
+        Some(Patience(Rc::clone(&socket.waiters)))
+    }
+
     /// The socket would have to be waited for.
     pub fn blocked(&self, direction: Direction) {
         if let Kind::Shard(socket) = &self.0 {
@@ -276,6 +299,19 @@ mod tests {
 
     fn is_ready(socket: &mut Awaited, direction: Direction) -> bool {
         socket.poll(&mut Context::from_waker(Waker::noop()), direction).is_ready()
+    }
+
+    #[test]
+    fn who_waits_for_a_peer_alone_is_counted_while_it_does() {
+        let stand = Stand::new();
+        let (_far, near) = stand.pair();
+        let (_other, later) = stand.pair();
+        let (one, two) = (near.patience(), later.patience());
+        assert_eq!(stand.waiters.patient(), 2);
+        drop(one);
+        assert_eq!(stand.waiters.patient(), 1);
+        drop((later, two));
+        assert_eq!(stand.waiters.patient(), 0);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Ready {
 pub struct Epoll {
     fd: OwnedFd,
     events: Vec<libc::epoll_event>,
+    /// The events are those a wait ended with, if any, and nobody has asked for them yet.
+    waited: bool,
 }
 
 impl Epoll {
@@ -46,7 +48,11 @@ impl Epoll {
         }
         // SAFETY: the descriptor is new and nobody else's.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self { fd, events: Vec::with_capacity(EVENTS_MAX) })
+        Ok(Self::of(fd))
+    }
+
+    fn of(fd: OwnedFd) -> Self {
+        Self { fd, events: Vec::with_capacity(EVENTS_MAX), waited: false }
     }
 
     /// A second descriptor of the instance, for the executor to wait on.
@@ -62,7 +68,7 @@ impl Epoll {
     /// # Errors
     /// What `dup` says.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { fd: self.try_clone_fd()?, events: Vec::with_capacity(EVENTS_MAX) })
+        Ok(Self::of(self.try_clone_fd()?))
     }
 
     /// Reports edges of a connection, both directions, under `token`.
@@ -104,26 +110,33 @@ impl Epoll {
         if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Waits until something is ready or so much time has passed; a signal may end it before.
-    pub fn wait(&self, most: Duration) {
+    /// Waits until something is ready or so much time has passed; a signal may end it before. What
+    /// is ready is kept for the next [`Epoll::poll`].
+    pub fn wait(&mut self, most: Duration) {
         let seconds = libc::time_t::try_from(most.as_secs()).unwrap_or(libc::time_t::MAX);
         let timeout = libc::timespec { tv_sec: seconds, tv_nsec: most.subsec_nanos().into() };
-        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: both live for the length of the call; no signal mask is given. What it returns
-        // is not needed: whoever waits looks at the poller next.
-        unsafe { libc::ppoll(&raw mut poll, 1, &raw const timeout, std::ptr::null()) };
+        self.take(&timeout);
+        self.waited = true;
+    }
+
+    fn take(&mut self, timeout: &libc::timespec) {
+        let capacity = EVENTS_MAX as libc::c_int;
+        let (fd, events) = (self.fd.as_raw_fd(), self.events.as_mut_ptr());
+        // SAFETY: the vector has room for EVENTS_MAX events, of which the kernel writes at most
+        // that many; the time lives for the call; no signal mask is given.
+        let count = unsafe {
+            libc::syscall(libc::SYS_epoll_pwait2, fd, events, capacity, timeout, 0usize, 0usize)
+        };
+        let count = usize::try_from(count).unwrap_or(0);
+        // SAFETY: the kernel has initialised `count` events, `count` ≤ EVENTS_MAX = capacity.
+        unsafe { self.events.set_len(count) };
     }
 
     /// Appends what is ready now; true when there may be more.
     pub fn poll(&mut self, ready: &mut Vec<Ready>) -> bool {
-        let capacity = i32::try_from(EVENTS_MAX).unwrap_or(i32::MAX);
-        // SAFETY: the vector has room for EVENTS_MAX events, of which the kernel writes at most
-        // that many.
-        let count =
-            unsafe { libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), capacity, 0) };
-        let count = usize::try_from(count).unwrap_or(0);
-        // SAFETY: the kernel has initialised `count` events, `count` ≤ EVENTS_MAX = capacity.
-        unsafe { self.events.set_len(count) };
+        if !std::mem::take(&mut self.waited) {
+            self.take(&libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        }
         for event in &self.events {
             let bits = event.events.cast_signed();
             let hung_up = bits & (libc::EPOLLERR | libc::EPOLLHUP | libc::EPOLLRDHUP) != 0;
@@ -134,6 +147,34 @@ impl Epoll {
                 hung_up,
             });
         }
-        count == EVENTS_MAX
+        self.events.len() == EVENTS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn what_ends_a_wait_is_reported_once() {
+        let mut epoll = Epoll::new().unwrap();
+        let (mut far, near) = UnixStream::pair().unwrap();
+        epoll.add_connection(near.as_fd(), 7).unwrap();
+        let reports = |epoll: &mut Epoll| {
+            let mut ready = Vec::new();
+            assert!(!epoll.poll(&mut ready), "there is no more");
+            ready.into_iter().map(|report| (report.token, report.readable)).collect::<Vec<_>>()
+        };
+        assert_eq!(reports(&mut epoll), [(7, false)]);
+        far.write_all(b"a").unwrap();
+        epoll.wait(Duration::from_secs(60));
+        assert_eq!(reports(&mut epoll), [(7, true)]);
+        assert!(reports(&mut epoll).is_empty());
+        epoll.wait(Duration::from_micros(1));
+        assert!(reports(&mut epoll).is_empty());
+        far.write_all(b"b").unwrap();
+        assert_eq!(reports(&mut epoll), [(7, true)]);
     }
 }

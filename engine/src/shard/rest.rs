@@ -22,7 +22,6 @@ use super::nudge::Nudge;
 use super::pulse::Rest;
 use crate::clock;
 use crate::net::sys_bell::Bell;
-use crate::net::sys_epoll::Epoll;
 use crate::shard::{LocalBoxFuture, Shard};
 
 /// Longest yield, see [`Rests::yield_to_tasks`].
@@ -35,8 +34,9 @@ const NAPS_MAX: Duration = Duration::from_millis(8);
 /// A nap counts for so much at least.
 const NAP_MIN: Duration = Duration::from_micros(50);
 
-/// Longest doze, for what the executor alone sees; with tasks that may wait for it, and after one
-/// has been served.
+/// Longest doze, for what the executor alone sees; where tasks may wait for that, and after one of
+/// them has been served. The first is longer than the kernel's tick and needs no timer of its own,
+/// which costs nearly as much as being woken.
 const DOZE_MAX: Duration = Duration::from_millis(10);
 const DOZE_MAX_TASKS: Duration = Duration::from_millis(1);
 const DOZE_MAX_SERVED: Duration = Duration::from_micros(200);
@@ -57,8 +57,7 @@ pub(super) struct Rests {
     /// The poller as the executor waits for it.
     poller: PollableFd<OwnedFd>,
     armed: PollState,
-    /// The poller as a doze waits for it, and what others end a doze with.
-    epoll: Epoll,
+    /// What others end a doze with.
     bell: Waker,
     /// Time napped since tasks have run.
     naps: Duration,
@@ -79,7 +78,6 @@ impl Rests {
             nudge,
             poller: PollableFd::new(this.plane.epoll.try_clone_fd()?).map_err(io::Error::other)?,
             armed: PollState::new(),
-            epoll: this.plane.epoll.try_clone()?,
             bell: Waker::from(bell),
             naps: Duration::ZERO,
             alive: Rc::default(),
@@ -111,8 +109,10 @@ impl Rests {
             self.yield_to_tasks().await;
             return Ok(());
         };
-        let alive = Rc::strong_count(&self.alive) > 1;
-        let rest = shard.borrow().pulse.rest(alive);
+        let rest = {
+            let this = shard.borrow();
+            this.pulse.rest(self.may_wait_elsewhere(&this))
+        };
         match rest {
             Rest::Nap(nap) if self.naps < NAPS_MAX && !tasks => {
                 let nap = nap.min(when.saturating_duration_since(clock::now()));
@@ -121,17 +121,21 @@ impl Rests {
                 return Ok(());
             }
             Rest::Nap(_) => self.yield_to_tasks().await,
-            Rest::Doze if alive => self.doze(shard, when, DOZE_MAX_TASKS).await,
-            Rest::Doze => self.doze(shard, when, DOZE_MAX).await,
-            Rest::Sleep if tasks => self.doze(shard, when, DOZE_MAX_SERVED).await,
-            Rest::Sleep => {
+            Rest::Sleep if !tasks => {
                 self.nudge.asleep_until(when);
                 self.sleep(shard, when).await?;
                 self.nudge.awake();
             }
+            Rest::Sleep => self.doze(shard, when, DOZE_MAX_SERVED).await,
+            Rest::Doze => self.doze(shard, when, DOZE_MAX_TASKS).await,
         }
         self.naps = Duration::ZERO;
         Ok(())
+    }
+
+    /// Whether a task may wait for what the executor alone sees. Peers are seen by the poller.
+    fn may_wait_elsewhere(&self, shard: &Shard) -> bool {
+        Rc::strong_count(&self.alive) - 1 > shard.plane.waiters.patient()
     }
 
     /// Lets other tasks of the executor run once. With a timer beside it: a task that only yields
@@ -152,13 +156,15 @@ impl Rests {
     }
 
     /// Lets other tasks run, then waits until the poller reports, another shard or one of those
-    /// tasks kicks, the time has come, or for as long as a doze may be.
-    async fn doze(&self, shard: &Rc<RefCell<Shard>>, when: Instant, most: Duration) {
+    /// tasks kicks, the time has come, or for as long as a doze may be: `elsewhere` when a task may
+    /// wait for the executor.
+    async fn doze(&self, shard: &Rc<RefCell<Shard>>, when: Instant, elsewhere: Duration) {
         shard.borrow().mesh.park().prepare(&Context::from_waker(&self.bell));
         self.yield_to_tasks().await;
-        let this = shard.borrow();
+        let mut this = shard.borrow_mut();
         if !this.mesh.has_work() {
-            self.epoll.wait(most.min(when.saturating_duration_since(clock::now())));
+            let most = if self.may_wait_elsewhere(&this) { elsewhere } else { DOZE_MAX };
+            this.plane.epoll.wait(most.min(when.saturating_duration_since(clock::now())));
         }
         this.mesh.park().cancel();
     }
