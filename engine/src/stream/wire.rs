@@ -280,7 +280,7 @@ impl Wire {
         let at = ingested.map(|ingested| ingested.at);
         self.marks.push_back(Mark { offset: self.head, dts, at, disposable });
         self.head += grown as u64;
-        self.sweep.fresh = true;
+        self.sweep.add(at);
         written
     }
 
