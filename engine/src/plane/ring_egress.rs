@@ -17,7 +17,7 @@ use super::egress::{Batch, Egress, Parcel, SLICES_MAX, eligible};
 use crate::stream::{Slices, Viewer, Wire};
 
 /// Sends submitted at a time.
-const ENTRIES: u32 = 512;
+const ENTRIES: u32 = 1024;
 /// Sockets the ring may know beforehand; viewers in higher slots are named by descriptor.
 const FILES_MAX: u32 = 16_384;
 const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;

@@ -67,13 +67,13 @@ impl Sweep {
         (!at_once).then_some(self.due)
     }
 
-    /// The viewers to serve now, `budget` of them at most; ends a slot when it has served all of
-    /// it. `None` when every viewer has been served.
+    /// The viewers to serve now, of them as many at most as `budget` says for the first; ends a slot
+    /// when it has served all of it. `None` when every viewer has been served.
     pub fn next(
         &mut self,
         viewers: usize,
         window: Duration,
-        budget: usize,
+        budget: impl FnOnce(usize) -> usize,
         now: Instant,
     ) -> Option<Range<usize>> {
         let most = usize::try_from(window.as_millis() / SLOT.as_millis()).unwrap_or(usize::MAX);
@@ -105,7 +105,7 @@ impl Sweep {
         }
         let end = self.range.end.min(viewers);
         let start = self.range.start.min(end);
-        let stop = end.min(start + budget);
+        let stop = end.min(start + budget(start).max(1));
         self.range = stop..end;
         Some(start..stop)
     }
@@ -139,12 +139,12 @@ mod tests {
     fn without_a_window_everybody_is_served_at_once() {
         let now = crate::clock::now();
         let mut sweep = Sweep::new(now);
-        assert_eq!(sweep.next(500, Duration::ZERO, 1000, now), None);
+        assert_eq!(sweep.next(500, Duration::ZERO, |_| 1000, now), None);
         sweep.add(Some(now));
-        assert_eq!(sweep.next(500, Duration::ZERO, 300, now), Some(0..300));
+        assert_eq!(sweep.next(500, Duration::ZERO, |_| 300, now), Some(0..300));
         assert_eq!(sweep.due(), None, "goes on at once");
-        assert_eq!(sweep.next(500, Duration::ZERO, 300, now), Some(300..500));
-        assert_eq!(sweep.next(500, Duration::ZERO, 300, now), None);
+        assert_eq!(sweep.next(500, Duration::ZERO, |_| 300, now), Some(300..500));
+        assert_eq!(sweep.next(500, Duration::ZERO, |_| 300, now), None);
     }
 
     #[test]
@@ -154,19 +154,19 @@ mod tests {
         sweep.add(Some(now));
         let mut served = vec![0; 1003];
         for _ in 0..5 {
-            let range = sweep.next(1003, WINDOW, 10_000, now).unwrap();
+            let range = sweep.next(1003, WINDOW, |_| 10_000, now).unwrap();
             assert!(range.len() <= 201);
             range.for_each(|viewer| served[viewer] += 1);
             now = sweep.due().unwrap();
         }
         assert!(served.iter().all(|count| *count == 1));
-        assert_eq!(sweep.next(1003, WINDOW, 10_000, now), None);
+        assert_eq!(sweep.next(1003, WINDOW, |_| 10_000, now), None);
     }
 
     /// Serves all slots that are due at `now`; counts how often each viewer is.
     fn serve(sweep: &mut Sweep, served: &mut [u32], now: Instant) {
         while sweep.due().is_none_or(|due| due <= now)
-            && let Some(range) = sweep.next(served.len(), WINDOW, 10_000, now)
+            && let Some(range) = sweep.next(served.len(), WINDOW, |_| 10_000, now)
         {
             served[range].iter_mut().for_each(|count| *count += 1);
         }
@@ -213,12 +213,12 @@ mod tests {
         let now = crate::clock::now();
         let mut sweep = Sweep::new(now);
         sweep.add(Some(now));
-        sweep.next(1000, WINDOW, 10_000, now);
+        sweep.next(1000, WINDOW, |_| 10_000, now);
         sweep.urgent = true;
         assert_eq!(sweep.due(), None);
-        assert_eq!(sweep.next(1000, WINDOW, 10_000, now), Some(0..1000));
+        assert_eq!(sweep.next(1000, WINDOW, |_| 10_000, now), Some(0..1000));
         assert_eq!(sweep.due(), Some(now + WINDOW / 5), "everybody has everything");
-        assert_eq!(sweep.next(1000, WINDOW, 10_000, now), None);
+        assert_eq!(sweep.next(1000, WINDOW, |_| 10_000, now), None);
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
         let now = crate::clock::now();
         let mut sweep = Sweep::new(now);
         sweep.add(Some(now));
-        assert_eq!(sweep.next(20, WINDOW, 100, now), Some(0..20));
+        assert_eq!(sweep.next(20, WINDOW, |_| 100, now), Some(0..20));
         assert_eq!(sweep.due(), Some(now + WINDOW));
     }
 }
