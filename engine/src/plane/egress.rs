@@ -22,11 +22,11 @@ use crate::stream::{Viewer, Wire};
 /// Blocks one send of the fan-out may span; more than that goes the long way.
 pub(super) const SLICES_MAX: usize = 16;
 
-/// Viewers served, and bytes sent, per turn before sockets and rings are looked at again: about 3
+/// Viewers served, and bytes sent, per turn before sockets and rings are looked at again: about 2
 /// milliseconds. As many go in one batch: what a thousand small sends cost rises by a quarter when
 /// they are submitted 64 at a time.
 const VIEWERS_PER_TURN: usize = 1024;
-const BYTES_PER_TURN: u64 = 6 << 20;
+const BYTES_PER_TURN: u64 = 4 << 20;
 /// What a batch costs beside its viewers, in viewers.
 const BATCH_VIEWERS: usize = 3;
 /// Time per turn for connections that used up their budget in an earlier one.
