@@ -200,7 +200,7 @@ impl Shard {
         let (viewers, head) = (&wire.viewers, wire.head());
         let most = |first: usize| {
             let mut slot = viewers.iter().skip(first);
-            let due = slot.find(|viewer| eligible(viewer, head) == Some(true));
+            let due = slot.find(|viewer| eligible(viewer, head).is_some());
             let each = due.map_or(1, |viewer| head - viewer.offset);
             viewers_left.min(usize::try_from(bytes_left / each).unwrap_or(usize::MAX))
         };
