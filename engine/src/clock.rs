@@ -15,3 +15,9 @@ pub fn unix_millis() -> u64 {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
+
+/// The same as dates are reckoned with, which may also lie before the epoch.
+#[must_use]
+pub fn signed_unix_millis() -> i64 {
+    i64::try_from(unix_millis()).unwrap_or(i64::MAX)
+}

@@ -90,7 +90,7 @@ impl DirectReply {
             }
             None => {}
         }
-        let now_s = i64::try_from(clock::unix_millis() / 1000).unwrap_or(i64::MAX);
+        let now_s = clock::signed_unix_millis() / 1000;
         if let Some(date) = conditional::date_header(now_s) {
             parts.headers.insert(header::DATE, date);
         }

@@ -296,8 +296,7 @@ async fn page<B>(
 
 /// The wall clock, for players that are told of it by an MPD (ISO/IEC 23009-1 5.8.4.11).
 fn time() -> Reply {
-    let now_ms = i64::try_from(clock::unix_millis()).unwrap_or(i64::MAX);
-    let text = date_time(now_ms).to_string();
+    let text = date_time(clock::signed_unix_millis()).to_string();
     let mut reply = respond::body(StatusCode::OK, "text/plain; charset=utf-8", text);
     respond::set(&mut reply, header::CACHE_CONTROL, "no-store");
     respond::allow_any_origin(&mut reply);

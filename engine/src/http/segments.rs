@@ -250,7 +250,7 @@ impl Request<'_> {
         let low_latency = query_value(self.query, "ll").is_some_and(|value| value != "0");
         let wanted = startable(low_latency);
         let snapshot = self.snapshot(Packaging::Cmaf, wanted, FIRST_WAIT).await?;
-        let now_ms = i64::try_from(clock::unix_millis()).unwrap_or(i64::MAX);
+        let now_ms = clock::signed_unix_millis();
         let view = manifest::View { snapshot: &snapshot, folder: self.folder, low_latency, now_ms };
         // It tells the time: no two are the same.
         let text = view.render(self.query);

@@ -78,17 +78,11 @@ pub struct Waiters {
     mark: u64,
     waits: RefCell<Slab<Rc<Wait>>>,
     woken: Cell<bool>,
-    patient: Cell<usize>,
+    patient: Patience,
 }
 
 /// Held by a task while it waits for its peer and for nothing else but deadlines.
-pub struct Patience(Rc<Waiters>);
-
-impl Drop for Patience {
-    fn drop(&mut self) {
-        self.0.patient.update(|tasks| tasks - 1);
-    }
-}
+pub type Patience = Rc<()>;
 
 impl Waiters {
     /// Waits with `epoll`, whose reports of these sockets carry `mark` in their tokens.
@@ -96,7 +90,8 @@ impl Waiters {
     /// # Errors
     /// No descriptor is left.
     pub fn new(epoll: &Epoll, mark: u64) -> io::Result<Rc<Self>> {
-        let (waits, woken, patient) = (RefCell::default(), Cell::new(false), Cell::new(0));
+        let (waits, woken) = (RefCell::default(), Cell::new(false));
+        let patient = Patience::default();
         Ok(Rc::new(Self { epoll: epoll.try_clone()?, mark, waits, woken, patient }))
     }
 
@@ -124,7 +119,7 @@ impl Waiters {
 
     /// Tasks that wait for their peer and for nothing else but deadlines.
     pub fn patient(&self) -> usize {
-        self.patient.get()
+        Rc::strong_count(&self.patient) - 1
     }
 }
 
@@ -216,8 +211,7 @@ impl Awaited {
     /// long as what is returned lives.
     pub fn patience(&self) -> Option<Patience> {
         let Kind::Shard(socket) = &self.0 else { return None };
-        socket.waiters.patient.update(|tasks| tasks + 1);
-        Some(Patience(Rc::clone(&socket.waiters)))
+        Some(Rc::clone(&socket.waiters.patient))
     }
 
     /// The socket would have to be waited for.

@@ -172,15 +172,19 @@ mod tests {
         }
     }
 
+    /// The same, after bytes have come.
+    fn feed(sweep: &mut Sweep, served: &mut [u32], now: Instant) {
+        sweep.add(Some(now));
+        serve(sweep, served, now);
+    }
+
     #[test]
     fn slots_that_do_not_fit_the_grid_keep_the_window() {
         let start = crate::clock::now();
         let mut sweep = Sweep::new(start);
         let mut served = [0; 400];
         for ms in 0..5000 {
-            let now = start + Duration::from_millis(ms);
-            sweep.add(Some(now));
-            serve(&mut sweep, &mut served, now);
+            feed(&mut sweep, &mut served, start + Duration::from_millis(ms));
         }
         assert!(served.iter().all(|count| (99..=101).contains(count)), "{served:?}");
     }
@@ -192,9 +196,7 @@ mod tests {
         let mut served = [0; 1000];
         // Each look comes after seven milliseconds of other work.
         for turn in 0..1000 {
-            let now = start + Duration::from_millis(7 * turn);
-            sweep.add(Some(now));
-            serve(&mut sweep, &mut served, now);
+            feed(&mut sweep, &mut served, start + Duration::from_millis(7 * turn));
         }
         assert!(served.iter().all(|count| (139..=141).contains(count)), "{:?}", served[0]);
         for ms in 7000..7100 {
@@ -202,8 +204,7 @@ mod tests {
         }
         let later = start + Duration::from_secs(60);
         let before = served;
-        sweep.add(Some(later));
-        serve(&mut sweep, &mut served, later);
+        feed(&mut sweep, &mut served, later);
         let again = served.iter().zip(before).filter(|(now, before)| **now > *before).count();
         assert_eq!(again, 200, "a slot, not all that were missed");
     }

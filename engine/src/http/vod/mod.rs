@@ -105,7 +105,7 @@ fn door(below: &str, path: &str) -> Door {
 }
 
 async fn read<B>(ctx: &HttpContext, request: &Request<B>, config: &Config, below: &str) -> Reply {
-    let now_s = i64::try_from(clock::unix_millis() / 1000).unwrap_or(i64::MAX);
+    let now_s = clock::signed_unix_millis() / 1000;
     let is_get = *request.method() == Method::GET;
     if !name::is_path(below) {
         return not_found();
