@@ -16,6 +16,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::model::Ssl;
+use crate::net::sealer::{self, Sealer};
 use crate::net::sys;
 
 const SELF_SIGNED_CERT: &str = "ssl/self-signed.crt";
@@ -175,6 +176,7 @@ fn read_configs(cert: &Path, key: &Path) -> Result<Configs, TlsError> {
     // What browsers ask for first, and a third cheaper per byte than what others do.
     let preferred = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256.suite();
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != preferred);
+    provider.cipher_suites.iter_mut().for_each(|suite| *suite = sealer::sharing(*suite));
     let mut rtmp = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
@@ -259,13 +261,15 @@ impl Write for Socket<'_> {
 /// the other way round. It keeps at most one partial record; everything else is handed on.
 pub struct TlsCodec {
     conn: Connection,
+    /// The keys in force for sending, where they are shared: the server side of TLS 1.3.
+    sealer: Option<Arc<Sealer>>,
     closing: bool,
 }
 
 impl TlsCodec {
     /// Of a connection without a limit of its buffers.
     pub(super) fn new(conn: Connection) -> Self {
-        Self { conn, closing: false }
+        Self { conn, sealer: None, closing: false }
     }
 
     /// Takes all of `cipher` and appends what it decrypts to. Answers of the protocol itself are
@@ -282,7 +286,7 @@ impl TlsCodec {
         while !cipher.is_empty() && !eof {
             let broken = |_| rustls::Error::General("record buffer is full".into());
             let taken = self.conn.read_tls(&mut cipher).map_err(broken)?;
-            let state = self.conn.process_new_packets()?;
+            let state = self.watched(Connection::process_new_packets)?;
             let ready = state.plaintext_bytes_to_read();
             if ready > 0 {
                 let start = plain.len();
@@ -297,16 +301,76 @@ impl TlsCodec {
 
     /// Encrypts all of `plain`, in order, and appends the records to `cipher`.
     pub fn send(&mut self, plain: &[IoSlice<'_>], cipher: &mut Vec<u8>) {
-        self.encrypt(plain);
+        // What the protocol has said before comes first.
         self.take_output(cipher);
+        let start = cipher.len();
+        cipher.resize(start + Self::sealed_len(plain), 0);
+        let sealed = self.seal(plain, &mut cipher[start..]);
+        cipher.truncate(start + sealed.unwrap_or(0));
+        if sealed.is_none() {
+            self.encrypt(plain);
+            self.take_output(cipher);
+        }
+    }
+
+    /// Bytes that [`TlsCodec::seal`] makes of these.
+    pub fn sealed_len(plain: &[IoSlice<'_>]) -> usize {
+        sealer::sealed_len(plain.iter().map(|slice| slice.len()).sum())
+    }
+
+    /// Encrypts all of `plain`, in order, in one pass from there to `out`, which has to be
+    /// [`TlsCodec::sealed_len`] long or longer; how many bytes that gave. `None`, and nothing
+    /// done, if the protocol has something to say first or cannot do it (TLS 1.2): then
+    /// [`TlsCodec::encrypt`].
+    pub fn seal(&mut self, plain: &[IoSlice<'_>], out: &mut [u8]) -> Option<usize> {
+        self.renew_worn_keys();
+        let sealer = self.sealer.as_ref()?;
+        if self.conn.wants_write() || self.conn.is_handshaking() {
+            return None;
+        }
+        debug_assert!(!self.closing, "plaintext after the end");
+        // What was begun cannot be taken back; nothing that is a record's length fails.
+        Some(sealer.seal(plain, out).expect("records of good length"))
+    }
+
+    /// Says that [`TlsCodec::seal`] comes soon: first with `self` alone, then with what it needs.
+    pub fn foresee(&self) {
+        if let Some(sealer) = &self.sealer {
+            sealer.foresee();
+        }
+    }
+
+    /// A key is good for so many records; the protocol then has other keys follow.
+    fn renew_worn_keys(&mut self) {
+        if self.sealer.as_ref().is_some_and(|sealer| sealer.is_worn()) {
+            // Refused before the end of the handshake only, and it made few records.
+            let renewed = self.watched(Connection::refresh_traffic_keys);
+            debug_assert!(renewed.is_ok());
+        }
+    }
+
+    /// A step of the library that may put other keys in force.
+    fn watched<T>(&mut self, step: impl FnOnce(&mut Connection) -> T) -> T {
+        let (result, sealer) = sealer::watch(|| step(&mut self.conn));
+        if sealer.is_some() {
+            self.sealer = sealer;
+            if !self.conn.is_handshaking() {
+                // The answer to a key update waits inside, unseen, until something is written; the
+                // peer has to get it before anything that is sent with the new key.
+                let nothing = self.conn.writer().write(&[]);
+                debug_assert!(matches!(nothing, Ok(0)));
+            }
+        }
+        result
     }
 
     /// Encrypts all of `plain`, in order; the records wait for [`TlsCodec::flush`].
     pub fn encrypt(&mut self, plain: &[IoSlice<'_>]) {
         debug_assert!(!self.conn.is_handshaking(), "plaintext before the handshake is done");
         debug_assert!(!self.closing, "plaintext after the end");
+        self.renew_worn_keys();
         // Without a buffer limit the writer takes everything and cannot fail.
-        let taken = self.conn.writer().write_vectored(plain).unwrap_or(0);
+        let taken = self.watched(|conn| conn.writer().write_vectored(plain)).unwrap_or(0);
         debug_assert_eq!(taken, plain.iter().map(|s| s.len()).sum::<usize>());
     }
 

@@ -1,14 +1,17 @@
 //! The fan-out to viewers behind TLS: records made side by side in one buffer, sent as one batch.
 //!
-//! Each viewer has keys of its own, so its bytes are made for it alone, once per batch. A viewer
-//! with anything else to send (a handshake, control bytes, a WebSocket frame, what its socket did
-//! not take) goes the long way, as does what is left of a send that was cut.
+//! Each viewer has keys of its own, so its bytes are made for it alone, once per batch, in one
+//! pass from the bytes that all share. A viewer with anything else to send (a handshake, control
+//! bytes, a WebSocket frame, what its socket did not take) or behind TLS 1.2 goes the long way, as
+//! does what is left of a send that was cut.
 
 use std::io;
 use std::time::Instant;
 
 use super::egress::{Parcel, SLICES_MAX};
 use crate::conn::{CloseReason, Role};
+use crate::net::sys_cache::prefetch;
+use crate::net::tls::TlsCodec;
 use crate::shard::Shard;
 use crate::stream::Slices;
 
@@ -17,10 +20,12 @@ const SEALED_BYTES: usize = 256 * 1024;
 /// Plaintext of one viewer per batch; more goes the long way, in parts.
 const PLAIN_BYTES_MAX: u64 = 64 * 1024;
 
-/// The buffer of a shard, used anew for each batch.
+/// The buffer of a shard, used anew for each batch. It is as long as it was ever needed: what is
+/// past `used` is of an earlier batch.
 #[derive(Debug, Default)]
 pub(super) struct Sealed {
     bytes: Vec<u8>,
+    used: usize,
     parcels: Vec<Parcel>,
     outcome: Vec<io::Result<usize>>,
 }
@@ -32,17 +37,38 @@ impl Shard {
         if special.is_empty() {
             return;
         }
-        for slot in std::mem::take(special) {
+        let due = std::mem::take(special);
+        for (at, &slot) in due.iter().enumerate() {
+            self.foresee(&due[at + 1..]);
             let token = self.plane.token(slot as usize);
             let mut sealed = false;
             self.guarded(token, now, |shard, slot| sealed = shard.seal(slot));
             if !sealed {
                 special.push(slot);
-            } else if self.plane.sealed.bytes.len() >= SEALED_BYTES {
+            } else if self.plane.sealed.used >= SEALED_BYTES {
                 self.flush_sealed(special, now);
             }
         }
         self.flush_sealed(special, now);
+    }
+
+    /// Has the memory of those that come next fetched, a step each: the connection, its TLS
+    /// state, its key. Hundreds of them do not fit into the cache, and each step waits for the one
+    /// before it.
+    fn foresee(&self, next: &[u32]) {
+        let conn = |ahead: usize| self.plane.conns.get(*next.get(ahead)? as usize);
+        if let Some(conn) = conn(2) {
+            prefetch(conn);
+            prefetch(&conn.role);
+            prefetch(&conn.tls);
+            prefetch(&conn.wire_out);
+        }
+        if let Some(tls) = conn(1).and_then(|conn| conn.tls.as_deref()) {
+            prefetch(tls);
+        }
+        if let Some(tls) = conn(0).and_then(|conn| conn.tls.as_deref()) {
+            tls.foresee();
+        }
     }
 
     /// Encrypts what is due to one viewer; false when it has to go the long way.
@@ -55,7 +81,7 @@ impl Shard {
             && conn.wire_out.is_empty()
             && !conn.protocol.is_websocket();
         let Some(tls) = &mut conn.tls else { return false };
-        if !only_media || tls.wants_write() || tls.is_handshaking() {
+        if !only_media {
             return false;
         }
         let wire = &self.mirrors[mirror].wires[wire_index];
@@ -71,13 +97,18 @@ impl Shard {
             return false;
         }
         let sealed = &mut self.plane.sealed;
-        let start = sealed.bytes.len();
-        tls.send(&slices, &mut sealed.bytes);
+        let start = sealed.used;
+        let room = start + TlsCodec::sealed_len(&slices);
+        if sealed.bytes.len() < room {
+            sealed.bytes.resize(room, 0);
+        }
+        let Some(made) = tls.seal(&slices, &mut sealed.bytes[start..]) else { return false };
+        sealed.used += made;
         sealed.parcels.push(Parcel {
             conn: viewer.conn,
             fd: viewer.fd,
             enrolled: viewer.enrolled,
-            range: start..sealed.bytes.len(),
+            range: start..sealed.used,
         });
         drop(slices);
         self.mirrors[mirror].wires[wire_index].viewers[index].offset = head;
@@ -109,7 +140,7 @@ impl Shard {
                 special.push(parcel.conn);
             }
         }
-        sealed.bytes.clear();
+        sealed.used = 0;
         self.plane.sealed = sealed;
     }
 }
