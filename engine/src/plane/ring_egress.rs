@@ -2,7 +2,8 @@
 //!
 //! Every send carries `MSG_DONTWAIT`, so it is over when the submission returns: the bytes it
 //! points at need to live no longer than the call, nothing is ever in flight, and a full socket is
-//! an error like any other. What is saved is the system call per viewer.
+//! an error like any other. What is saved is the system call per viewer. A send that took all it
+//! was offered is not reported: the report that is missing says so.
 
 // The ring's memory and the submission of raw pointers; each block says why it is sound.
 #![allow(unsafe_code)]
@@ -10,7 +11,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use io_uring::squeue::Entry;
+use io_uring::squeue::{self, Entry};
 use io_uring::{IoUring, opcode, types};
 
 use super::egress::{Batch, Egress, Parcel, SLICES_MAX, eligible};
@@ -20,7 +21,8 @@ use crate::stream::{Slices, Viewer, Wire};
 const ENTRIES: u32 = 1024;
 /// Sockets the ring may know beforehand; viewers in higher slots are named by descriptor.
 const FILES_MAX: u32 = 16_384;
-const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+/// A send that is cut counts as failed with `MSG_WAITALL`: those that are not need no report.
+const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
 /// See the module text.
 pub(super) struct RingEgress {
@@ -29,8 +31,8 @@ pub(super) struct RingEgress {
     files: u32,
     /// Bytes offered per entry of the round being submitted.
     offered: Vec<usize>,
-    /// Viewer index per entry of the round.
-    indices: Vec<usize>,
+    /// Viewer index per entry of the round; none once its outcome is known.
+    indices: Vec<Option<usize>>,
 }
 
 /// The slices of all viewers at one offset, as the kernel wants them.
@@ -46,7 +48,7 @@ impl RingEgress {
     /// A ring of its own.
     ///
     /// # Errors
-    /// The kernel refuses one, or does not know `SENDMSG`.
+    /// The kernel refuses one, or does not know `SENDMSG` or how to report failures alone.
     pub(super) fn new() -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
@@ -56,7 +58,10 @@ impl RingEgress {
             .or_else(|_| IoUring::new(ENTRIES))?;
         let mut probe = io_uring::Probe::new();
         ring.submitter().register_probe(&mut probe)?;
-        if !probe.is_supported(opcode::SendMsg::CODE) || !probe.is_supported(opcode::Send::CODE) {
+        let sends = probe.is_supported(opcode::SendMsg::CODE)
+            && probe.is_supported(opcode::Send::CODE)
+            && ring.params().is_feature_skip_cqe_on_success();
+        if !sends {
             return Err(io::ErrorKind::Unsupported.into());
         }
         // Sockets known beforehand save the kernel a look-up with two atomic operations per send.
@@ -71,39 +76,39 @@ impl RingEgress {
 
     fn push(&mut self, entry: &Entry, index: usize, bytes: usize) {
         let entry = entry.clone().user_data(self.indices.len() as u64);
+        let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
         // SAFETY: the entry points at a round and wire bytes that outlive `submit`, which runs
         // before either can change; the descriptor belongs to a connection that is not closed
         // during a batch. The queue is never full: `submit` runs when it would be.
         let pushed = unsafe { self.ring.submission().push(&entry) };
         debug_assert!(pushed.is_ok(), "the queue was emptied when it was full");
-        self.indices.push(index);
+        self.indices.push(Some(index));
         self.offered.push(bytes);
     }
 
-    /// Submits the round and takes all its completions: index, bytes offered, what came of it.
+    /// Submits the round and tells of each entry: index, bytes offered, what came of it.
     fn submit(&mut self, mut note: impl FnMut(usize, usize, io::Result<usize>)) {
-        let mut left = self.indices.len();
-        while left > 0 {
-            if let Err(error) = self.ring.submit_and_wait(left) {
-                if error.kind() == io::ErrorKind::Interrupted {
-                    continue;
-                }
+        while !self.ring.submission().is_empty() {
+            if let Err(error) = self.ring.submit()
+                && error.kind() != io::ErrorKind::Interrupted
+            {
                 // Entries that were not taken stay queued and would run with stale pointers: a
                 // ring that fails like this cannot be used again, nor the shard without it.
                 panic!("egress ring: {error}");
             }
-            for completion in self.ring.completion() {
-                left -= 1;
-                let entry = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
-                let (Some(index), Some(offered)) =
-                    (self.indices.get(entry), self.offered.get(entry))
-                else {
-                    continue;
-                };
-                let result = completion.result();
-                let sent = usize::try_from(result)
-                    .map_err(|_| io::Error::from_raw_os_error(result.saturating_neg()));
-                note(*index, *offered, sent);
+        }
+        for completion in self.ring.completion() {
+            let entry = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
+            let index = self.indices.get_mut(entry).and_then(Option::take);
+            let (Some(index), Some(offered)) = (index, self.offered.get(entry)) else { continue };
+            let result = completion.result();
+            let sent = usize::try_from(result)
+                .map_err(|_| io::Error::from_raw_os_error(result.saturating_neg()));
+            note(index, *offered, sent);
+        }
+        for (index, offered) in self.indices.iter().zip(&self.offered) {
+            if let Some(index) = index {
+                note(*index, *offered, Ok(*offered));
             }
         }
         self.indices.clear();
@@ -223,5 +228,77 @@ impl Egress for RingEgress {
         // The table would keep the socket open. An update with -1 of a slot in range cannot fail.
         let cleared = self.ring.submitter().register_files_update(conn, &[-1]);
         debug_assert!(cleared.is_ok());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+    use std::time::Duration;
+
+    use super::super::direct_egress::DirectEgress;
+    use super::*;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (far, _) = listener.accept().unwrap();
+        far.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        (near, far)
+    }
+
+    /// Whole, cut, full and failed sends in one batch, each told as what it is.
+    fn outcomes_are_told_apart(egress: &mut dyn Egress) {
+        let bytes: Vec<u8> = (0..32 << 20).map(|i: u32| (i >> 8) as u8).collect();
+        let [(whole, mut whole_far), (slow, mut slow_far), (known, mut known_far), (gone, _far)] =
+            [(); 4].map(|()| pair());
+        gone.shutdown(Shutdown::Write).unwrap();
+        let enrolled = egress.enroll(7, known.as_raw_fd());
+        let parcel = |conn, socket: &TcpStream, range| Parcel {
+            conn,
+            fd: socket.as_raw_fd(),
+            enrolled: enrolled && conn == 7,
+            range,
+        };
+        let parcels = [
+            parcel(1, &whole, 0..1000),
+            parcel(2, &slow, 1000..bytes.len()),
+            parcel(3, &gone, 0..1000),
+            parcel(7, &known, 2000..5000),
+        ];
+        let mut send = |egress: &mut dyn Egress| {
+            let mut outcome = Vec::new();
+            egress.send_parcels(&bytes, &parcels, &mut outcome);
+            let mut got = [0; 4000];
+            whole_far.read_exact(&mut got[..1000]).unwrap();
+            assert_eq!(got[..1000], bytes[..1000]);
+            known_far.read_exact(&mut got[1000..]).unwrap();
+            assert_eq!(got[1000..], bytes[2000..5000]);
+            let [first, second, third, fourth] =
+                <[io::Result<usize>; 4]>::try_from(outcome).unwrap();
+            assert_eq!((first.unwrap(), fourth.unwrap()), (1000, 3000));
+            assert_eq!(third.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+            second
+        };
+        let mut sent = send(egress).unwrap();
+        assert!(sent > 0 && sent < bytes.len() - 1000, "{sent}");
+        // The peer's end may take in a little more of what waits in ours.
+        while let Ok(more) = send(egress) {
+            sent += more;
+        }
+        assert_eq!(send(egress).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        egress.dismiss(7);
+        slow.shutdown(Shutdown::Write).unwrap();
+        let mut got = Vec::new();
+        slow_far.read_to_end(&mut got).unwrap();
+        assert_eq!(got.len(), sent, "nothing was sent that was not told");
+    }
+
+    #[test]
+    fn one_call_for_all_tells_what_one_call_each_tells() {
+        outcomes_are_told_apart(&mut DirectEgress);
+        outcomes_are_told_apart(&mut RingEgress::new().unwrap());
     }
 }
