@@ -14,6 +14,8 @@ const SHRINK_BELOW: f64 = 0.45;
 const GROW_ABOVE: f64 = 0.65;
 /// The first step away from zero.
 const FIRST_STEP: Duration = Duration::from_millis(2);
+/// See [`Window::look`].
+const LOOKS_PER_WINDOW: u32 = 5;
 
 /// See the module text.
 #[derive(Debug)]
@@ -46,6 +48,16 @@ impl Window {
     #[must_use]
     pub fn current(&self) -> Duration {
         self.current
+    }
+
+    /// How soon media that comes in has to be looked for: it is held back anyway where the window
+    /// is fixed. An adaptive one is there for want of time, and then none may be wasted.
+    #[must_use]
+    pub fn look(&self) -> Duration {
+        match self.mode {
+            MergeWindow::Fixed(window) => window / LOOKS_PER_WINDOW,
+            MergeWindow::Adaptive { .. } => Duration::ZERO,
+        }
     }
 
     /// A turn of the shard took so long.
@@ -92,6 +104,7 @@ mod tests {
         assert_eq!(window.current(), ceiling);
         run(&mut window, &mut now, 0.55, 10);
         assert_eq!(window.current(), ceiling, "steady between the thresholds");
+        assert_eq!(window.look(), Duration::ZERO, "no time is wasted");
         run(&mut window, &mut now, 0.1, 30);
         assert_eq!(window.current(), Duration::ZERO);
     }
@@ -104,5 +117,6 @@ mod tests {
         run(&mut window, &mut now, 0.99, 10);
         run(&mut window, &mut now, 0.01, 10);
         assert_eq!(window.current(), width);
+        assert_eq!(window.look(), width / 5);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Being woken by a socket costs more than most messages are worth. A busy shard therefore looks
 //! at its sockets by the clock. Sockets of tasks do not count: who asks for one thing after the
-//! other would wait out a nap each time.
+//! other would wait out a nap each time. Nor is there any use in being woken by media that a fixed
+//! merge window holds back.
 
 use std::time::{Duration, Instant};
 
@@ -56,11 +57,13 @@ impl Pulse {
     }
 
     /// How to rest at the present rate, with or without tasks that may wait for the executor.
+    /// What comes in need not be looked for sooner than after `look`.
     #[must_use]
-    pub fn rest(&self, tasks: bool) -> Rest {
+    pub fn rest(&self, tasks: bool, look: Duration) -> Rest {
         match self.rate {
             0..SOME => Rest::Sleep,
             SOME..MANY if tasks => Rest::Sleep,
+            SOME..BUSY if !tasks && look > LONG_NAP => Rest::Nap(look),
             SOME..BUSY => Rest::Doze,
             BUSY..VERY_BUSY => Rest::Nap(SHORT_NAP),
             _ => Rest::Nap(LONG_NAP),
@@ -81,7 +84,7 @@ mod tests {
                 now += Duration::from_millis(1);
                 pulse.beat(reports, now);
             }
-            [pulse.rest(false), pulse.rest(true)]
+            [pulse.rest(false, Duration::ZERO), pulse.rest(true, Duration::ZERO)]
         };
         assert_eq!(run(1), [Rest::Doze; 2]);
         assert_eq!(run(8), [Rest::Nap(SHORT_NAP); 2]);
@@ -91,6 +94,12 @@ mod tests {
             now += Duration::from_millis(20);
             pulse.beat(1, now);
         }
-        assert_eq!([pulse.rest(false), pulse.rest(true)], [Rest::Doze, Rest::Sleep]);
+        let rests = |ms| {
+            let look = Duration::from_millis(ms);
+            [pulse.rest(false, look), pulse.rest(true, look)]
+        };
+        assert_eq!(rests(0), [Rest::Doze, Rest::Sleep]);
+        assert_eq!(rests(1), [Rest::Doze, Rest::Sleep], "too short for a nap");
+        assert_eq!(rests(10), [Rest::Nap(Duration::from_millis(10)), Rest::Sleep]);
     }
 }

@@ -4,6 +4,7 @@
 //! and leaving it takes nine system calls. A doze waits for the shard's poller alone, in one call.
 //! A nap looks at nothing. Which it is, [`Pulse`](super::Pulse) says by the rate of reports; and a
 //! shard whose tasks have just been served dozes a moment, for who has got an answer asks again.
+//! With more to do at once it goes on, a few turns in a row, unless a task may want the executor.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -31,6 +32,8 @@ const SLEEP_MIN: Duration = Duration::from_micros(50);
 
 /// Naps of a busy shard end after so long together, for the executor's other tasks.
 const NAPS_MAX: Duration = Duration::from_millis(8);
+/// As do turns that follow one another at once, so many.
+const TURNS_MAX: u32 = 4;
 /// A nap counts for so much at least.
 const NAP_MIN: Duration = Duration::from_micros(50);
 
@@ -61,6 +64,8 @@ pub(super) struct Rests {
     bell: Waker,
     /// Time napped since tasks have run.
     naps: Duration,
+    /// Turns without a rest since then.
+    turns: u32,
     /// Held by each task that is alive.
     alive: Rc<()>,
 }
@@ -80,6 +85,7 @@ impl Rests {
             armed: PollState::new(),
             bell: Waker::from(bell),
             naps: Duration::ZERO,
+            turns: 0,
             alive: Rc::default(),
         })
     }
@@ -105,13 +111,16 @@ impl Rests {
         tasks: bool,
     ) -> io::Result<()> {
         let Next::At(when) = next else {
-            self.naps = Duration::ZERO;
-            self.yield_to_tasks().await;
+            self.turns += 1;
+            if tasks || self.turns >= TURNS_MAX || self.may_wait_elsewhere(&shard.borrow()) {
+                (self.naps, self.turns) = (Duration::ZERO, 0);
+                self.yield_to_tasks().await;
+            }
             return Ok(());
         };
         let rest = {
             let this = shard.borrow();
-            this.pulse.rest(self.may_wait_elsewhere(&this))
+            this.pulse.rest(self.may_wait_elsewhere(&this), this.plane.window.look())
         };
         match rest {
             Rest::Nap(nap) if self.naps < NAPS_MAX && !tasks => {
@@ -129,7 +138,7 @@ impl Rests {
             Rest::Sleep => self.doze(shard, when, DOZE_MAX_SERVED).await,
             Rest::Doze => self.doze(shard, when, DOZE_MAX_TASKS).await,
         }
-        self.naps = Duration::ZERO;
+        (self.naps, self.turns) = (Duration::ZERO, 0);
         Ok(())
     }
 
