@@ -171,6 +171,7 @@ impl Shard {
 
     fn admit(&mut self, fd: OwnedFd, peer: SocketAddr, service: Service, now: Instant) {
         self.counters.accepted += 1;
+        self.pulse.stir(now);
         let verdict = if self.plane.connections() >= self.config.limits.connections {
             Err("connections")
         } else if service == Service::Rtsp && self.is_suspect(peer.ip(), now) {

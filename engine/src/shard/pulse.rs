@@ -19,6 +19,8 @@ const VERY_BUSY: usize = 800;
 /// A nap is latency for whoever sends meanwhile: short while few do.
 const SHORT_NAP: Duration = Duration::from_micros(250);
 const LONG_NAP: Duration = Duration::from_millis(1);
+/// Whoever joins asks for one thing after the other, and is not kept waiting for so long.
+const JOIN: Duration = Duration::from_millis(100);
 
 /// How to wait for the next turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,32 +40,42 @@ pub struct Pulse {
     reports: usize,
     /// Reports in the last interval.
     rate: usize,
+    /// Somebody joins until then.
+    joining: Instant,
+    calm: bool,
 }
 
 impl Pulse {
     /// Slow at first.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { since: now, reports: 0, rate: 0 }
+        Self { since: now, reports: 0, rate: 0, joining: now, calm: true }
     }
 
     /// The poller has been asked and had so many reports.
     pub fn beat(&mut self, reports: usize, now: Instant) {
         self.reports += reports;
+        self.calm = now >= self.joining;
         if now.saturating_duration_since(self.since) >= INTERVAL {
             self.rate = std::mem::take(&mut self.reports);
             self.since = now;
         }
     }
 
+    /// A connection has come, or has asked for something.
+    pub fn stir(&mut self, now: Instant) {
+        self.joining = now + JOIN;
+        self.calm = false;
+    }
+
     /// How to rest at the present rate, with or without tasks that may wait for the executor.
-    /// What comes in need not be looked for sooner than after `look`.
+    /// Media that comes in need not be looked for sooner than after `look`.
     #[must_use]
     pub fn rest(&self, tasks: bool, look: Duration) -> Rest {
         match self.rate {
             0..SOME => Rest::Sleep,
             SOME..MANY if tasks => Rest::Sleep,
-            SOME..BUSY if !tasks && look > LONG_NAP => Rest::Nap(look),
+            SOME..BUSY if !tasks && self.calm && look > LONG_NAP => Rest::Nap(look),
             SOME..BUSY => Rest::Doze,
             BUSY..VERY_BUSY => Rest::Nap(SHORT_NAP),
             _ => Rest::Nap(LONG_NAP),
@@ -75,6 +87,11 @@ impl Pulse {
 mod tests {
     use super::*;
 
+    fn rests_of(pulse: &Pulse, look_ms: u64) -> [Rest; 2] {
+        let look = Duration::from_millis(look_ms);
+        [pulse.rest(false, look), pulse.rest(true, look)]
+    }
+
     #[test]
     fn follows_the_rate_of_work() {
         let mut now = crate::clock::now();
@@ -84,7 +101,7 @@ mod tests {
                 now += Duration::from_millis(1);
                 pulse.beat(reports, now);
             }
-            [pulse.rest(false, Duration::ZERO), pulse.rest(true, Duration::ZERO)]
+            rests_of(&pulse, 0)
         };
         assert_eq!(run(1), [Rest::Doze; 2]);
         assert_eq!(run(8), [Rest::Nap(SHORT_NAP); 2]);
@@ -94,12 +111,15 @@ mod tests {
             now += Duration::from_millis(20);
             pulse.beat(1, now);
         }
-        let rests = |ms| {
-            let look = Duration::from_millis(ms);
-            [pulse.rest(false, look), pulse.rest(true, look)]
-        };
-        assert_eq!(rests(0), [Rest::Doze, Rest::Sleep]);
-        assert_eq!(rests(1), [Rest::Doze, Rest::Sleep], "too short for a nap");
-        assert_eq!(rests(10), [Rest::Nap(Duration::from_millis(10)), Rest::Sleep]);
+        assert_eq!(rests_of(&pulse, 0), [Rest::Doze, Rest::Sleep]);
+        assert_eq!(rests_of(&pulse, 1), [Rest::Doze, Rest::Sleep], "too short for a nap");
+        assert_eq!(rests_of(&pulse, 10), [Rest::Nap(Duration::from_millis(10)), Rest::Sleep]);
+        pulse.stir(now);
+        assert_eq!(rests_of(&pulse, 10), [Rest::Doze, Rest::Sleep], "somebody joins");
+        for _ in 0..6 {
+            now += Duration::from_millis(20);
+            pulse.beat(1, now);
+        }
+        assert_eq!(rests_of(&pulse, 10), [Rest::Nap(Duration::from_millis(10)), Rest::Sleep]);
     }
 }

@@ -90,6 +90,7 @@ impl Shard {
     /// Commands lead to attachments and attachments to commands: until neither is left.
     fn settle(&mut self, now: Instant) {
         while !self.plane.commands.is_empty() || !self.plane.accepted.is_empty() {
+            self.pulse.stir(now);
             self.run_commands(now);
             self.finish_attachments(now);
         }
