@@ -17,7 +17,7 @@ use crate::config::EgressMode;
 use crate::conn::{CloseReason, Conn, Place, Pumped, Role};
 use crate::observe::DropReason;
 use crate::shard::Shard;
-use crate::stream::{Viewer, Wire};
+use crate::stream::{Mirror, Viewer, Wire};
 
 /// Blocks one send of the fan-out may span; more than that goes the long way.
 pub(super) const SLICES_MAX: usize = 16;
@@ -253,6 +253,18 @@ impl Shard {
         let wire = |(mirror, wire): &(usize, usize)| self.mirrors.get(*mirror)?.wires.get(*wire);
         let due = self.plane.dirty.iter().filter_map(wire).map(|wire| wire.sweep.due());
         due.map(|at| at.unwrap_or(now)).min()
+    }
+
+    /// How soon media that comes in has to be looked for, see [`super::window::Window::look`]: at
+    /// once while anybody has a window of its own.
+    pub(crate) fn look(&self) -> Duration {
+        let look = self.plane.window.look();
+        let own = |mirror: &Mirror| {
+            let mut wires = mirror.wires.iter();
+            mirror.merge_ms.is_some() || wires.any(|(_, wire)| wire.format.merge_ms.is_some())
+        };
+        let at_once = !look.is_zero() && self.mirrors.iter().any(|(_, mirror)| own(mirror));
+        if at_once { Duration::ZERO } else { look }
     }
 
     /// Sends what is due to one connection, by the long way.

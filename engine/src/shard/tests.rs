@@ -469,7 +469,9 @@ fn each_viewer_may_have_its_own_merge_window() {
     let (token, script, _publisher) = world.publish(0, "x");
     world.say(0, token, &script, frame(0, 1000, 100));
     let (_, mut merged) = world.watch(0, "x", HTTP_FLV);
+    assert!(world.shards[0].look() > Duration::ZERO, "all is held back");
     let (_, mut eager) = world.watch_with(0, "x", HTTP_FLV, "merge=0", Hops::default());
+    assert_eq!(world.shards[0].look(), Duration::ZERO, "for one, nothing is");
     let (mut merged_seen, mut eager_seen) = (BytesMut::new(), BytesMut::new());
     let (mut merged_reads, mut eager_reads) = (0, 0);
     for n in 1..=50 {
