@@ -34,7 +34,7 @@ const HEADER: usize = 5;
 const END: usize = 1 + 16;
 /// The content type of media.
 const MEDIA: [u8; 1] = [23];
-/// Records after which a key is to be replaced: half of what RFC 8446 clause 5.5 allows AES-GCM.
+/// Records after which a key is to be replaced: a third of what RFC 8446 clause 5.5 allows AES-GCM.
 /// Few in tests, which see the replacement.
 const RECORDS_MAX: u64 = if cfg!(test) { 64 } else { 1 << 23 };
 

@@ -333,7 +333,7 @@ impl TlsCodec {
         Some(sealer.seal(plain, out).expect("records of good length"))
     }
 
-    /// Says that [`TlsCodec::seal`] comes soon: first with `self` alone, then with what it needs.
+    /// Says that [`TlsCodec::seal`] comes soon. It reads `self`, which should be at hand by now.
     pub fn foresee(&self) {
         if let Some(sealer) = &self.sealer {
             sealer.foresee();

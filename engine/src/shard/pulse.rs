@@ -42,20 +42,18 @@ pub struct Pulse {
     rate: usize,
     /// Somebody joins until then.
     joining: Instant,
-    calm: bool,
 }
 
 impl Pulse {
     /// Slow at first.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { since: now, reports: 0, rate: 0, joining: now, calm: true }
+        Self { since: now, reports: 0, rate: 0, joining: now }
     }
 
     /// The poller has been asked and had so many reports.
     pub fn beat(&mut self, reports: usize, now: Instant) {
         self.reports += reports;
-        self.calm = now >= self.joining;
         if now.saturating_duration_since(self.since) >= INTERVAL {
             self.rate = std::mem::take(&mut self.reports);
             self.since = now;
@@ -65,17 +63,16 @@ impl Pulse {
     /// A connection has come, or has asked for something.
     pub fn stir(&mut self, now: Instant) {
         self.joining = now + JOIN;
-        self.calm = false;
     }
 
     /// How to rest at the present rate, with or without tasks that may wait for the executor.
     /// Media that comes in need not be looked for sooner than after `look`.
     #[must_use]
-    pub fn rest(&self, tasks: bool, look: Duration) -> Rest {
+    pub fn rest(&self, tasks: bool, look: Duration, now: Instant) -> Rest {
         match self.rate {
             0..SOME => Rest::Sleep,
             SOME..MANY if tasks => Rest::Sleep,
-            SOME..BUSY if !tasks && self.calm && look > LONG_NAP => Rest::Nap(look),
+            SOME..BUSY if !tasks && look > LONG_NAP && now >= self.joining => Rest::Nap(look),
             SOME..BUSY => Rest::Doze,
             BUSY..VERY_BUSY => Rest::Nap(SHORT_NAP),
             _ => Rest::Nap(LONG_NAP),
@@ -87,9 +84,9 @@ impl Pulse {
 mod tests {
     use super::*;
 
-    fn rests_of(pulse: &Pulse, look_ms: u64) -> [Rest; 2] {
+    fn rests_of(pulse: &Pulse, look_ms: u64, now: Instant) -> [Rest; 2] {
         let look = Duration::from_millis(look_ms);
-        [pulse.rest(false, look), pulse.rest(true, look)]
+        [pulse.rest(false, look, now), pulse.rest(true, look, now)]
     }
 
     #[test]
@@ -101,7 +98,7 @@ mod tests {
                 now += Duration::from_millis(1);
                 pulse.beat(reports, now);
             }
-            rests_of(&pulse, 0)
+            rests_of(&pulse, 0, now)
         };
         assert_eq!(run(1), [Rest::Doze; 2]);
         assert_eq!(run(8), [Rest::Nap(SHORT_NAP); 2]);
@@ -111,15 +108,15 @@ mod tests {
             now += Duration::from_millis(20);
             pulse.beat(1, now);
         }
-        assert_eq!(rests_of(&pulse, 0), [Rest::Doze, Rest::Sleep]);
-        assert_eq!(rests_of(&pulse, 1), [Rest::Doze, Rest::Sleep], "too short for a nap");
-        assert_eq!(rests_of(&pulse, 10), [Rest::Nap(Duration::from_millis(10)), Rest::Sleep]);
+        assert_eq!(rests_of(&pulse, 0, now), [Rest::Doze, Rest::Sleep]);
+        assert_eq!(rests_of(&pulse, 1, now), [Rest::Doze, Rest::Sleep], "too short for a nap");
+        assert_eq!(rests_of(&pulse, 10, now), [Rest::Nap(Duration::from_millis(10)), Rest::Sleep]);
         pulse.stir(now);
-        assert_eq!(rests_of(&pulse, 10), [Rest::Doze, Rest::Sleep], "somebody joins");
+        assert_eq!(rests_of(&pulse, 10, now), [Rest::Doze, Rest::Sleep], "somebody joins");
         for _ in 0..6 {
             now += Duration::from_millis(20);
             pulse.beat(1, now);
         }
-        assert_eq!(rests_of(&pulse, 10), [Rest::Nap(Duration::from_millis(10)), Rest::Sleep]);
+        assert_eq!(rests_of(&pulse, 10, now), [Rest::Nap(Duration::from_millis(10)), Rest::Sleep]);
     }
 }

@@ -120,7 +120,7 @@ impl Rests {
         };
         let rest = {
             let this = shard.borrow();
-            this.pulse.rest(self.may_wait_elsewhere(&this), this.look())
+            this.pulse.rest(self.may_wait_elsewhere(&this), this.look(), clock::now())
         };
         match rest {
             Rest::Nap(nap) if self.naps < NAPS_MAX && !tasks => {
