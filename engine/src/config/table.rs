@@ -130,7 +130,8 @@ const ENGINE: &[Opt] = &[
         OneOf(&["auto", "ring", "direct"]),
         "auto",
         "How batches of sends reach the kernel: one submission to an io_uring ring, one sendmsg \
-         per viewer, or the ring where the kernel offers it.",
+         per viewer, or (auto) the ring where the kernel offers it and large batches from pages \
+         that all viewers share, without a copy for each.",
     )
     .restart(),
     opt(

@@ -16,5 +16,6 @@ pub mod sys_host;
 pub mod sys_serve;
 pub mod sys_signal;
 pub mod sys_socket;
+pub mod sys_stage;
 pub mod tls;
 pub mod tls_client;

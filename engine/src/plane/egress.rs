@@ -1,8 +1,9 @@
 //! The fan-out: every viewer behind the head of its wire gets one vectored send per batch.
 //!
 //! Viewers at the same offset share one array of slices over the same bytes. A viewer costs one
-//! send per batch and touches nothing but its own 48 bytes. Two ways to send a batch: one system
-//! call per viewer ([`super::direct_egress`]), or one for all of them ([`super::ring_egress`]).
+//! send per batch and touches nothing but its own 48 bytes. Three ways to send a batch: one system
+//! call per viewer ([`super::direct_egress`]), one for all of them ([`super::ring_egress`]), or, of
+//! large batches, no copy per viewer ([`super::staged_egress`]).
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::direct_egress::DirectEgress;
 use super::lag::rejoin;
 use super::ring_egress::RingEgress;
+use super::staged_egress::StagedEgress;
 use crate::config::EgressMode;
 use crate::conn::{CloseReason, Conn, Place, Pumped, Role};
 use crate::observe::DropReason;
@@ -133,16 +135,22 @@ pub(super) fn eligible(viewer: &Viewer, head: u64) -> Option<bool> {
 
 /// The way the configuration asks for, or the best that works here.
 pub(super) fn choose(mode: EgressMode) -> Box<dyn Egress> {
-    if mode != EgressMode::Direct {
-        match RingEgress::new() {
-            Ok(ring) => return Box::new(ring),
-            Err(error) if mode == EgressMode::Ring => {
+    let ring = || match RingEgress::new() {
+        Ok(ring) => Box::new(ring) as Box<dyn Egress>,
+        Err(error) => {
+            if mode == EgressMode::Ring {
                 tracing::warn!(%error, "no egress ring: sending directly");
+            } else {
+                tracing::info!(%error, "no egress ring: sending directly");
             }
-            Err(error) => tracing::info!(%error, "no egress ring: sending directly"),
+            Box::new(DirectEgress)
         }
+    };
+    match mode {
+        EgressMode::Direct => Box::new(DirectEgress),
+        EgressMode::Ring => ring(),
+        EgressMode::Auto => Box::new(StagedEgress::new(ring())),
     }
-    Box::new(DirectEgress)
 }
 
 impl Shard {
@@ -372,3 +380,7 @@ impl Shard {
 fn is_at_rest(conn: &Conn, viewer: &Viewer) -> bool {
     !viewer.blocked && !conn.cut && conn.frame_left == 0
 }
+
+#[cfg(test)]
+#[path = "egress_tests.rs"]
+mod tests;

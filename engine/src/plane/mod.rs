@@ -16,6 +16,7 @@ mod multicast;
 mod pace;
 mod ring_egress;
 mod sealed;
+mod staged_egress;
 mod tick;
 mod window;
 
