@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use tests::clients::{self, Decoded, Publisher};
+use tests::crowd::Crowd;
 use tests::flv::{self, Tag};
 use tests::media::{self, Clip};
 use tests::process::Process;
 use tests::rtmp::{self, Peer};
-use tests::server::Server;
+use tests::server::{Config, Server};
 use tests::{http, pace, wait};
 
 const NAME: &str = "show";
@@ -15,6 +16,8 @@ const NAME: &str = "show";
 const SECONDS: u32 = 4;
 /// Pictures that a player must at least have seen of them: the join costs up to a second.
 const PICTURES: u64 = 60;
+/// Viewers beside the one that is looked at: with fewer than 16 no pages are shared.
+const CROWD: usize = 40;
 /// Most a stream may lose of its lip sync, in milliseconds.
 const LIP_SYNC_MS: f64 = 20.0;
 /// Connect to first picture on the loopback.
@@ -85,13 +88,38 @@ fn bytes_arrive_as_published() {
     let Some(source) = media::tags(Clip::H264Aac) else { return };
     let Some((server, _publisher)) = live(Publisher::Ffmpeg, Clip::H264Aac) else { return };
     let pictures = first_pictures(&server, 100);
-    let source: Vec<u64> = source.iter().filter(|tag| tag.is_picture()).map(Tag::digest).collect();
-    let got: Vec<u64> = pictures.iter().map(Tag::digest).collect();
-    let found = source.windows(got.len()).any(|window| window == got);
-    assert!(found, "100 pictures in a row are not the publisher's");
+    assert_published(&pictures, &source);
     let steps = pictures.windows(2).map(|pair| pair[1].timestamp - pair[0].timestamp);
     let steps: Vec<u32> = steps.filter(|step| !(39..=41).contains(step)).collect();
     assert!(steps.is_empty(), "decoding times are not 40 ms apart: {steps:?}");
+}
+
+#[test]
+fn large_batches_reach_a_crowd_as_published() {
+    let Some(source) = media::tags(Clip::H264Aac) else { return };
+    // Half a second of the clip is more than the 16 KiB from which viewers share pages.
+    let bytes: usize = source.iter().map(|tag| tag.data.len()).sum();
+    let seconds = f64::from(source.last().expect("a clip").timestamp) / 1000.0;
+    assert!(bytes as f64 / seconds / 2.0 > 16.0 * 1024.0);
+    let server = Server::start(&Config::default().set("elapse", "fixed:500"));
+    let Some(_publisher) = Publisher::Ffmpeg.start(Clip::H264Aac, &server.rtmp_url(NAME)) else {
+        return;
+    };
+    server.wait_live(NAME);
+    let shares = |server: &Server| {
+        let folder = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).expect("it runs");
+        let links = folder.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        links.into_iter().any(|link| link.to_string_lossy().contains("memfd:egress"))
+    };
+    assert!(shares(&server), "no pages to share");
+    let crowd = Crowd::start(server.http, NAME, CROWD);
+    crowd.wait_all_served(Duration::from_secs(5));
+    assert_published(&first_pictures(&server, 100), &source);
+    if let Some(decoded) = clients::ffmpeg_decode(&server.flv_url(NAME), SECONDS) {
+        assert_clean("ffmpeg 5 in a crowd", &decoded, PICTURES);
+    }
+    assert_eq!(crowd.open(), CROWD);
+    assert!(shares(&server), "the pages were given up: {}", server.log());
 }
 
 #[test]
@@ -257,6 +285,14 @@ fn enhanced(clip: Clip, codec: impl Fn(&[Tag]) -> bool) {
 fn assert_clean(who: &str, decoded: &Decoded, pictures: u64) {
     assert!(decoded.complaints.is_empty(), "{who}: {:?}", decoded.complaints);
     assert!(decoded.pictures >= pictures, "{who}: {} pictures", decoded.pictures);
+}
+
+/// The pictures are some of the publisher's, in a row.
+fn assert_published(pictures: &[Tag], source: &[Tag]) {
+    let source: Vec<u64> = source.iter().filter(|tag| tag.is_picture()).map(Tag::digest).collect();
+    let got: Vec<u64> = pictures.iter().map(Tag::digest).collect();
+    let found = source.windows(got.len()).any(|window| window == got);
+    assert!(found, "{} pictures in a row are not the publisher's", got.len());
 }
 
 fn first_pictures(server: &Server, count: usize) -> Vec<Tag> {

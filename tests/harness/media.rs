@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -107,8 +108,11 @@ impl Clip {
 
 /// The clip as FLV tags, remuxed by ffmpeg 9 (enhanced FourCC for HEVC, AV1 and Opus).
 pub fn tags(clip: Clip) -> Option<Vec<Tag>> {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
     let source = clip.file()?;
-    let file = root().join(format!("target/media/{clip:?}-{}.flv", std::process::id()));
+    // Tests of one process do this at the same time.
+    let (process, call) = (std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed));
+    let file = root().join(format!("target/media/{clip:?}-{process}-{call}.flv"));
     let mut command = Command::new(clients::ffmpeg9()?);
     command.args(["-hide_banner", "-v", "error", "-y", "-i"]).arg(source);
     command.args(["-c", "copy", "-flvflags", "no_duration_filesize", "-f", "flv"]).arg(&file);
