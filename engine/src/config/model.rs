@@ -88,7 +88,8 @@ pub struct Engine {
 /// `engine/egress`: how a batch of sends reaches the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EgressMode {
-    /// The ring where the kernel offers it, else directly.
+    /// The ring where the kernel offers it, else directly; large batches from pages that all
+    /// viewers share.
     Auto,
     /// One submission to an io_uring ring per batch.
     Ring,

@@ -64,12 +64,12 @@ impl Stage {
     /// # Errors
     /// `WouldBlock` when the socket takes nothing, else what the system says.
     pub fn send_raw(&self, socket: RawFd) -> io::Result<usize> {
-        let mut offset = 0;
-        let sent =
+        retry(|| {
+            let mut offset = 0;
             // SAFETY: the offset lives for the call; a descriptor that were closed meanwhile would
             // give EBADF: slots are removed from their wire before their socket closes.
-            unsafe { libc::sendfile(socket, self.file.as_raw_fd(), &raw mut offset, self.bytes) };
-        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+            unsafe { libc::sendfile(socket, self.file.as_raw_fd(), &raw mut offset, self.bytes) }
+        })
     }
 
     /// Takes all pages out.

@@ -43,9 +43,12 @@ impl StagedEgress {
         let mut due = viewers.iter().filter(|viewer| eligible(viewer, head) == Some(true));
         let Some(first) = due.next() else { return Ok(None) };
         let (offset, bytes) = (first.offset, head - first.offset);
+        if !(BYTES_MIN..=BYTES_MAX).contains(&bytes) {
+            return Ok(None);
+        }
         // The first is one of them.
         let alike = due.filter(|viewer| viewer.offset == offset).take(VIEWERS_MIN - 1).count();
-        if !(BYTES_MIN..=BYTES_MAX).contains(&bytes) || alike < VIEWERS_MIN - 1 {
+        if alike < VIEWERS_MIN - 1 {
             return Ok(None);
         }
         let mut slices = Slices::new();
