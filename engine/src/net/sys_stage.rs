@@ -10,10 +10,11 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 use super::sys::retry;
+use super::sys_serve::send_file;
 
 /// A file in memory that holds the bytes of one batch.
 #[derive(Debug)]
@@ -64,12 +65,9 @@ impl Stage {
     /// # Errors
     /// `WouldBlock` when the socket takes nothing, else what the system says.
     pub fn send_raw(&self, socket: RawFd) -> io::Result<usize> {
-        retry(|| {
-            let mut offset = 0;
-            // SAFETY: the offset lives for the call; a descriptor that were closed meanwhile would
-            // give EBADF: slots are removed from their wire before their socket closes.
-            unsafe { libc::sendfile(socket, self.file.as_raw_fd(), &raw mut offset, self.bytes) }
-        })
+        // SAFETY: slots are removed from their wire before their socket closes, so it is open.
+        let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+        send_file(socket, &self.file, 0, self.bytes)
     }
 
     /// Takes all pages out.
@@ -86,6 +84,7 @@ impl Stage {
 mod tests {
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Large batches to many viewers without a copy for each: keyframes above all.
 //!
-//! Copying into the socket is a sixth of what a small send costs and most of what a large one
-//! does. What is worth it is laid out once in pages that all sockets refer to
+//! Copying into the socket is a sixth of what a send of 12 KiB costs, and more the larger it is.
+//! What is worth it is laid out once in pages that all sockets refer to
 //! ([`crate::net::sys_stage`]); the rest goes the way the egress below sends it.
 
 use std::io;
