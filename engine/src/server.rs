@@ -21,7 +21,7 @@ use crate::events::Events;
 use crate::net::preflight::StartError;
 use crate::net::resolve::Resolver;
 use crate::net::tls::TlsContext;
-use crate::net::{sys, sys_socket};
+use crate::net::{sys, sys_heap, sys_socket};
 use crate::plane::{Listener, Service};
 use crate::policy::{ActivePolicy, Policy};
 use crate::record::Upkeep;
@@ -151,7 +151,7 @@ impl Server {
         server.upkeep = upkeep
             .inspect_err(|error| tracing::error!(%error, "nobody looks after recordings"))
             .ok();
-        let base = sys::resident_bytes().saturating_sub(sys::heap_free_bytes());
+        let base = sys::resident_bytes().saturating_sub(sys_heap::free_bytes());
         server.shared.base_bytes.store(base, Ordering::Relaxed);
         Ok(server)
     }

@@ -40,6 +40,7 @@ pub enum Care {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of thousands are of the largest")]
 enum Protocol {
     Rtmp(RtmpPeer),
     Http(HttpPlay),

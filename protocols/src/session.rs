@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::container::Item;
 use crate::container::flv::FlvError;
 use crate::hops::{Hops, NodeId};
 use crate::media::{Frame, Tracks};
@@ -139,6 +140,17 @@ impl OutputQueue {
     /// Bytes held on the heap.
     pub fn heap_bytes(&self) -> usize {
         self.queue.capacity() * size_of::<Output>() + self.tail.capacity()
+    }
+}
+
+impl Extend<Item> for OutputQueue {
+    fn extend<I: IntoIterator<Item = Item>>(&mut self, items: I) {
+        for item in items {
+            self.event(match item {
+                Item::Tracks(tracks) => Event::Tracks(tracks),
+                Item::Frame(frame) => Event::Frame(frame),
+            });
+        }
     }
 }
 

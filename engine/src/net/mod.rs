@@ -12,6 +12,7 @@ pub mod sys_cache;
 pub mod sys_datagram;
 pub mod sys_epoll;
 pub mod sys_file;
+pub mod sys_heap;
 pub mod sys_host;
 pub mod sys_serve;
 pub mod sys_signal;

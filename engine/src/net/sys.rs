@@ -151,18 +151,6 @@ pub fn resident_bytes() -> u64 {
     pages * u64::try_from(page).unwrap_or(0)
 }
 
-/// Heap that has been freed and not given back to the system; 0 where the allocator does not say.
-pub fn heap_free_bytes() -> u64 {
-    #[cfg(target_env = "gnu")]
-    {
-        // SAFETY: no pointers; the allocator takes its own locks.
-        let info = unsafe { libc::mallinfo2() };
-        info.fordblks as u64
-    }
-    #[cfg(not(target_env = "gnu"))]
-    0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

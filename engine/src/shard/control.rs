@@ -47,7 +47,7 @@ impl Shard {
             let Some(message) = self.mesh.next_media(from) else { return false };
             match message.target {
                 MediaTarget::Stream(stream) => self.on_stream_item(stream, message.item, now),
-                MediaTarget::Mirror(mirror) => self.on_mirror_message(mirror, &message.item, now),
+                MediaTarget::Mirror(mirror) => self.on_mirror_message(mirror, message.item, now),
             }
         }
         true

@@ -28,8 +28,8 @@ use crate::http::io::Io;
 use crate::http::live::LiveSession;
 use crate::http::server::{MediaHandoff, Outcome, serve};
 use crate::net::awaited::Awaited;
-use crate::net::sys;
 use crate::net::tls::Purpose;
+use crate::net::{sys, sys_heap};
 use crate::observe::Viewers;
 use crate::observe::{self, Process, PullReport, ShardReport, Topic};
 use crate::reload::Reloader;
@@ -99,7 +99,7 @@ impl Backend for ShardBackend {
                 uptime: clock::now().saturating_duration_since(shared.started),
                 base_bytes: shared.base_bytes.load(Ordering::Relaxed),
                 resident_bytes: sys::resident_bytes(),
-                heap_free_bytes: sys::heap_free_bytes(),
+                heap_free_bytes: sys_heap::free_bytes(),
                 nudges: shared.nudges.iter().map(|nudge| nudge.count()).sum(),
                 recovered: shared.upkeep.recovered.load(Ordering::Relaxed),
                 deleted: shared.upkeep.deleted.load(Ordering::Relaxed),

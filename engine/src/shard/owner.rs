@@ -191,7 +191,7 @@ impl Shard {
         for taker in &mut self.streams[index].takers {
             taker.take(&item, now);
         }
-        self.on_mirror_item(mirror, &item, now);
+        self.on_mirror_item(mirror, item, now);
     }
 
     /// Adds a taker to a stream of ours, and gives it what the log holds.

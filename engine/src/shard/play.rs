@@ -175,7 +175,7 @@ impl Shard {
     }
 
     /// The next item of a stream that has a mirror here, from another shard.
-    pub(super) fn on_mirror_message(&mut self, mirror: Token, item: &MediaItem, now: Instant) {
+    pub(super) fn on_mirror_message(&mut self, mirror: Token, item: MediaItem, now: Instant) {
         let index = mirror.index as usize;
         if self.mirrors.get(index).is_some_and(|entry| entry.generation == mirror.generation) {
             self.on_mirror_item(index, item, now);
@@ -183,7 +183,8 @@ impl Shard {
     }
 
     /// The next item of a stream, in order.
-    pub(super) fn on_mirror_item(&mut self, index: usize, item: &MediaItem, now: Instant) {
+    pub(super) fn on_mirror_item(&mut self, index: usize, item: MediaItem, now: Instant) {
+        let of_tracks = matches!(item, MediaItem::Tracks(_));
         let mirror = &mut self.mirrors[index];
         let appended = mirror.append(item, now);
         for (wire_index, wire) in &mut mirror.wires {
@@ -191,7 +192,7 @@ impl Shard {
                 self.plane.dirty.push_back((index, wire_index));
             }
         }
-        if let MediaItem::Tracks(_) = item {
+        if of_tracks {
             self.end_outdated(index, now);
         }
         match appended {

@@ -9,10 +9,14 @@ use std::time::Duration;
 
 use protocols::media::{FrameKind, Timestamp, Tracks};
 
+use crate::net::sys_heap;
 use crate::ring::Ingested;
 
 /// A stream without video can be joined at a frame every so often.
 const AUDIO_JOIN_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Of each frame beside its payload: itself with its two counts, and its place in the log.
+const FRAME_BYTES: usize = size_of::<Ingested>() + 2 * size_of::<usize>() + size_of::<usize>();
 
 /// Bounds of one log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +31,14 @@ pub struct LogLimits {
 #[derive(Debug)]
 pub struct FrameLog {
     frames: VecDeque<Arc<Ingested>>,
+    /// Decode time of the first frame: that has long left the cache when the next one comes.
+    begin: Timestamp,
     bytes: usize,
+    /// What the allocator has given for all of them.
+    held: usize,
     tracks: Arc<Tracks>,
+    /// The tracks have pictures: looked up for every sound.
+    has_video: bool,
     /// The first frame of the log is a join point. False after an eviction inside a GOP.
     joinable: bool,
     last_join: Option<Timestamp>,
@@ -43,8 +53,11 @@ impl FrameLog {
     pub fn new(limits: LogLimits) -> Self {
         Self {
             frames: VecDeque::new(),
+            begin: Timestamp::default(),
             bytes: 0,
+            held: 0,
             tracks: Arc::default(),
+            has_video: false,
             joinable: false,
             last_join: None,
             limits,
@@ -58,10 +71,10 @@ impl FrameLog {
         &self.tracks
     }
 
-    /// Payload bytes held.
+    /// Memory of the frames, in bytes.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    pub fn held_bytes(&self) -> usize {
+        self.held
     }
 
     /// Frames from the newest join point on; empty when there is none.
@@ -74,14 +87,13 @@ impl FrameLog {
         if self.tracks.video != tracks.video && self.tracks.video.is_some() {
             self.clear();
         }
+        self.has_video = tracks.video.is_some();
         self.tracks = tracks;
     }
 
     /// Forgets all frames (publisher change); the tracks stay until new ones come.
     pub fn clear(&mut self) {
-        self.frames.clear();
-        self.bytes = 0;
-        self.joinable = false;
+        self.forget_frames();
         self.last_join = None;
     }
 
@@ -93,16 +105,24 @@ impl FrameLog {
             self.joinable = true;
             self.last_join = Some(frame.frame.dts);
         }
-        self.bytes += frame.frame.payload.len();
+        let at = frame.frame.dts;
+        if self.frames.is_empty() {
+            self.begin = at;
+        }
+        let payload = frame.frame.payload.len();
+        self.bytes += payload;
+        self.held += sys_heap::rounded(payload) + FRAME_BYTES;
         self.frames.push_back(frame);
-        self.enforce_limits();
+        self.enforce_limits(at);
         join
     }
 
-    fn is_join_point(&self, frame: &Ingested) -> bool {
+    /// Whether a viewer can start at a frame that is to come next.
+    #[must_use]
+    pub fn is_join_point(&self, frame: &Ingested) -> bool {
         match frame.frame.kind {
             FrameKind::Keyframe => true,
-            FrameKind::Audio if self.tracks.video.is_none() => match self.last_join {
+            FrameKind::Audio if !self.has_video => match self.last_join {
                 Some(last) => frame.frame.dts - last >= AUDIO_JOIN_INTERVAL.as_nanos() as i64,
                 None => true,
             },
@@ -110,17 +130,18 @@ impl FrameLog {
         }
     }
 
-    fn enforce_limits(&mut self) {
-        let span = match (self.frames.front(), self.frames.back()) {
-            (Some(first), Some(last)) => last.frame.dts.saturating_since(first.frame.dts),
-            _ => Duration::ZERO,
-        };
+    fn forget_frames(&mut self) {
+        self.frames.clear();
+        (self.bytes, self.held) = (0, 0);
+        self.joinable = false;
+    }
+
+    fn enforce_limits(&mut self, newest: Timestamp) {
+        let span = newest.saturating_since(self.begin);
         if self.bytes > self.limits.bytes || span > self.limits.span {
             // The GOP alone is over the budget: nobody can start in it. Its rest is still passed
             // on to those who watch; the log begins again at the next join point.
-            self.frames.clear();
-            self.bytes = 0;
-            self.joinable = false;
+            self.forget_frames();
             self.evicted += 1;
         }
     }

@@ -99,10 +99,10 @@ impl Mirror {
     }
 
     /// Takes the next item of the stream.
-    pub fn append(&mut self, item: &MediaItem, now: Instant) -> Appended {
+    pub fn append(&mut self, item: MediaItem, now: Instant) -> Appended {
         match item {
             MediaItem::Online { merge_ms } => {
-                self.merge_ms = *merge_ms;
+                self.merge_ms = merge_ms;
                 self.online = true;
                 self.offline_since = None;
                 self.log.clear();
@@ -115,15 +115,16 @@ impl Mirror {
                 Appended::Offline
             }
             MediaItem::Tracks(tracks) => {
-                self.set_tracks(tracks);
+                self.set_tracks(&tracks);
                 Appended::Media
             }
             MediaItem::Frame(ingested) => {
-                let join = self.log.append(Arc::clone(ingested));
+                let join = self.log.is_join_point(&ingested);
                 let tracks = self.log.tracks();
                 for (_, wire) in &mut self.wires {
-                    wire.append_frame(tracks, ingested, join);
+                    wire.append_frame(tracks, &ingested, join);
                 }
+                self.log.append(ingested);
                 if join { Appended::JoinPoint } else { Appended::Media }
             }
         }
@@ -173,9 +174,9 @@ impl Mirror {
         self.wires.iter().map(|(_, wire)| places(wire)).sum()
     }
 
-    /// Bytes this mirror holds: log payloads and wires.
+    /// Bytes this mirror holds: log and wires.
     #[must_use]
     pub fn bytes(&self) -> (usize, usize) {
-        (self.log.bytes(), self.wires.iter().map(|(_, wire)| wire.bytes()).sum())
+        (self.log.held_bytes(), self.wires.iter().map(|(_, wire)| wire.bytes()).sum())
     }
 }

@@ -1,6 +1,5 @@
 //! The client end of one HTTP connection whose answer is an FLV stream.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use base64::Engine as _;
@@ -8,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, BytesMut};
 
 use super::body::Body;
-use crate::container::flv::{Demuxer, Item, TagReader, Timeline};
+use crate::container::flv::{Demuxer, TagReader, Timeline};
 use crate::hops::{self, Hops};
 use crate::session::{
     Command, ErrorClass, Event, Input, Output, OutputQueue, Session, SessionError,
@@ -43,7 +42,6 @@ pub struct Client {
     content: BytesMut,
     tags: TagReader,
     demuxer: Demuxer,
-    items: VecDeque<Item>,
     timeline: Timeline,
 }
 
@@ -66,7 +64,6 @@ impl Client {
             content: BytesMut::new(),
             tags: TagReader::new(options.tag_bytes),
             demuxer: Demuxer::new(options.legacy_h265_id),
-            items: VecDeque::new(),
             timeline: Timeline::default(),
         }
     }
@@ -133,16 +130,10 @@ impl Client {
     fn on_content(&mut self) -> Result<(), SessionError> {
         while let Some((tag, time, body)) = self.tags.next_tag(&mut self.content)? {
             let time = self.timeline.of_tag(tag, time);
-            match self.demuxer.push(tag, time, body, &mut self.items) {
+            match self.demuxer.push(tag, time, body, &mut self.outputs) {
                 Ok(()) => {}
                 Err(error) if error.is_passable() => tracing::trace!(%error, "tag dropped"),
                 Err(error) => return Err(error.into()),
-            }
-            for item in self.items.drain(..) {
-                self.outputs.event(match item {
-                    Item::Tracks(tracks) => Event::Tracks(tracks),
-                    Item::Frame(frame) => Event::Frame(frame),
-                });
             }
         }
         Ok(())

@@ -1,12 +1,11 @@
 //! Audio, video and data messages of a peer taken apart into tracks and frames.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::container::flv::{Demuxer, Item, TagType, Timeline};
-use crate::session::{ErrorClass, Event, SessionError};
+use crate::container::flv::{Demuxer, TagType, Timeline};
+use crate::session::{ErrorClass, OutputQueue, SessionError};
 
 use super::command::without_format_byte;
 use super::link::{Link, Rate};
@@ -29,7 +28,6 @@ const TRANSPORT_PREFIXES: [&[u8]; 2] = [b"\x02\x00\x08onStatus", b"\x02\x00\x11|
 pub(super) struct Ingest {
     timeline: Timeline,
     demuxer: Demuxer,
-    items: VecDeque<Item>,
     metadata: Rate,
 }
 
@@ -38,14 +36,8 @@ impl Ingest {
         Self {
             timeline: Timeline::default(),
             demuxer: Demuxer::new(legacy_h265_id),
-            items: VecDeque::new(),
             metadata: Rate::new(now, METADATA_WINDOW),
         }
-    }
-
-    /// Bytes held on the heap, this struct included; what is shared with frames is not counted.
-    pub(super) fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + self.items.capacity() * size_of::<Item>()
     }
 
     /// Takes a media message apart and queues what it holds; other messages are dropped.
@@ -55,32 +47,29 @@ impl Ingest {
         message: Message,
         link: &mut Link,
     ) -> Result<(), SessionError> {
-        let result = if message.type_id == type_id::AGGREGATE {
-            match split_aggregate(&message) {
-                Ok(parts) => parts.into_iter().try_for_each(|part| self.push(now, part)),
-                Err(error) => {
-                    let class = if error.is_limit() {
-                        ErrorClass::LimitExceeded
-                    } else {
-                        ErrorClass::PeerMisbehaved
-                    };
-                    Err(SessionError::new(class, error.reason(), error.to_string()))
-                }
-            }
-        } else {
-            self.push(now, message)
-        };
-        // What came before a fault is good.
-        while let Some(item) = self.items.pop_front() {
-            link.event(match item {
-                Item::Tracks(tracks) => Event::Tracks(tracks),
-                Item::Frame(frame) => Event::Frame(frame),
-            });
+        let out = link.outputs();
+        if message.type_id != type_id::AGGREGATE {
+            return self.push(now, message, out);
         }
-        result
+        match split_aggregate(&message) {
+            Ok(parts) => parts.into_iter().try_for_each(|part| self.push(now, part, out)),
+            Err(error) => {
+                let class = if error.is_limit() {
+                    ErrorClass::LimitExceeded
+                } else {
+                    ErrorClass::PeerMisbehaved
+                };
+                Err(SessionError::new(class, error.reason(), error.to_string()))
+            }
+        }
     }
 
-    fn push(&mut self, now: Instant, message: Message) -> Result<(), SessionError> {
+    fn push(
+        &mut self,
+        now: Instant,
+        message: Message,
+        out: &mut OutputQueue,
+    ) -> Result<(), SessionError> {
         let timestamp = message.timestamp;
         let (tag, payload) = match message.type_id {
             type_id::AUDIO => (TagType::Audio, message.payload),
@@ -94,7 +83,7 @@ impl Ingest {
             tracing::trace!(bytes = payload.len(), "data message dropped");
             return Ok(());
         }
-        match self.demuxer.push(tag, time, payload, &mut self.items) {
+        match self.demuxer.push(tag, time, payload, out) {
             Err(error) if error.is_passable() => {
                 tracing::trace!(%error, "message dropped");
                 Ok(())

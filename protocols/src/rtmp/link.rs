@@ -199,6 +199,11 @@ impl Link {
         self.outputs.bytes().extend_from_slice(bytes);
     }
 
+    /// Where media events go, behind everything queued so far.
+    pub(super) fn outputs(&mut self) -> &mut OutputQueue {
+        &mut self.outputs
+    }
+
     /// Queues an event behind everything queued so far.
     pub(super) fn event(&mut self, event: Event) {
         self.outputs.event(event);

@@ -1,6 +1,5 @@
 //! From the bodies of FLV tags and RTMP messages to neutral tracks and frames.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -90,7 +89,7 @@ impl Demuxer {
         tag: TagType,
         dts: Timestamp,
         body: Bytes,
-        out: &mut VecDeque<Item>,
+        out: &mut impl Extend<Item>,
     ) -> Result<(), FlvError> {
         let &[first, _, ..] = body.as_ref() else {
             self.ignored.empty += 1;
@@ -147,7 +146,7 @@ impl Demuxer {
         &mut self,
         codec: Codec,
         config: Bytes,
-        out: &mut VecDeque<Item>,
+        out: &mut impl Extend<Item>,
     ) -> Result<(), FlvError> {
         if config.is_empty() {
             self.ignored.empty += 1;
@@ -167,7 +166,7 @@ impl Demuxer {
         Ok(())
     }
 
-    fn on_picture(&mut self, packet: Packet, dts: Timestamp, out: &mut VecDeque<Item>) {
+    fn on_picture(&mut self, packet: Packet, dts: Timestamp, out: &mut impl Extend<Item>) {
         let Packet::Coded { codec, frame_type, composition_ms, nanos, payload } = packet else {
             return;
         };
@@ -202,14 +201,14 @@ impl Demuxer {
         self.announce(out);
         let composition_offset = i64::from(composition_ms) * 1_000_000;
         let dts = dts.offset_nanos(i64::from(nanos));
-        out.push_back(Item::Frame(Frame { kind, dts, composition_offset, payload }));
+        out.extend([Item::Frame(Frame { kind, dts, composition_offset, payload })]);
     }
 
     fn on_audio_config(
         &mut self,
         codec: Codec,
         config: Bytes,
-        out: &mut VecDeque<Item>,
+        out: &mut impl Extend<Item>,
     ) -> Result<(), FlvError> {
         if config.is_empty() {
             self.ignored.empty += 1;
@@ -237,7 +236,7 @@ impl Demuxer {
         Ok(())
     }
 
-    fn on_sound(&mut self, packet: Packet, first: u8, dts: Timestamp, out: &mut VecDeque<Item>) {
+    fn on_sound(&mut self, packet: Packet, first: u8, dts: Timestamp, out: &mut impl Extend<Item>) {
         let Packet::Coded { codec, nanos, payload, .. } = packet else { return };
         if payload.is_empty() {
             self.ignored.empty += 1;
@@ -270,14 +269,14 @@ impl Demuxer {
         self.announce(out);
         let dts = dts.offset_nanos(i64::from(nanos));
         let kind = FrameKind::Audio;
-        out.push_back(Item::Frame(Frame { kind, dts, composition_offset: 0, payload }));
+        out.extend([Item::Frame(Frame { kind, dts, composition_offset: 0, payload })]);
     }
 
     fn on_script(
         &mut self,
         dts: Timestamp,
         body: &Bytes,
-        out: &mut VecDeque<Item>,
+        out: &mut impl Extend<Item>,
     ) -> Result<(), FlvError> {
         match script::parse(body)? {
             Script::Metadata(metadata) => {
@@ -289,7 +288,7 @@ impl Demuxer {
             }
             Script::Data(payload) => {
                 let kind = FrameKind::Data;
-                out.push_back(Item::Frame(Frame { kind, dts, composition_offset: 0, payload }));
+                out.extend([Item::Frame(Frame { kind, dts, composition_offset: 0, payload })]);
             }
             Script::Ignored => self.ignored.unsupported += 1,
         }
@@ -297,7 +296,7 @@ impl Demuxer {
     }
 
     /// Appends the tracks if they differ from those announced last. Metadata alone is no track.
-    fn announce(&mut self, out: &mut VecDeque<Item>) {
+    fn announce(&mut self, out: &mut impl Extend<Item>) {
         if !self.dirty || self.video.is_none() && self.audio.is_none() {
             return;
         }
@@ -316,7 +315,7 @@ impl Demuxer {
             return;
         }
         self.announced = Some(Arc::clone(&tracks));
-        out.push_back(Item::Tracks(tracks));
+        out.extend([Item::Tracks(tracks)]);
     }
 }
 

@@ -1,8 +1,7 @@
 //! Joins the chunks of one connection into messages, within bounds.
 
-use std::collections::BTreeMap;
-
 use bytes::{Buf, Bytes, BytesMut};
+use smallvec::SmallVec;
 
 use super::{ChunkError, DEFAULT_CHUNK_SIZE, Limits, checked_chunk_size};
 use crate::rtmp::message::{Message, type_id};
@@ -15,6 +14,9 @@ const MESSAGE_HEADER_BYTES: [usize; 4] = [11, 7, 3, 0];
 /// are copied once.
 const FIRST_RESERVE_BYTES: usize = 16 << 10;
 
+/// Chunk streams that need no allocation: publishers use five or six, players three.
+const CHUNK_STREAMS_INLINE: usize = 6;
+
 /// The receiving side of one connection.
 ///
 /// Payload is copied once, as it arrives, into memory of the message's own size: the input never
@@ -23,7 +25,7 @@ const FIRST_RESERVE_BYTES: usize = 16 << 10;
 pub struct Reader {
     limits: Limits,
     chunk_size: u32,
-    chunk_streams: BTreeMap<u32, ChunkStream>,
+    chunk_streams: ChunkStreams,
     /// The chunk whose payload is not all here yet.
     open: Option<OpenChunk>,
     /// Capacity of all `ChunkStream::partial` together, in bytes.
@@ -43,6 +45,42 @@ struct ChunkStream {
     message_stream_id: u32,
     /// The message in progress.
     partial: Option<Vec<u8>>,
+}
+
+/// The chunk streams that have been used, in the order of their first use. There are few, and they
+/// lie beside what else each message needs.
+#[derive(Debug, Default)]
+struct ChunkStreams {
+    known: SmallVec<[(u32, ChunkStream); CHUNK_STREAMS_INLINE]>,
+}
+
+impl ChunkStreams {
+    fn get(&self, id: u32) -> Option<&ChunkStream> {
+        self.known.iter().find(|(known, _)| *known == id).map(|(_, stream)| stream)
+    }
+
+    fn get_mut(&mut self, id: u32) -> Option<&mut ChunkStream> {
+        self.known.iter_mut().find(|(known, _)| *known == id).map(|(_, stream)| stream)
+    }
+
+    /// `None`: it would be one more than `max`.
+    fn get_or_add(&mut self, id: u32, max: usize) -> Option<&mut ChunkStream> {
+        let position = self.known.iter().position(|(known, _)| *known == id);
+        let index = match position {
+            Some(index) => index,
+            None if self.known.len() >= max => return None,
+            None => {
+                self.known.push((id, ChunkStream::default()));
+                self.known.len() - 1
+            }
+        };
+        Some(&mut self.known[index].1)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let spilled = if self.known.spilled() { self.known.capacity() } else { 0 };
+        spilled * size_of::<(u32, ChunkStream)>()
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +110,7 @@ impl Reader {
         Self {
             limits,
             chunk_size: DEFAULT_CHUNK_SIZE,
-            chunk_streams: BTreeMap::new(),
+            chunk_streams: ChunkStreams::default(),
             open: None,
             held_bytes: 0,
             bytes_received: 0,
@@ -114,7 +152,7 @@ impl Reader {
 
     /// The peer gives up the half-sent message of a chunk stream (clause 5.4.2), if there is one.
     pub fn abort(&mut self, chunk_stream_id: u32) {
-        let partial = self.chunk_streams.get_mut(&chunk_stream_id).and_then(|s| s.partial.take());
+        let partial = self.chunk_streams.get_mut(chunk_stream_id).and_then(|s| s.partial.take());
         self.held_bytes -= partial.map_or(0, |partial| partial.capacity());
     }
 
@@ -130,7 +168,7 @@ impl Reader {
 
     /// Heap held by half-received messages and by what chunk streams remember, in bytes.
     pub fn heap_bytes(&self) -> usize {
-        self.held_bytes + self.chunk_streams.len() * size_of::<(u32, ChunkStream)>()
+        self.held_bytes + self.chunk_streams.heap_bytes()
     }
 
     /// Heap held by half-received messages alone; never over [`Limits::reassembly_bytes`].
@@ -143,10 +181,11 @@ impl Reader {
     /// # Panics
     /// When it does not; for tests and fuzzing.
     pub fn check_invariants(&self) {
-        let partials = self.chunk_streams.values().filter_map(|stream| stream.partial.as_ref());
+        let partials =
+            self.chunk_streams.known.iter().filter_map(|(_, stream)| stream.partial.as_ref());
         assert_eq!(self.held_bytes, partials.map(Vec::capacity).sum::<usize>());
         assert!(self.held_bytes <= self.limits.reassembly_bytes);
-        assert!(self.chunk_streams.len() <= self.limits.chunk_streams);
+        assert!(self.chunk_streams.known.len() <= self.limits.chunk_streams);
     }
 
     /// Reads one header without consuming it; `None` when it is not all there.
@@ -154,7 +193,7 @@ impl Reader {
         let Some((format, chunk_stream_id, basic_bytes)) = parse_basic_header(input) else {
             return Ok(None);
         };
-        let stream = self.chunk_streams.get(&chunk_stream_id);
+        let stream = self.chunk_streams.get(chunk_stream_id);
         if stream.is_none() && format != 0 && (format, chunk_stream_id) != (1, CHUNK_STREAM_ID_MIN)
         {
             return Err(ChunkError::NoEarlierHeader { chunk_stream_id, format });
@@ -218,12 +257,11 @@ impl Reader {
         buf: &mut BytesMut,
     ) -> Result<Option<Message>, ChunkError> {
         let Header { format, chunk_stream_id, length, .. } = header;
-        if !self.chunk_streams.contains_key(&chunk_stream_id)
-            && self.chunk_streams.len() >= self.limits.chunk_streams
-        {
-            return Err(ChunkError::TooManyChunkStreams { max: self.limits.chunk_streams });
-        }
-        let stream = self.chunk_streams.entry(chunk_stream_id).or_default();
+        let max = self.limits.chunk_streams;
+        let stream = self
+            .chunk_streams
+            .get_or_add(chunk_stream_id, max)
+            .ok_or(ChunkError::TooManyChunkStreams { max })?;
         let chunk_size = self.chunk_size as usize;
         let received = match &stream.partial {
             Some(partial) if format == 3 => Some(partial.len()),
@@ -269,7 +307,7 @@ impl Reader {
         let bytes_left = bytes_left - now_bytes;
         let mut message = None;
         // Without a message in progress it was aborted within this chunk: the rest is skipped.
-        if let Some(stream) = self.chunk_streams.get_mut(&chunk_stream_id)
+        if let Some(stream) = self.chunk_streams.get_mut(chunk_stream_id)
             && let Some(partial) = &mut stream.partial
         {
             let others = self.held_bytes - partial.capacity();

@@ -456,7 +456,7 @@ impl Session for Client {
     }
 
     fn memory_bytes(&self) -> usize {
-        let ingest = self.ingest.as_ref().map_or(0, |ingest| ingest.heap_bytes());
+        let ingest = self.ingest.as_ref().map_or(0, |ingest| size_of_val(&**ingest));
         size_of::<Self>() + self.link.heap_bytes() + ingest
     }
 }

@@ -181,7 +181,7 @@ impl Server {
         let phase = match &self.phase {
             Phase::Handshaking(_) => size_of::<ServerHandshake>(),
             Phase::AwaitPublish(pending) | Phase::AwaitPlay(pending) => pending.name.capacity(),
-            Phase::Publishing(publishing) => publishing.heap_bytes(),
+            Phase::Publishing(publishing) => size_of_val(&**publishing),
             Phase::Playing(playing) => playing.heap_bytes(),
             Phase::ExpectConnect | Phase::Connected | Phase::Ended => 0,
         };

@@ -18,13 +18,6 @@ pub(super) struct Publishing {
     ingest: Ingest,
 }
 
-impl Publishing {
-    /// Bytes held on the heap.
-    pub(super) fn heap_bytes(&self) -> usize {
-        size_of::<u32>() + self.ingest.heap_bytes()
-    }
-}
-
 impl Server {
     /// `publish` (RTMP 1.0, 7.2.2.6). Live, record and append are all live here.
     pub(super) fn on_publish(
