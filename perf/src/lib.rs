@@ -5,6 +5,7 @@
 //! * [`load`] plays them with thousands of connections; [`churn`] plays their first frames only.
 //! * [`llhls`] plays low-latency HLS with thousands of players.
 //! * [`floor`], [`datagram_floor`] and [`ingest_floor`] move the same bytes with no protocol at all.
+//! * [`nodelay`] has another server send at its own expense.
 //! * [`report`] turns the rows the others print into a table and a picture.
 
 pub mod args;
@@ -25,12 +26,14 @@ pub mod llhls;
 pub mod load;
 pub mod machine;
 pub mod media_reader;
+pub mod nodelay;
 pub mod publish;
 pub mod report;
 pub mod rtmp_peer;
 pub mod rtp_play;
 pub mod sys;
 pub mod sys_datagram;
+pub mod sys_process;
 pub mod target;
 pub mod viewer;
 

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use perf::args::Args;
 use perf::{
-    Outcome, churn, datagram_floor, floor, ingest_floor, llhls, load, machine, publish, report,
+    Outcome, churn, datagram_floor, floor, ingest_floor, llhls, load, machine, nodelay, publish,
+    report,
 };
 
 const USAGE: &str = "\
@@ -41,6 +42,8 @@ perf COMMAND [OPTIONS]
       --url URL           http://host/app/name.m3u8?format=fmp4
       --players N [1]     --join-rate PER_S [200] --warmup S [5] --seconds S [20]
       --server-pid PID,… --cpu CPU
+  nodelay       whoever connects to another server from now on is sent to without delay
+      --server-pid PID
   report        rows of the above (one JSON object per line) to tables
       --rows FILE --out BASE --scenario NAME --command TEXT --commit ID
   machine       one line about this machine
@@ -68,6 +71,7 @@ fn run() -> Outcome<()> {
         "ingest-floor" => ingest_floor::run(&mut args),
         "churn" => churn::run(&mut args),
         "llhls" => llhls::run(&mut args),
+        "nodelay" => nodelay::run(&mut args),
         "report" => report::run(&mut args),
         "machine" => {
             args.done()?;
