@@ -30,14 +30,16 @@ struct Settings(*const c_char);
 // SAFETY: it points to a constant.
 unsafe impl Sync for Settings {}
 
-/// Heap that is resident and not in use, in bytes: what was freed and not given back yet, and what
-/// sizes are rounded up by; 0 when the allocator does not say.
+/// Heap that is resident and not in use, in bytes: what was freed and not given back yet, or kept
+/// by a thread for its next call; 0 when the allocator does not say.
 #[must_use]
 pub fn free_bytes() -> u64 {
     // Figures are snapshots; a new epoch takes new ones.
     renew();
     let figure = |name| read_size(name).unwrap_or(0) as u64;
-    figure(c"stats.resident").saturating_sub(figure(c"stats.allocated"))
+    // What threads keep counts as allocated. 4096 stands for all arenas (`MALLCTL_ARENAS_ALL`).
+    let kept = figure(c"stats.arenas.4096.tcache_bytes");
+    figure(c"stats.resident").saturating_sub(figure(c"stats.allocated").saturating_sub(kept))
 }
 
 /// What an allocation of so many bytes takes: sizes are rounded up, by a tenth on average.
@@ -81,6 +83,15 @@ mod tests {
         assert_eq!(read_size(c"opt.dirty_decay_ms"), Some(1000));
         assert_eq!(read_size(c"opt.max_background_threads"), Some(1));
         assert_eq!(read_size(c"opt.nonsense"), None);
+    }
+
+    #[test]
+    fn every_figure_is_known() {
+        drop(vec![1_u8; 1000]);
+        renew();
+        for name in [c"stats.resident", c"stats.allocated", c"stats.arenas.4096.tcache_bytes"] {
+            assert!(read_size(name).is_some_and(|bytes| bytes > 0), "{name:?}");
+        }
     }
 
     #[test]
