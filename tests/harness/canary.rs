@@ -115,7 +115,7 @@ impl Canary {
     }
 
     /// As [`Canary::verify`], where so many KiB may stay resident: after a crowd, each of which had
-    /// memory of its own. Tables keep the room they grew to: a twentieth of it may be in use.
+    /// memory of its own.
     pub fn verify_resident(&mut self, server: &Server, what: &str, resident_kib: u64) {
         assert!(self.publisher.alive(), "{what}: the canary's publisher has ended");
         self.see_pictures(ALIVE_PICTURES);
@@ -126,8 +126,7 @@ impl Canary {
         let most = self.descriptors;
         let name = format!("{what}: descriptors back to {most}");
         wait::until_true(&name, bound, || server.descriptors() <= most);
-        let tables_kib = resident_kib.saturating_sub(RESIDENT_KIB) / 20;
-        let most = self.held_kib + GROWTH_KIB + tables_kib;
+        let most = self.held_kib + GROWTH_KIB;
         let name = format!("{what}: memory back to {most} KiB held");
         wait::until_true(&name, bound, || server.held_kib() <= most);
         let most = self.rss_kib + resident_kib;
