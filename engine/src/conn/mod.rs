@@ -20,7 +20,7 @@ use crate::http::server::MediaKind;
 use crate::http::websocket;
 use crate::net::sys_socket;
 use crate::net::tls::TlsCodec;
-use crate::plane::{Flows, Pace};
+use crate::plane::{Flows, Pace, Unhurried};
 use crate::ring::{ShardId, Token};
 use crate::shard::Applicant;
 use crate::stream::{Format, Timeline};
@@ -157,6 +157,8 @@ pub struct Publishing {
     pub has_video: bool,
     /// When it last sent metadata, tracks or frames.
     pub last_media_at: Instant,
+    /// How its socket is read.
+    pub unhurried: Unhurried,
 }
 
 /// One connection.

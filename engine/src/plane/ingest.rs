@@ -54,7 +54,7 @@ impl Shard {
         #[expect(clippy::cast_possible_truncation, reason = "the token is two 32-bit halves")]
         let token = Token { index: ready.token as u32, generation: (ready.token >> 32) as u32 };
         self.guarded(token, now, |shard, slot| {
-            if ready.readable {
+            if ready.readable && !shard.put_off(slot, &ready, now) {
                 shard.read_ready(slot, ready.hung_up, now);
             }
             if ready.writable && shard.plane.slot(token).is_some() && shard.waits_for_room(slot) {

@@ -18,6 +18,7 @@ mod ring_egress;
 mod sealed;
 mod staged_egress;
 mod tick;
+mod unhurried;
 mod window;
 
 use std::collections::VecDeque;
@@ -43,6 +44,7 @@ pub use datagram::Flows;
 pub use egress::{Batch, Egress, Parcel};
 pub(crate) use lag::finish_message;
 pub use pace::Pace;
+pub use unhurried::Unhurried;
 pub use window::Window;
 
 /// Marks a poller token as a listener's.
@@ -79,6 +81,8 @@ pub struct Plane {
     pub moving: Vec<Token>,
     /// Connections that used up their budget and go on in the next turn.
     pub again: Vec<Token>,
+    /// Publishers that nobody watches, to be read then; in the order of that time.
+    pub unhurried: VecDeque<(Instant, Token)>,
     /// Readiness reports being worked through.
     pub ready: Vec<Ready>,
     /// How batches are sent.
@@ -127,6 +131,7 @@ impl Plane {
             accepted: Vec::new(),
             moving: Vec::new(),
             again: Vec::new(),
+            unhurried: VecDeque::new(),
             ready: Vec::new(),
             egress: egress::choose(mode),
             pacing: VecDeque::new(),

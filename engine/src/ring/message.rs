@@ -148,6 +148,13 @@ pub enum ControlMessage {
         /// The connection there.
         conn: Token,
     },
+    /// Somebody, or nobody, waits for what a connection publishes.
+    Watched {
+        /// The connection.
+        conn: Token,
+        /// Whether somebody does.
+        watched: bool,
+    },
     /// End this connection.
     Kick {
         /// The connection.

@@ -38,6 +38,8 @@ mod shift;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+#[cfg(test)]
+mod unhurried_tests;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

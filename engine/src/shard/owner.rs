@@ -109,6 +109,7 @@ impl Shard {
         let resume_at = self.streams[index].resume_at();
         self.streams[index].generation = self.next_generation();
         self.distribute(index, MediaItem::Online { merge_ms: claim.info.merge_ms }, now);
+        self.streams[index].watched = true;
         let grant = Grant { stream: self.stream_token(index), resume_at };
         self.answer_claim(claim, Ok(grant));
         self.announce_publish(&self.streams[index].key, &claim.info);
@@ -258,13 +259,15 @@ impl Shard {
             self.settle_challenger(index, now, dead);
             let stream = &mut self.streams[index];
             stream.takers.retain_mut(|taker| taker.tend(now));
+            let audience = self.mirrors[stream.mirror].audience();
+            if let Some((to, news)) = stream.tell_publisher(audience > 0)
+                && self.mesh.send(to, news)
+            {
+                stream.watched = !stream.watched;
+            }
             let asked =
                 self.pulls.cover(&stream.key) && stream.feeds.iter().any(Feed::is_asked_for);
-            if stream.is_idle(now, grace)
-                && !asked
-                && stream.takers.is_empty()
-                && self.mirrors[stream.mirror].audience() == 0
-            {
+            if stream.is_idle(now, grace) && !asked && stream.takers.is_empty() && audience == 0 {
                 idle.push(index);
             }
         }

@@ -9,6 +9,7 @@ use protocols::session::{AccessRequest, Command, Refusal};
 use super::owner_of;
 use crate::conn::{Protocol, Publishing, Role, escape};
 use crate::observe::DropReason;
+use crate::plane::Unhurried;
 use crate::ring::{ControlMessage, Grant, Ingested, MediaItem, MediaMessage, MediaTarget, Token};
 use crate::shard::Shard;
 use crate::stream::{PublisherInfo, Timeline, merge_of_query};
@@ -109,6 +110,7 @@ impl Shard {
                     skipping: true,
                     has_video: false,
                     last_media_at: now,
+                    unhurried: Unhurried::default(),
                 }));
                 self.command(token, Command::Accept);
             }

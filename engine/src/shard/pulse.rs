@@ -65,6 +65,12 @@ impl Pulse {
         self.joining = now + JOIN;
     }
 
+    /// Reports are so many that the poller is looked at by the clock.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.rate >= BUSY
+    }
+
     /// How to rest at the present rate, with or without tasks that may wait for the executor.
     /// Media that comes in need not be looked for sooner than after `look`.
     #[must_use]

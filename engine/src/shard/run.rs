@@ -75,6 +75,7 @@ impl Shard {
         };
         self.plane.ready = ready;
         self.run_again(&clock);
+        more |= self.read_put_off(clock());
         let now = clock();
         self.settle(now);
         if !self.plane.dirty.is_empty() {
@@ -117,9 +118,8 @@ impl Shard {
         if !self.plane.pacing.is_empty() {
             when = when.min(self.plane.next_pace);
         }
-        if let Some(flush) = self.next_flush(end) {
-            when = when.min(flush);
-        }
+        let others = [self.next_flush(end), self.next_put_off()];
+        when = others.into_iter().flatten().fold(when, Instant::min);
         Next::At(when)
     }
 }

@@ -13,7 +13,7 @@ use super::Subscriber;
 use crate::config::SecondPublisher;
 use crate::conn::ConnId;
 use crate::forward::ForwardStatus;
-use crate::ring::{MediaItem, ShardId, Token};
+use crate::ring::{ControlMessage, MediaItem, ShardId, Token};
 use crate::shard::Feed;
 
 /// From the last frame of one publisher to the first of the next.
@@ -132,6 +132,8 @@ pub struct Stream {
     pub takers: Vec<Box<dyn Subscriber>>,
     /// Segmenters, while somebody wants them.
     pub feeds: Vec<Feed>,
+    /// What the publisher's shard has been told: somebody waits for the stream.
+    pub watched: bool,
     /// Length of the last full GOP in time.
     pub gop: Option<Duration>,
     /// When the last item came from the publisher.
@@ -172,6 +174,7 @@ impl Stream {
             subscribers: Vec::new(),
             takers: Vec::new(),
             feeds: Vec::new(),
+            watched: true,
             gop: None,
             gop_start: None,
             last_item_at: now,
@@ -301,6 +304,17 @@ impl Stream {
     #[must_use]
     pub fn frame_duration(&self) -> Option<Duration> {
         (self.gop_frames > 0).then(|| self.gop.map(|gop| gop / self.gop_frames))?
+    }
+
+    /// News for the publisher's shard: whether anybody waits for the stream, with an audience on
+    /// this shard or not.
+    #[must_use]
+    pub fn tell_publisher(&self, audience: bool) -> Option<(ShardId, ControlMessage)> {
+        let publisher = self.publisher.as_ref()?;
+        let elsewhere = !self.subscribers.is_empty();
+        let watched = audience || elsewhere || !self.takers.is_empty() || !self.feeds.is_empty();
+        let news = ControlMessage::Watched { conn: publisher.conn, watched };
+        (watched != self.watched).then_some((publisher.from, news))
     }
 
     /// Nobody publishes, watches or may come back soon.
