@@ -4,7 +4,8 @@
 //! four, and most streams of an ingest node have no viewer at the moment. On a busy shard what they
 //! send waits a little in their sockets. The owner of a stream says whether anybody waits for it
 //! (see `tend_streams`); whoever joins gets the newest GOP first, and by the time that is over the
-//! publisher is read at once.
+//! publisher is read at once. A connection waits in the queue once, so its length is bounded by
+//! theirs.
 
 use std::time::{Duration, Instant};
 
