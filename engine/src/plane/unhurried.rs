@@ -37,8 +37,10 @@ pub struct Unhurried {
 
 impl Shard {
     /// The owner of a stream says whether anybody waits for what a connection of ours publishes.
-    pub(crate) fn on_watched(&mut self, token: Token, watched: bool) {
-        if let Some(publishing) = self.publishing(token) {
+    pub(crate) fn on_watched(&mut self, token: Token, stream: Token, watched: bool) {
+        if let Some(publishing) = self.publishing(token)
+            && publishing.stream == stream
+        {
             publishing.unhurried.unwatched = !watched;
         }
     }

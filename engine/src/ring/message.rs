@@ -152,6 +152,8 @@ pub enum ControlMessage {
     Watched {
         /// The connection.
         conn: Token,
+        /// What it published when this was said: it may publish something else by now.
+        stream: Token,
         /// Whether somebody does.
         watched: bool,
     },

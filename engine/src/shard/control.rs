@@ -73,7 +73,9 @@ impl Shard {
             ControlMessage::Withdraw { key, from, conn } => {
                 self.on_withdraw(&key, from, conn, now);
             }
-            ControlMessage::Watched { conn, watched } => self.on_watched(conn, watched),
+            ControlMessage::Watched { conn, stream, watched } => {
+                self.on_watched(conn, stream, watched);
+            }
             ControlMessage::Kick { conn, refusal } => self.on_kick(conn, refusal, now),
             ControlMessage::Ask { from, question, topic } => {
                 let report = Box::new(self.report(topic));

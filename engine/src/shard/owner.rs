@@ -257,10 +257,11 @@ impl Shard {
         let mut idle = Vec::new();
         for index in self.streams.iter().map(|(index, _)| index).collect::<Vec<_>>() {
             self.settle_challenger(index, now, dead);
+            let token = self.stream_token(index);
             let stream = &mut self.streams[index];
             stream.takers.retain_mut(|taker| taker.tend(now));
             let audience = self.mirrors[stream.mirror].audience();
-            if let Some((to, news)) = stream.tell_publisher(audience > 0)
+            if let Some((to, news)) = stream.tell_publisher(token, audience > 0)
                 && self.mesh.send(to, news)
             {
                 stream.watched = !stream.watched;

@@ -108,3 +108,14 @@ fn large_bites_and_ends_do_not_wait() {
     publisher.world.pass(Duration::from_millis(30));
     assert!(publisher.world.shards[0].next_put_off().is_none());
 }
+
+#[test]
+fn late_news_of_another_stream_means_nothing() {
+    let mut publisher = Publisher::new(0);
+    let (_token, _socket) = publisher.world.watch(1, "x", HTTP_FLV);
+    publisher.let_it_be_known();
+    let other = Token { index: 77, generation: 77 };
+    publisher.world.shards[0].on_watched(publisher.token, other, false);
+    publisher.be_busy();
+    assert!(publisher.send(1));
+}

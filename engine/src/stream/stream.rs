@@ -306,14 +306,18 @@ impl Stream {
         (self.gop_frames > 0).then(|| self.gop.map(|gop| gop / self.gop_frames))?
     }
 
-    /// News for the publisher's shard: whether anybody waits for the stream, with an audience on
-    /// this shard or not.
+    /// News for the publisher's shard, if it is any: whether somebody waits for this `stream`, which
+    /// has an audience on this shard or not.
     #[must_use]
-    pub fn tell_publisher(&self, audience: bool) -> Option<(ShardId, ControlMessage)> {
+    pub fn tell_publisher(
+        &self,
+        stream: Token,
+        audience: bool,
+    ) -> Option<(ShardId, ControlMessage)> {
         let publisher = self.publisher.as_ref()?;
         let elsewhere = !self.subscribers.is_empty();
         let watched = audience || elsewhere || !self.takers.is_empty() || !self.feeds.is_empty();
-        let news = ControlMessage::Watched { conn: publisher.conn, watched };
+        let news = ControlMessage::Watched { conn: publisher.conn, stream, watched };
         (watched != self.watched).then_some((publisher.from, news))
     }
 
